@@ -1,12 +1,14 @@
-//! What runs in the child between clone and exec.
+//! The code that runs in the child between clone and exec.
 //!
-//! The child shares our memory while whoever cloned it stands still, a thread or a clone helper, and every other thread of ours runs on.
-//! So it allocates nothing, takes no lock, cannot panic, and calls only what POSIX calls async-signal-safe. It reads
-//! the [`LaunchPlan`] and writes the plan's [`ChildStatus`](super::plan::ChildStatus) and scratch space, which are atomics.
+//! The child shares our memory. Its cloner, a thread or a clone helper, waits meanwhile, but our
+//! other threads run on. So the child allocates nothing, takes no lock, cannot panic, and calls
+//! only functions that POSIX lists as async-signal-safe. It reads the [`LaunchPlan`], and writes
+//! the plan's [`ChildStatus`](super::plan::ChildStatus) and scratch space, which are atomics.
 //!
-//! The order: own session (but for a part of our own job on the terminal), signals default and unblocked, sources out of the way, every other fd closed, the attributes of the spec (see
-//! [`plan`](super::plan)), its fds, the open-file limit, signals ignored and blocked, exec. The first attribute that fails ends it: no file is
-//! opened by a wrong user, or in a wrong directory. Every fd is tried.
+//! The order: own session (except in our own job on the terminal), signals default and unblocked,
+//! sources moved, every other fd closed, the attributes of the spec (see [`plan`](super::plan)),
+//! its fds, the open-file limit, signals ignored and blocked, exec. The first failed attribute ends
+//! the child, so that no file is opened as a wrong user or in a wrong directory. Every fd is tried.
 
 mod attributes;
 
@@ -18,10 +20,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::engine::failpoints::{self, Call};
 use crate::engine::plan::{Executable, FdAction, LaunchPlan, SetupFailure};
 
-/// The entry point of a cloned child; `plan` points to a [`LaunchPlan`] that outlives the child's set-up.
+/// The entry point of a cloned child; `plan` points to a [`LaunchPlan`] that outlives the child's
+/// set-up.
 pub(super) extern "C" fn main(plan: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the cloning thread passes a pointer to the plan that it keeps alive until this child has
-    // exec'd or ended, and does not touch it meanwhile.
+    // SAFETY: the cloning thread passes a pointer to the plan that it keeps alive until this child
+    // has exec'd or ended, and does not touch it meanwhile.
     let plan = unsafe { &*plan.cast::<LaunchPlan>() };
     let code = run(plan);
     // SAFETY: ends only this child; no destructor or exit handler of ours may run in it.
@@ -42,7 +45,8 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
     }
     default_signals();
     if plan.shares_terminal {
-        // Before Linux 5.16 a core dump ends everybody who shares our memory, and the terminal may send this now.
+        // Before Linux 5.16 a core dump kills all processes that share our memory, and a terminal
+        // may send this signal now.
         set_disposition(libc::SIGQUIT, libc::SIG_IGN);
     }
     set_signal_mask(0);
@@ -78,12 +82,13 @@ fn run_fd_actions(plan: &LaunchPlan) -> bool {
 /// Keeps the fds that are passed on besides those of the spec open.
 fn pass_on(plan: &LaunchPlan) {
     for fd in &plan.passed {
-        // SAFETY: F_SETFD takes no pointer, on the child's own table. The program may have closed it since: then there is nothing to pass on.
+        // SAFETY: F_SETFD takes no pointer, and acts on the child's own table. If the program has
+        // closed the fd since, there is none to pass on.
         unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
     }
 }
 
-/// Makes a system call, unless a test has it fail.
+/// Makes a system call, unless a test injects a failure.
 ///
 /// # Errors
 /// Its errno.
@@ -97,11 +102,12 @@ fn attempt(call: Call, run: impl FnOnce() -> libc::c_long) -> Result<libc::c_lon
     }
 }
 
-/// The signals that this program ignores or handles, as a mask: bit 0 is signal 1. All of them before it is known.
+/// The signals that this program ignores or handles, as a mask: bit 0 is signal 1. All signals
+/// until it is known.
 static NOT_DEFAULT: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Finds out which signals this program ignores or handles, so that a child need not ask for each. Nothing of ours changes any
-/// after the engine has started.
+/// Records which signals this program ignores or handles, so that a child need not query each. No
+/// code of ours changes a disposition after the engine has started.
 pub(super) fn note_dispositions() {
     let changed = (1..=64).filter(|signal| !super::sys::is_default(*signal));
     NOT_DEFAULT.store(changed.fold(0, |mask, signal| mask | 1 << (signal - 1)), Relaxed);
@@ -115,7 +121,7 @@ fn default_signals() {
     }
 }
 
-/// Ignores and blocks what the spec asks for.
+/// Ignores and blocks signals as the spec asks for.
 fn set_signals(plan: &LaunchPlan) {
     let signals = &plan.signals;
     if plan.shares_terminal {
@@ -131,12 +137,12 @@ fn set_signals(plan: &LaunchPlan) {
     }
 }
 
-/// Has a signal ignored, or do what it does by default.
+/// Ignores a signal, or sets its default disposition.
 fn set_disposition(signal: libc::c_int, disposition: libc::sighandler_t) {
     // The kernel's own struct: the handler, no flags, no restorer, empty mask.
     let action = [disposition as u64, 0, 0, 0];
-    // SAFETY: the kernel reads one struct at `action`. The child's table of handlers is its own copy. For
-    // SIGKILL and SIGSTOP the call fails, which changes nothing.
+    // SAFETY: the kernel reads one struct at `action`. The child's table of handlers is its own
+    // copy. For SIGKILL and SIGSTOP the call fails, which changes nothing.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
@@ -153,14 +159,16 @@ fn move_sources(plan: &LaunchPlan) {
     let mut least = 3;
     for (source, moved) in plan.sources.iter().zip(&plan.moved) {
         loop {
-            // SAFETY: F_DUPFD_CLOEXEC takes no pointer, on the child's own table; the plan holds the source open.
+            // SAFETY: F_DUPFD_CLOEXEC takes no pointer, on the child's own table; the plan holds
+            // the source open.
             let number = attempt(Call::MoveSource, || unsafe {
                 libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least).into()
             });
             let number = match number {
                 Ok(number) => number as RawFd,
                 Err(errno) => {
-                    // All below the limit are taken or needed: then the least number is invalid.
+                    // All numbers below the limit are in use: then the requested minimum is
+                    // invalid.
                     let error = if errno == libc::EINVAL { libc::EMFILE } else { errno };
                     moved.store(-error, Relaxed);
                     break;
@@ -177,7 +185,7 @@ fn move_sources(plan: &LaunchPlan) {
     }
 }
 
-/// Closes every fd from 3 up but the moved sources and the keeper's inherited ones that actions refer to.
+/// Closes every fd from 3 up, except the moved sources and inherited fds that actions refer to.
 ///
 /// Exec would close them too. But a child that waits in its set-up (opening a FIFO, say) must not
 /// hold the ends of its siblings' pipes.
@@ -186,7 +194,7 @@ fn close_others(plan: &LaunchPlan) {
     let mut kept = plan.kept.iter().copied().peekable();
     let mut from: RawFd = 3;
     loop {
-        // The lesser of the two heads: both lists rise.
+        // Both lists rise: take the smaller head.
         let next = match (moved.peek(), kept.peek()) {
             (Some(a), Some(b)) if a < b => moved.next(),
             (Some(_), None) => moved.next(),
@@ -195,7 +203,8 @@ fn close_others(plan: &LaunchPlan) {
         };
         let to = next.unwrap_or(RawFd::MAX);
         if from < to {
-            // SAFETY: closes only fds of the child's own table. Kernels without the call leave it to exec.
+            // SAFETY: closes only fds of the child's own table. Kernels without the call leave it
+            // to exec.
             unsafe { libc::syscall(libc::SYS_close_range, from, to - 1, 0) };
         }
         match next {
@@ -205,7 +214,7 @@ fn close_others(plan: &LaunchPlan) {
     }
 }
 
-/// Where the child has moved a source to.
+/// The number to which the child has moved a source.
 ///
 /// # Errors
 /// The errno of moving it.
@@ -232,13 +241,14 @@ fn run_fd_action(plan: &LaunchPlan, action: &FdAction) -> Result<(), i32> {
         }
         FdAction::Dup { target, from } => place(*from, *target),
         FdAction::Close { target } => {
-            // SAFETY: the child's own table. That it was not open is as good as closed.
+            // SAFETY: it acts on the child's own table. An fd that is not open needs no close.
             unsafe { libc::close(*target) };
             Ok(())
         }
         FdAction::Inherit { target } => {
             if plan.is_inheritable(*target) {
-                // SAFETY: F_SETFD takes no pointer, on the child's own table. An fd that the keeper has not is not inherited.
+                // SAFETY: F_SETFD takes no pointer, and acts on the child's own table. An fd that
+                // the keeper does not have is not inherited.
                 unsafe { libc::fcntl(*target, libc::F_SETFD, 0) };
             }
             Ok(())
@@ -277,10 +287,10 @@ fn put(number: RawFd, target: RawFd) -> Result<(), i32> {
     placed
 }
 
-/// Opens a file that no link and no `..` leads out of a directory.
+/// Opens a file below a directory; no link and no `..` may lead out.
 ///
 /// # Errors
-/// The errno; `EXDEV` where it would be outside.
+/// The errno; `EXDEV` for a path that leads out.
 fn open_below(
     directory: &CString,
     path: &CString,
@@ -295,7 +305,7 @@ fn open_below(
     // SAFETY: an all-zero struct of numbers is a valid one.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
-    // A mode without a file to make is an error.
+    // A mode without O_CREAT is an error.
     how.mode = if flags & libc::O_CREAT == 0 { 0 } else { u64::from(mode) };
     how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
     // SAFETY: `path` is a live C string, and the kernel reads one struct at `how`.
@@ -324,7 +334,8 @@ fn place(number: RawFd, target: RawFd) -> Result<(), i32> {
     Ok(())
 }
 
-/// Sets the signal mask. It is empty before anything that can block: a child that waits in its set-up can be ended.
+/// Sets the signal mask. It is empty before any call that can block: a child that blocks in its
+/// set-up can be killed.
 fn set_signal_mask(mask: u64) {
     // SAFETY: the kernel reads 8 bytes at `mask`.
     unsafe {
@@ -338,10 +349,12 @@ fn set_signal_mask(mask: u64) {
     }
 }
 
-/// Tells the working directory, where there is room for it. Without an answer it is the one that was asked for.
+/// Reports the working directory, if there is room for it. Without a report, it is the requested
+/// one.
 fn tell_cwd(plan: &LaunchPlan) {
     if let Some((room, length)) = plan.status.cwd_room() {
-        // SAFETY: the kernel writes at most `length` bytes to memory of the status's, which is made of atomics.
+        // SAFETY: the kernel writes at most `length` bytes to memory of the status's, which is made
+        // of atomics.
         unsafe { libc::syscall(libc::SYS_getcwd, room, length) };
     }
 }
@@ -360,8 +373,8 @@ fn exec(plan: &LaunchPlan) -> libc::c_int {
     if missing { 127 } else { 126 }
 }
 
-/// Execs the first of these paths that can be, as execvp(3) does, but without handing anything to a shell; gives the errno, and whether
-/// there is none of them.
+/// Executes the first executable path of these, like execvp(3), but without a fallback to a shell;
+/// returns the errno, and whether no path exists.
 fn exec_first(plan: &LaunchPlan, paths: &[CString]) -> (i32, bool) {
     let mut last = libc::ENOENT;
     let mut best = None;
@@ -369,7 +382,7 @@ fn exec_first(plan: &LaunchPlan, paths: &[CString]) -> (i32, bool) {
         plan.status.candidate().store(index as i32, Relaxed);
         last = exec_path(plan, path);
         match last {
-            // A missing interpreter gives ENOENT too, though the executable exists.
+            // A missing interpreter also causes ENOENT, though the executable exists.
             libc::ENOENT | libc::ENOTDIR if !exists(path) => {}
             libc::ENOENT | libc::ENOTDIR | libc::EACCES => {
                 best.get_or_insert(last);
@@ -389,7 +402,7 @@ fn exists(path: &CString) -> bool {
     unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
 }
 
-/// Execs what was opened, or, where an interpreter has to open it again, its real path.
+/// Executes the opened file; if an interpreter has to open it again, its real path.
 fn exec_opened(plan: &LaunchPlan, source: usize, path: &CString) -> (i32, bool) {
     let number = match moved(plan, source) {
         Ok(number) => number,
@@ -407,14 +420,14 @@ fn exec_opened(plan: &LaunchPlan, source: usize, path: &CString) -> (i32, bool) 
         )
     });
     match result {
-        // The descriptor is closed by exec, and then an interpreter could not open it.
+        // Exec closes the descriptor, so an interpreter could not open it.
         Err(libc::ENOENT) => (exec_path(plan, path), false),
         Err(errno) => (errno, false),
         Ok(_) => (0, false),
     }
 }
 
-/// Execs a path; gives the errno.
+/// Executes a path; returns the errno.
 fn exec_path(plan: &LaunchPlan, path: &CString) -> i32 {
     // SAFETY: the path and the null-terminated arrays of C strings are kept alive by the plan.
     let result = attempt(Call::Exec, || unsafe {
@@ -423,8 +436,9 @@ fn exec_path(plan: &LaunchPlan, path: &CString) -> i32 {
     result.err().unwrap_or(0)
 }
 
-/// The error of the last call of the C library that has failed.
+/// The errno of the last failed call of the C library.
 pub(super) fn errno() -> i32 {
-    // SAFETY: the location is that of the thread that has cloned it, which stands still, or of the guardian of the clone helper that has, which waits.
+    // SAFETY: the location belongs to the thread that cloned this process, which waits, or to the
+    // owner thread of the clone helper that did, which waits too.
     unsafe { *libc::__errno_location() }
 }

@@ -1,4 +1,4 @@
-//! What the engine reports of its processes: their start, their end, and what happens between.
+//! The events of the engine: the start of a process, its end, and events between.
 
 use std::io;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ pub enum Event {
         id: ProcId,
         /// As given to [`Engine::command`](super::Engine::command).
         ticket: u64,
-        /// The OS error; `ESRCH` where the process is gone.
+        /// The OS error; `ESRCH` if the process is gone.
         result: io::Result<()>,
     },
     /// A process is being stopped, and these of its tree could not be signaled.
     StopFailed {
         /// The process.
         id: ProcId,
-        /// Those that were not reported before.
+        /// The failures that were not reported before.
         failures: Vec<StopFailure>,
     },
     /// A process of our own job on the terminal has been stopped by a signal, as job control does.
@@ -49,7 +49,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The process that it is about.
+    /// The ID of the event's process.
     pub fn id(&self) -> &ProcId {
         match self {
             Event::Started(started) => &started.id,
@@ -61,7 +61,7 @@ impl Event {
     }
 }
 
-/// What a spec has come to on this host.
+/// The properties of a spec that were resolved on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
     /// The executable's path, as given or as found by lookup. A relative path is below the working
@@ -69,10 +69,10 @@ pub struct Resolved {
     pub exe: Option<String>,
     /// The working directory.
     pub cwd: Option<String>,
-    /// The environment that it was started with, where that is asked for: secrets are masked, and
-    /// what is not UTF-8 is replaced.
+    /// The environment of the process, if the spec asks for it: secrets are masked, and invalid
+    /// UTF-8 is replaced.
     pub env: Option<IndexMap<String, String>>,
-    /// The variables that a [`Restriction`](super::Restriction) has kept from it.
+    /// The variables that a [`Restriction`](super::Restriction) has removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
 }
@@ -84,7 +84,7 @@ pub struct Started {
     pub id: ProcId,
     /// The child's pid.
     pub pid: i32,
-    /// When its start was begun.
+    /// The time when the start began.
     pub start: TimePoint,
     /// Its `/proc/PID/stat` just after the start.
     pub stat: Option<RawStat>,
@@ -92,10 +92,10 @@ pub struct Started {
     pub statm: Option<RawStatm>,
     /// Its fds.
     pub captures: Arc<Captures>,
-    /// How it is stopped, and when its time is over.
+    /// Its stop policy and its timeout.
     #[serde(default, rename = "terms")]
     pub policy: StopPolicy,
-    /// What its spec has come to; as asked for, where its set-up still takes its time.
+    /// The resolved properties of its spec; as specified if the set-up is not over.
     #[serde(default)]
     pub resolved: Resolved,
 }
@@ -107,24 +107,24 @@ pub struct Ended {
     pub id: ProcId,
     /// The child's pid; `None` if there was no child.
     pub pid: Option<i32>,
-    /// Why it was not started as specified; empty where it was.
+    /// Why it was not started as specified; empty if it was.
     pub failures: Vec<StartFailure>,
-    /// The raw wait status; 0 where there was no child.
+    /// The raw wait status; 0 if there was no child.
     pub status: i32,
-    /// What it used, the children it waited for included; all zero where there was no child, or it
-    /// is lost. `ru_maxrss` is negative where it is not known, for the kernel begins to count with
-    /// the memory of the process that makes it: see `mem::text_pages`.
+    /// Its resource usage, including the children that it waited for; all zero if there was no
+    /// child, or it is lost. `ru_maxrss` is negative if unknown, because the kernel's count starts
+    /// with the memory of the cloning process: see `mem::text_pages`.
     #[serde(with = "rusage")]
     pub rusage: libc::rusage,
     /// Its last `/proc/PID/stat`, as a zombie.
     pub stat: Option<RawStat>,
-    /// When its start was begun.
+    /// The time when the start began.
     pub start: TimePoint,
-    /// When it ended.
+    /// The time of its end.
     pub stop: TimePoint,
     /// Its fds; the captures are frozen.
     pub captures: Arc<Captures>,
-    /// The captures that may not hold all that was written, and why.
+    /// The captures that may be incomplete, and why.
     pub cut_short: Vec<(FdName, Truncation)>,
     /// Whether its exit status is unknown, because the process that waited for it died.
     pub lost: bool,
@@ -135,13 +135,13 @@ pub struct Ended {
     /// Whether the kernel's OOM killer has killed it.
     #[serde(default)]
     pub out_of_memory: bool,
-    /// Why it was stopped, if it was.
+    /// Why it was stopped; `None` if it was not.
     #[serde(default)]
     pub cause: Option<StopCause>,
-    /// Who has survived it, as far as that is known.
+    /// Its known survivors.
     #[serde(default)]
     pub survivors: Survivors,
-    /// What its spec has come to.
+    /// The resolved properties of its spec.
     #[serde(default)]
     pub resolved: Resolved,
 }
@@ -149,53 +149,54 @@ pub struct Ended {
 /// Descendants that outlive their process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survivors {
-    /// Some of them, by their pids.
+    /// Some of them, ordered by pid.
     pub listed: Vec<Survivor>,
-    /// How many there are beside those.
+    /// The number of further survivors.
     pub more: u32,
-    /// Whether there may be others, of which nobody can know whose they are.
+    /// Whether there may be others of unknown origin.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
 }
 
 impl Survivors {
-    /// Those of a process of which nothing is known.
+    /// The survivors of a process whose descendants are unknown.
     pub fn unknown() -> Survivors {
         Survivors { unknown: true, ..Survivors::default() }
     }
 }
 
-/// One that outlives its process.
+/// A descendant that outlives its process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Survivor {
     /// Its pid.
     pub pid: i32,
-    /// The name of its executable, at most 15 bytes of it.
+    /// The name of its executable, cut to 15 bytes.
     pub comm: String,
     /// Its session ID: the pid of the session leader.
     pub session: i32,
-    /// How it was attributed to the process.
+    /// The evidence that it comes from the process.
     #[serde(alias = "how")]
     pub relation: Relation,
 }
 
-/// How a survivor is known to come from a process.
+/// The evidence that a survivor comes from a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Relation {
     /// It is in the process's group.
     Group,
-    /// It is in the process's session, or in that of another survivor of it.
+    /// It is in the session of the process, or of another survivor of the process.
     Session,
-    /// It descends from another survivor, or was met as a descendant when the process was stopped.
+    /// It descends from another survivor, or was found as a descendant when the process was
+    /// stopped.
     Descendant,
-    /// It is in a session of its own, and nobody but this process can have started it.
+    /// It is in its own session, and only this process can have started it.
     #[serde(alias = "alone")]
     Inferred,
 }
 
 impl Ended {
-    /// The end of a process that is gone, and that nobody has waited for.
+    /// The end of a process that is gone, and whose exit status is lost.
     pub fn lost(started: Started) -> Ended {
         let mut cut_short = Vec::new();
         for (fd, capture) in started.captures.iter() {
@@ -214,7 +215,7 @@ impl Ended {
             failures: Vec::new(),
             status: 0,
             rusage: no_usage(),
-            // What it was at the start is nothing of the end.
+            // The data of the start say nothing about the end.
             stat: None,
             start: started.start,
             stop: TimePoint::now(),
@@ -229,7 +230,7 @@ impl Ended {
         }
     }
 
-    /// The end of a process of which not even the start is known.
+    /// The end of a process whose start is not known either.
     pub fn unknown(id: ProcId) -> Ended {
         let now = TimePoint::now();
         let captures = Captures::new(Vec::new());

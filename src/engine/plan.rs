@@ -1,6 +1,7 @@
 //! From a validated spec to a plan that the child can carry out without allocating.
 //!
-//! It is made by the thread that clones the child or has it cloned, for it looks up users, reads files and writes given data: all that may take its time.
+//! The thread that clones the child, or requests the clone, makes the plan: looking up users,
+//! reading files and writing data may take a while.
 
 mod accounts;
 mod arguments;
@@ -36,21 +37,22 @@ pub(super) use child_status::{ChildStatus, SetupFailure};
 pub(super) use executable::Executable;
 pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
 
-/// What children can inherit of the keeper, taken once at its start.
+/// The part of the keeper's environment that children can inherit, recorded once at its start.
 pub struct Inherited {
-    /// The variables, as `NAME=VALUE`; the keeper's secrets are not among them.
+    /// The variables, as `NAME=VALUE`; without the keeper's secrets.
     variables: Vec<CString>,
-    /// The fds from 3 up that the keeper itself was started with, sorted.
+    /// The fds from 3 up that the keeper was started with, sorted.
     fds: Vec<RawFd>,
-    /// The open-file limit that the keeper was started with, where it has raised its own.
+    /// The open-file limit that the keeper was started with, if it has raised its own.
     nofile: Option<libc::rlimit>,
-    /// The signals that the program was started with as ignored, signal N by bit N - 1: for a process of its own job on the terminal.
+    /// The signals that were ignored at the program's start, signal N by bit N - 1: for a process
+    /// of its own job on the terminal.
     ignored: u64,
 }
 
 impl Inherited {
-    /// What children can inherit: `variables` less those named in `secrets`, the fds in `fds`, and the
-    /// open-file limit `nofile`, which a child gets back where the keeper has raised its own.
+    /// The inheritable environment: `variables` except those named in `secrets`, the fds in `fds`,
+    /// and the open-file limit `nofile`, which children get if the keeper has raised its own.
     pub fn new(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         secrets: &[&str],
@@ -73,7 +75,7 @@ impl Inherited {
         }
     }
 
-    /// The same, of a program that was started with these signals ignored, signal N by bit N - 1.
+    /// The same for a program that was started with these signals ignored, signal N by bit N - 1.
     pub fn ignoring(self, ignored: u64) -> Self {
         Inherited { ignored, ..self }
     }
@@ -92,7 +94,8 @@ pub(super) enum FdAction {
     Open {
         /// The fd's number in the child.
         target: RawFd,
-        /// The directory that it must be below, and that the path counts from; none where it may be anywhere.
+        /// The directory that must contain the file, and that `path` is relative to; `None` for any
+        /// path.
         directory: Option<CString>,
         /// The path.
         path: CString,
@@ -101,7 +104,7 @@ pub(super) enum FdAction {
         /// Mode of a new file.
         mode: libc::mode_t,
     },
-    /// Duplicate `from`, as it then stands, at `target`.
+    /// Duplicate the current `from` at `target`.
     Dup {
         /// The fd's number in the child.
         target: RawFd,
@@ -113,12 +116,12 @@ pub(super) enum FdAction {
         /// The fd's number in the child.
         target: RawFd,
     },
-    /// Leave `target` as the keeper has it.
+    /// Keep `target` as the keeper has it.
     Inherit {
         /// The fd's number in the child.
         target: RawFd,
     },
-    /// What this fd needs could not be made; its error is in the status already.
+    /// The parent could not make this fd; the error is in the status already.
     Failed {
         /// The fd's number in the child.
         target: RawFd,
@@ -139,73 +142,76 @@ impl FdAction {
     }
 }
 
-/// What all processes of an engine are started with.
+/// The settings that all processes of an engine share.
 pub(super) struct LaunchContext {
-    /// What they can inherit.
+    /// The inheritable environment.
     pub(super) inherited: Arc<Inherited>,
-    /// What specs are restricted to; none where they are not.
+    /// The restriction of specs; `None` without one.
     pub(super) restriction: Option<Arc<Restriction>>,
-    /// Where large data is kept while they read it.
+    /// The directory for large data of fds.
     pub(super) files: PathBuf,
-    /// Makes that directory again.
+    /// Recreates that directory.
     pub(super) restore: Option<Restore>,
-    /// The largest file that they may make, in bytes.
+    /// The limit on the size of their files, in bytes.
     pub(super) max_file_size: Option<u64>,
-    /// Who was looked up lately.
+    /// The cache of users and groups.
     pub(super) accounts: Accounts,
-    /// What this program may that they may not.
+    /// The privileges of this program that processes must not have.
     pub(super) privileges: Privileges,
 }
 
 /// A process to be planned.
 pub(super) struct LaunchRequest {
     pub(super) proc: ValidatedProc,
-    /// For each of its fds, in order, what the parent has made for it.
+    /// The parent's part of each fd, in order.
     pub(super) made: Vec<ParentFd>,
-    /// Of as many actions as it has fds.
+    /// A status with as many actions as the process has fds.
     pub(super) status: Arc<ChildStatus>,
 }
 
 impl LaunchRequest {
-    /// Whether its parent must be the thread that lasts as long as this program: it gets a signal when its parent ends.
+    /// Whether the parent must be the main thread, which lasts as long as this program: the process
+    /// gets a signal when its parent ends.
     pub(super) fn is_for_main_thread(&self) -> bool {
         self.proc.attributes.pdeath_signal.is_some()
     }
 }
 
-/// Everything a child needs, made before it is cloned: it allocates nothing, and reads only this.
+/// Everything that a child needs, made before the clone: the child allocates nothing, and reads
+/// only this.
 pub(super) struct LaunchPlan {
-    /// The executable as the spec has it.
+    /// The executable as in the spec.
     pub(super) exe: String,
     pub(super) executable: Executable,
     /// Null-terminated; points into `strings`.
     pub(super) argv: Vec<*const c_char>,
     /// Null-terminated; points into `strings` and `inherited`.
     pub(super) envp: Vec<*const c_char>,
-    /// What is set before the actions are taken, in order.
+    /// The attributes that are set before the actions, in order.
     pub(super) attributes: Vec<ChildAttribute>,
     pub(super) actions: Vec<FdAction>,
-    /// What is set after that.
+    /// The attributes that are set after the actions.
     pub(super) late_attributes: Vec<ChildAttribute>,
     pub(super) signals: SignalSets,
-    /// Whether it stays in our session and process group.
+    /// Whether the process stays in our session and process group.
     pub(super) shares_terminal: bool,
-    /// Our copies of what the child gets: the writing ends of captures, ends of pipes. Closed with the plan.
+    /// Our copies of the child's descriptors: writing ends of captures, ends of pipes. Closed with
+    /// the plan.
     pub(super) sources: Vec<OwnedFd>,
-    /// Where the child has moved each source to; scratch space of the child's.
+    /// The number to which the child has moved each source; the child's scratch space.
     pub(super) moved: Box<[AtomicI32]>,
-    /// Numbers at which no source may wait: those that some action sets up or duplicates. Sorted.
+    /// The numbers that actions set up or duplicate, sorted: no source may be moved there.
     pub(super) reserved: Vec<RawFd>,
-    /// Fds from 3 up of the keeper's that stay open until the actions have run, sorted.
+    /// The keeper's fds from 3 up that stay open until the actions have run, sorted.
     pub(super) kept: Vec<RawFd>,
-    /// Fds that are passed on besides those of the actions.
+    /// The fds that are passed on in addition to those of the actions.
     pub(super) passed: Vec<RawFd>,
     pub(super) status: Arc<ChildStatus>,
     /// The files that could not be made for fds.
     pub(super) not_made: Vec<NotMade>,
     /// Why files are refused, by the index of their fds.
     pub(super) refused: Vec<(usize, String)>,
-    /// Keep alive what the pointers above point to.
+    /// Owns the strings that the pointers above point to.
     _strings: Vec<CString>,
     inherited: Arc<Inherited>,
 }
@@ -214,44 +220,44 @@ pub(super) struct LaunchPlan {
 pub(super) struct NotMade {
     /// The fd's index.
     pub(super) index: usize,
-    /// The file's path, where the user has named it.
+    /// The file's path, if the spec names it.
     pub(super) path: Option<String>,
-    /// What the OS error leaves out.
+    /// Details that the OS error lacks.
     pub(super) detail: Option<String>,
 }
 
-// SAFETY: the raw pointers point into heap buffers of the CStrings that the plan itself owns or shares, which nobody
-// changes; moving the plan to another thread moves none of them.
+// SAFETY: the raw pointers point into heap buffers of CStrings that the plan itself owns or shares
+// and that never change; moving the plan to another thread moves none of them.
 unsafe impl Send for LaunchPlan {}
 
-/// What the parent has made for one fd of a spec.
+/// The parent's part of one fd of a spec.
 pub(super) enum ParentFd {
-    /// Nothing was needed.
+    /// The parent has no part.
     Nothing,
     /// The child's end.
     Source(OwnedFd),
-    /// It is made just before the child is; see [`LaunchPlan::provide`].
+    /// The part is made just before the child; see [`LaunchPlan::provide`].
     Later,
-    /// It could not be made: errno.
+    /// The part could not be made: errno.
     Failed(i32),
 }
 
-/// What a process needs of the host, found before anything is planned.
+/// The resources of the host that a process needs, found before the rest is planned.
 struct Resources {
     executable: Executable,
     env: environment::Environment,
     switch: accounts::Switch,
-    /// The limit of file sizes, if this program sets one.
+    /// The limit on file sizes, if this program sets one.
     file_size: Option<ChildAttribute>,
-    /// Our descriptors that the child gets: that of the executable, if it was opened.
+    /// Our descriptors for the child: that of the executable, if it was opened.
     sources: Vec<OwnedFd>,
 }
 
 impl Resources {
-    /// Finds them.
+    /// Finds the resources.
     ///
     /// # Errors
-    /// All that is missing or not allowed, with the fds that could not be `made`.
+    /// All that is missing or not allowed, and the fds that the parent could not make.
     fn find(
         proc: &ValidatedProc,
         made: &[ParentFd],
@@ -265,11 +271,11 @@ impl Resources {
         let env = environment::make(&proc.env, &context.inherited, other, restriction)
             .map_err(|more| failures.extend(more));
         let path = env.as_ref().ok().and_then(|env| env.path.as_ref());
-        // Without its environment a name is looked up nowhere.
+        // Without an environment there is no PATH to look the name up in.
         let executable = if proc.lookup_path && env.is_err() {
             Executable::Missing(libc::ENOENT)
         } else {
-            // Whatever else is wrong, that it may not be started is all there is to say.
+            // A forbidden executable is the only error to report, whatever else is wrong.
             let allowlist = restriction.map(Restriction::executables);
             executable::find(proc, path, allowlist, &mut sources).map_err(|e| vec![e])?
         };
@@ -299,7 +305,7 @@ fn working_directory(cwd: Option<&str>) -> Option<String> {
     }
 }
 
-/// Plans the set-up of each fd, with what the parent has made for it; writes given data.
+/// Plans the set-up of each fd, with the parent's part; writes given data.
 fn fd_actions(
     fds: impl ExactSizeIterator<Item = ((FdName, ValidatedFd), ParentFd)>,
     status: &ChildStatus,
@@ -324,7 +330,7 @@ fn fd_actions(
 }
 
 impl LaunchPlan {
-    /// The user and groups that the process gets by its attributes.
+    /// The user and groups that the attributes of the process set.
     pub(super) fn creds(&self) -> Creds {
         let mut creds = Creds::default();
         for attribute in &self.attributes {
@@ -338,11 +344,11 @@ impl LaunchPlan {
         creds
     }
 
-    /// Plans the start of a process; waits for whatever it has to ask.
+    /// Plans the start of a process; may wait for files and directory services.
     ///
     /// # Errors
-    /// Why it is not even tried: it is restricted, a user is unknown, a file cannot be read. Fds that could not be made are
-    /// in the status.
+    /// Why the start is not tried: it is restricted, a user is unknown, a file cannot be read. Fds
+    /// that could not be made are in the status.
     pub(super) fn new(
         request: LaunchRequest,
         context: &LaunchContext,
@@ -370,7 +376,7 @@ impl LaunchPlan {
         let argv = pointers(strings.iter());
         strings.extend(env.own);
         let passed: Vec<RawFd> = (proc.passed.iter().copied())
-            // Another user's process has no file of ours that its spec does not name.
+            // A process of another user gets no file of ours that its spec does not name.
             .filter(|_| !by_other)
             .filter(|fd| inherited.fds.binary_search(fd).is_ok())
             .filter(|fd| actions.iter().all(|action| action.target() != *fd))
@@ -399,7 +405,7 @@ impl LaunchPlan {
         })
     }
 
-    /// What is known once the child has exec'd, or has failed to.
+    /// The resolved properties of the spec, once the child has exec'd or failed.
     pub(super) fn resolved(&self) -> Resolved {
         let early = self.status.early().get().cloned().unwrap_or_default();
         let cwd = self.status.cwd().or(early.cwd);
@@ -415,7 +421,7 @@ impl LaunchPlan {
         Resolved { exe, cwd, env: early.env, dropped: early.dropped }
     }
 
-    /// Gives what is put at the fd with this index, which was to be made later.
+    /// Provides the source of the fd with this index, which was to be made later.
     pub(super) fn provide(&mut self, index: usize, source: OwnedFd) {
         if let Some(action) = self.actions.get_mut(index) {
             *action = FdAction::Put { target: action.target(), source: self.sources.len() };
@@ -424,7 +430,7 @@ impl LaunchPlan {
         }
     }
 
-    /// Notes that what the fd with this index needs could not be made.
+    /// Records that the source of the fd with this index could not be made.
     pub(super) fn fail(
         &mut self,
         index: usize,
@@ -438,13 +444,13 @@ impl LaunchPlan {
         self.not_made.push(NotMade { index, path: path.map(str::to_owned), detail });
     }
 
-    /// Whether the keeper itself was started with fd number `fd`.
+    /// Whether the keeper was started with fd number `fd`.
     pub(super) fn is_inheritable(&self, fd: RawFd) -> bool {
         fd <= 2 || self.inherited.fds.binary_search(&fd).is_ok()
     }
 }
 
-/// The fds for which the parent could not make what they need.
+/// The fds whose part the parent could not make.
 fn not_made(proc: &ValidatedProc, made: &[ParentFd]) -> impl Iterator<Item = StartFailure> {
     proc.fds.iter().zip(made).filter_map(|((fd, _), made)| match made {
         ParentFd::Failed(errno) => Some(StartFailure::new(Stage::Fd(fd.number()), *errno, None)),
@@ -452,15 +458,16 @@ fn not_made(proc: &ValidatedProc, made: &[ParentFd]) -> impl Iterator<Item = Sta
     })
 }
 
-/// What a process ignores and blocks. One that is a part of our job ignores too what the job was started with as ignored: INT and QUIT in the
-/// background of a script, HUP of `nohup`.
+/// The signals that a process ignores and blocks. A process of our own job also ignores the signals
+/// that were ignored at the job's start: INT and QUIT in the background of a script, HUP of
+/// `nohup`.
 fn signals(proc: &ValidatedProc, inherited: &Inherited) -> SignalSets {
     let own = proc.attributes.signals;
     let inherited = if proc.shares_terminal { inherited.ignored } else { 0 };
     SignalSets { ignore: own.ignore | inherited, ..own }
 }
 
-/// A C string of text that validation has found free of NULs; cut at one all the same, never a panic.
+/// A C string of text that validation has found free of NULs; a NUL would cut it, never panic.
 fn c_string(text: &str) -> CString {
     CString::new(text).unwrap_or_else(|error| {
         let at = error.nul_position();
@@ -503,7 +510,7 @@ fn action(
             flags: open_flags(*flags),
             mode: *mode as libc::mode_t,
         },
-        // The parent makes a source for each of these, or says why not.
+        // The parent has made a source for each of these, or has recorded an error.
         (
             ValidatedFd::Capture(_) | ValidatedFd::Pipe(_) | ValidatedFd::Data(_),
             ParentFd::Nothing,
@@ -529,7 +536,8 @@ fn open_flags(flags: OpenFlags) -> libc::c_int {
         }
 }
 
-/// The numbers that sources must keep clear of, and the keeper's fds that must stay open for the actions.
+/// The numbers that sources must not have, and the keeper's fds that must stay open for the
+/// actions.
 fn numbers(
     actions: &[FdAction],
     passed: &[RawFd],

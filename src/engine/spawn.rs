@@ -1,11 +1,13 @@
 //! The threads that clone children.
 //!
-//! A clone that shares our memory keeps its thread waiting until the child has exec'd or ended, so threads of their
-//! own do it. Four of them are permanent: on a loaded machine a child's set-up waits for its turn of the CPU, and
-//! the clones overlap. A child that waits longer (opening a FIFO, a file on a dead mount) holds only its
-//! thread: when all are held, more are started, up to [`MAX_THREADS`]. So does a thread that waits for a directory service.
+//! A clone that shares our memory blocks its thread until the child has exec'd or ended, so a pool
+//! of threads does it. Four of them are permanent: on a loaded machine set-ups wait for the CPU,
+//! and the clones overlap. A child that waits longer (opening a FIFO, a file on a dead mount)
+//! blocks only its own thread, and so does a directory service: when all threads are blocked, the
+//! pool starts more, up to [`MAX_THREADS`].
 //!
-//! Where it matters who the parent is, they only plan, and [have](helper_pool) a [clone helper](clone_helper) clone the child.
+//! If the identity of the parent matters, a thread only plans the child, and
+//! [requests](helper_pool) the clone from a [clone helper](clone_helper).
 
 mod clone;
 mod clone_helper;
@@ -36,9 +38,9 @@ use crate::mem::text_pages::{Floor, TextPages};
 use helper_pool::{HelperPool, PendingSpawn};
 
 const PERMANENT_THREADS: usize = 4;
-/// As many set-ups can wait at once; a thread that waits costs some 20 KB.
+/// Most threads, and so most blocked set-ups; a blocked thread costs some 20 KB.
 const MAX_THREADS: usize = 4096;
-/// Modules that ask directory services run on it, too.
+/// The stack size of a thread, which also runs the modules of directory services.
 const THREAD_STACK: usize = 256 * 1024;
 
 /// A process to be made.
@@ -46,39 +48,39 @@ pub(super) struct SpawnJob {
     /// The engine's number of the process.
     pub(super) serial: u64,
     pub(super) request: LaunchRequest,
-    /// What is to be made before.
+    /// The slow steps before the clone.
     pub(super) tasks: Vec<Task>,
 }
 
-/// Something that a capture needs, and that may take long to make.
+/// A slow step of making a capture.
 pub(super) struct Task {
     /// The fd's index in the spec.
     pub(super) index: usize,
     pub(super) order: Order,
-    /// The filter's program and its pipe; none where the process itself writes the named file.
+    /// The filter's work and its pipe; `None` if the process itself writes the named file.
     pub(super) filter: Option<(PathBuf, OwnedFd)>,
 }
 
-/// What became of a job.
+/// The result of a job.
 pub(super) struct Spawned {
     /// The engine's number of the process.
     pub(super) serial: u64,
-    /// The child, which may have ended already, and must be reaped; none if there could be none.
+    /// The child, which may have ended already, and must be reaped; `None` if there is no child.
     pub(super) child: Option<OwnedChild>,
     /// Why it does not run as specified; empty if it does.
     pub(super) failures: Vec<StartFailure>,
-    /// The filters that were started, by the index of their fds.
+    /// The started filters, by the index of their fds.
     pub(super) filters: Vec<(usize, OwnedChild)>,
     /// The indices of captures that could not be set up.
     pub(super) not_made: Vec<usize>,
-    /// What the spec has come to, as far as it did.
+    /// The properties of the spec that were resolved.
     pub(super) resolved: Resolved,
-    /// Where the kernel has begun to count the child's `maxrss`.
+    /// The floor of the child's `maxrss`.
     pub(super) floor: Floor,
 }
 
 impl Spawned {
-    /// What became of a job of which nothing was made.
+    /// The result of a job without a child.
     pub(super) fn failed(serial: u64, failure: StartFailure) -> Spawned {
         Spawned { failures: vec![failure], ..Spawned::nothing(serial) }
     }
@@ -96,17 +98,18 @@ impl Spawned {
     }
 }
 
-/// The child that was cloned from a plan, of which the kernel has told the status.
+/// The child that was cloned directly from a plan, with the pid and pidfd in the status.
 fn child_of(pid: i32, plan: &LaunchPlan) -> OwnedChild {
-    // SAFETY: the kernel has made this descriptor for us; the engine only ever borrows its number from the status.
+    // SAFETY: the kernel has opened this descriptor for us; the engine only borrows its number from
+    // the status.
     let pidfd = unsafe { OwnedFd::from_raw_fd(plan.status.pidfd().load(Ordering::Acquire)) };
     OwnedChild { pid, pidfd }
 }
 
-/// The child that a clone helper has cloned. Nobody but the engine reaps it, so the number is its own.
+/// The child that a clone helper has cloned. Only the engine reaps it, so its pid is not reused.
 ///
 /// # Errors
-/// The OS error where a descriptor of it cannot be had; then it is killed.
+/// The OS error of opening a pidfd; the child is then killed.
 fn child_of_helper(pid: i32, plan: &LaunchPlan) -> io::Result<OwnedChild> {
     plan.status.pidfd_of(pid).map(|_| child_of(pid, plan)).inspect_err(|_| {
         let pid = Pid::from_raw(pid);
@@ -115,10 +118,11 @@ fn child_of_helper(pid: i32, plan: &LaunchPlan) -> io::Result<OwnedChild> {
     })
 }
 
-/// Takes what became of jobs; called on the pool's threads.
+/// Receives the results of jobs, on the pool's threads.
 pub(super) type Deliver = Arc<dyn Fn(Spawned) + Send + Sync>;
 
-/// The pool. Dropping it ends its threads once they are free, and forgets the jobs that none has begun.
+/// The pool. Dropping it ends its threads once they are free, and drops the jobs that none has
+/// begun.
 pub(super) struct SpawnPool {
     shared: Arc<Shared>,
     deliver: Deliver,
@@ -136,20 +140,20 @@ struct State {
     queue: VecDeque<SpawnJob>,
     threads: usize,
     idle: usize,
-    /// Whether one of those is being woken.
+    /// Whether an idle thread is being woken.
     waking: bool,
     closed: bool,
-    /// The processes that are being made, or of which the engine has not taken note, by its numbers.
+    /// The processes that are being made, or whose result the engine has not noted, by its numbers.
     making: HashMap<u64, Arc<ChildStatus>>,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock can leave the state half changed.
+        // No holder of the lock can leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes an idle thread, unless one is on its way: each wakes the next one if it is about to stand still with more to do.
+    /// Wakes an idle thread, unless one is waking up: each wakes the next one if jobs remain.
     fn wake_one(&self, state: &mut State) {
         if state.idle > 0 && !std::mem::replace(&mut state.waking, true) {
             self.work.notify_one();
@@ -161,7 +165,7 @@ impl SpawnPool {
     /// Starts the permanent threads.
     ///
     /// # Errors
-    /// The OS error where not even one thread can be had.
+    /// The OS error if not even one thread can be started.
     pub(super) fn new(context: LaunchContext, deliver: Deliver) -> io::Result<Self> {
         let state = State {
             queue: VecDeque::new(),
@@ -184,7 +188,8 @@ impl SpawnPool {
         Ok(pool)
     }
 
-    /// Queues a job. One that a clone helper is to do need not be begun before [`begin`](Self::begin) is called: a thread that plans several at once is
+    /// Queues a job. A job for a clone helper need not begin before [`begin`](Self::begin): a
+    /// thread that plans several at once is woken once.
     /// woken once.
     pub(super) fn push(&self, job: SpawnJob) {
         let mut state = self.shared.lock();
@@ -195,7 +200,7 @@ impl SpawnPool {
         }
     }
 
-    /// Has all jobs begun that are queued.
+    /// Makes the threads begin all queued jobs.
     pub(super) fn begin(&self) {
         let mut state = self.shared.lock();
         if !state.queue.is_empty() {
@@ -203,7 +208,8 @@ impl SpawnPool {
         }
     }
 
-    /// Takes a job back that no thread has begun; tells whether there was one. What was made for it is closed.
+    /// Removes a job that no thread has begun; returns whether there was one. Closes its
+    /// descriptors.
     pub(super) fn withdraw(&self, serial: u64) -> bool {
         let mut state = self.shared.lock();
         let at = state.queue.iter().position(|job| job.serial == serial);
@@ -212,18 +218,19 @@ impl SpawnPool {
         job.is_some()
     }
 
-    /// How many jobs no thread has begun.
+    /// The number of jobs that no thread has begun.
     pub(super) fn queued(&self) -> usize {
         self.shared.lock().queue.len()
     }
 
-    /// How many planned jobs no clone helper has begun.
+    /// The number of planned jobs that no clone helper has begun.
     pub(super) fn pending_clones(&self) -> usize {
         self.shared.helpers.waiting()
     }
 
-    /// Returns, whenever it is called, the children that are made and that the engine has not [taken note](Self::taken) of: the numbers
-    /// of their processes, and the pids. A child that is being made is known once it has a session of its own.
+    /// Returns a function that lists the children that are made and that the engine has not
+    /// [noted](Self::taken): the numbers of their processes, and the pids. A new child is listed
+    /// once it has its own session.
     pub(super) fn newborns(&self) -> Box<dyn Fn() -> Vec<(u64, i32)> + Send> {
         let shared = Arc::clone(&self.shared);
         Box::new(move || {
@@ -235,37 +242,39 @@ impl SpawnPool {
         })
     }
 
-    /// The engine knows what has become of this process.
+    /// Notes that the engine knows the result of this process.
     pub(super) fn taken(&self, serial: u64) {
         self.shared.lock().making.remove(&serial);
     }
 
-    /// Readable when there is something to [collect](Self::collect).
+    /// Readable when there are results to [collect](Self::collect).
     pub(super) fn cloned(&self) -> BorrowedFd<'_> {
         self.shared.helpers.done()
     }
 
-    /// What became of jobs that were not delivered: those whose children were cloned by clone helpers.
+    /// The results of jobs whose children clone helpers have cloned.
     pub(super) fn collect(&self) -> Vec<Spawned> {
         self.shared.helpers.collect()
     }
 
-    /// Ends the clone helpers, which would not outlive this program as they must if another one took its place. Nothing must be in the making.
+    /// Ends the clone helpers, because they must not outlive this program if another one replaces
+    /// it. No process may be in the making.
     pub(super) fn end_helpers(&self) {
         self.shared.helpers.end_helpers();
     }
 
-    /// Makes a clone helper for every planned job that waits, if none is free: they are held by children's set-ups.
+    /// Makes a clone helper for every waiting planned job, if none is free: set-ups block them.
     pub(super) fn grow_helpers(&self) {
         self.shared.helpers.grow();
     }
 
-    /// Starts a thread for every job that waits, if none is idle: they are held by children's set-ups.
+    /// Starts a thread for every waiting job, if none is idle: set-ups block them.
     pub(super) fn grow(&self) {
         let state = self.shared.lock();
         let needed = match state.idle {
             0 => state.queue.len().min(MAX_THREADS.saturating_sub(state.threads)),
-            // A thread that plans for clone helpers is held by what it asks: the others have not been told of more.
+            // A thread that plans for clone helpers is blocked in a lookup: no other thread was
+            // woken for the rest.
             _ => {
                 self.shared.work.notify_all();
                 0
@@ -273,7 +282,7 @@ impl SpawnPool {
         };
         drop(state);
         for _ in 0..needed {
-            // Without another thread the jobs wait for one that comes free.
+            // Without another thread the jobs wait for a free one.
             if self.add_thread().is_err() {
                 break;
             }
@@ -311,7 +320,7 @@ impl Drop for SpawnPool {
     }
 }
 
-/// A thread's life: one job after another.
+/// The main function of a thread: one job after another.
 fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
     loop {
         let mut state = shared.lock();
@@ -329,7 +338,7 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
             state.waking = false;
         };
         state.making.insert(job.serial, Arc::clone(&job.request.status));
-        // A clone helper stands still in our stead.
+        // A clone helper blocks instead of this thread.
         let stands_still = |job: &SpawnJob| !job.request.is_for_main_thread();
         if state.queue.front().is_some_and(|next| stands_still(&job) || stands_still(next)) {
             shared.wake_one(&mut state);
@@ -341,7 +350,8 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
     }
 }
 
-/// Plans a child, and clones it, or has a clone helper clone it where it matters who its parent is; then what becomes of it is collected.
+/// Plans a child, and clones it, or requests the clone from a clone helper if the identity of the
+/// parent matters; then the pool collects the result.
 fn spawn(job: SpawnJob, stack: &Stack, shared: &Shared) -> Option<Spawned> {
     let SpawnJob { serial, request, tasks } = job;
     let status = Arc::clone(&request.status);
@@ -369,7 +379,7 @@ fn spawn(job: SpawnJob, stack: &Stack, shared: &Shared) -> Option<Spawned> {
     }
 }
 
-/// What became of a planned child, which has exec'd or ended, or of which there is none.
+/// The result of a planned child, which has exec'd or ended, or could not be cloned.
 fn outcome(
     serial: u64,
     plan: &LaunchPlan,
@@ -382,7 +392,7 @@ fn outcome(
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);
             let early = plan.status.early().get().cloned().unwrap_or_default();
-            // What was missing before the fork is told all the same.
+            // Files that were missing before the clone are reported too.
             let mut failures = fd_failures(plan);
             failures.push(StartFailure::new(Stage::Fork, errno, None));
             (None, failures, early)
@@ -391,7 +401,8 @@ fn outcome(
     Spawned { child, failures, filters, not_made, resolved, ..Spawned::nothing(serial) }
 }
 
-/// Makes what captures need; what cannot be made fails in the child's status, with every other failing fd.
+/// Makes the slow parts of captures; failures are recorded in the child's status, with those of
+/// other fds.
 fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, OwnedChild)>, Vec<usize>) {
     let mut filters = Vec::new();
     let mut not_made = Vec::new();
@@ -411,7 +422,7 @@ fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, OwnedChild
     (filters, not_made)
 }
 
-/// What the status says once the child has exec'd or ended.
+/// The failures in the status once the child has exec'd or ended.
 fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
     let status: &ChildStatus = &plan.status;
     let attribute = status.failed().map(|(what, errno)| {
@@ -467,7 +478,7 @@ fn fd_failures(plan: &LaunchPlan) -> Vec<StartFailure> {
         .collect()
 }
 
-/// What an errno leaves out of a file that was to be below a directory.
+/// Details of an error on a file that must be below a directory.
 fn led_out(action: &FdAction, path: Option<&str>, errno: i32) -> Option<String> {
     let confined = match action {
         FdAction::Open { directory, .. } => directory.is_some(),

@@ -1,6 +1,7 @@
-//! Owned wrappers of the system calls that nix does not have, or has in a form that does not fit.
+//! Owned wrappers of system calls that nix lacks, or whose form in nix does not fit.
 //!
-//! Everything here gives `io::Result` with the kernel's errno and owns what it opens, always close-on-exec.
+//! All functions return `io::Result` with the kernel's errno, and own the descriptors that they
+//! open, which are close-on-exec.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -14,7 +15,7 @@ use crate::engine::failpoints::{self, Call};
 use crate::engine::permitted;
 use crate::mem::page_size;
 
-/// Sets the signal of a broken lease; as in the kernel's `fcntl.h`.
+/// Sets the signal of a broken lease; from the kernel's `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;
 
 /// Turns a system call's return value into a result.
@@ -22,7 +23,7 @@ fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
 }
 
-/// A file that lives in memory and can be [sealed](seal).
+/// A file in memory that can be [sealed](seal).
 ///
 /// # Errors
 /// The OS error.
@@ -32,7 +33,7 @@ pub(crate) fn sealable_memory_file() -> io::Result<OwnedFd> {
     Ok(nix::sys::memfd::memfd_create(c"procstar data", flags)?)
 }
 
-/// Fixes what a file in memory holds, for ever.
+/// Makes a file in memory immutable.
 ///
 /// # Errors
 /// The OS error.
@@ -43,7 +44,7 @@ pub(crate) fn seal(file: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the mode of what a descriptor is open to.
+/// Sets the mode of an open file.
 ///
 /// # Errors
 /// The OS error.
@@ -51,12 +52,13 @@ pub(super) fn set_mode(fd: &OwnedFd, mode: libc::mode_t) -> io::Result<()> {
     Ok(nix::sys::stat::fchmod(fd, Mode::from_bits_truncate(mode))?)
 }
 
-/// The umask of this program, once some thread has another one; [`UNKNOWN`] before.
+/// The umask of this program, once some thread has its own; [`UNKNOWN`] before.
 static UMASK: AtomicU32 = AtomicU32::new(UNKNOWN);
 const UNKNOWN: u32 = u32::MAX;
 
-/// Gives this thread a umask of its own, which is empty: its files get the very modes that they are made with. The working directory is its
-/// own then, too; and threads that it starts have both in common with it, until they [get away](leave_own_umask) from it. Gives whether it could.
+/// Gives this thread its own umask, which is empty: its files get exactly the requested modes. The
+/// thread then also has its own working directory. Threads that it starts share both, until they
+/// [leave](leave_own_umask). Returns whether it succeeded.
 pub(super) fn take_own_umask() -> bool {
     let alone = unshare(CloneFlags::CLONE_FS).is_ok();
     if alone {
@@ -65,10 +67,11 @@ pub(super) fn take_own_umask() -> bool {
     alone
 }
 
-/// Gives this thread the program's umask, whoever has started it. To be called before it makes any file or process.
+/// Sets the program's umask in this thread, whichever thread started it. Call it before the thread
+/// creates any file or process.
 ///
 /// # Errors
-/// The OS error; then the thread may make none.
+/// The OS error; then the thread must create none.
 pub(super) fn leave_own_umask() -> io::Result<()> {
     let mask = UMASK.load(Ordering::Acquire);
     if mask != UNKNOWN {
@@ -87,7 +90,7 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
 }
 
-/// Makes reads of this open file return at once where there is nothing yet.
+/// Makes reads of this open file non-blocking.
 ///
 /// # Errors
 /// The OS error.
@@ -97,7 +100,7 @@ pub(crate) fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes reads and writes of this open file wait again.
+/// Makes reads and writes of this open file blocking again.
 ///
 /// # Errors
 /// The OS error.
@@ -107,7 +110,8 @@ pub(super) fn set_blocking(fd: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Has `handler`, which must be async-signal-safe, called at a signal. Waiting system calls are interrupted by it.
+/// Installs `handler`, which must be async-signal-safe, for a signal. It interrupts blocking system
+/// calls.
 ///
 /// # Errors
 /// The OS error, for a signal that cannot be handled.
@@ -117,7 +121,7 @@ pub(super) fn on_signal(
 ) -> io::Result<()> {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     let action = SigAction::new(SigHandler::Handler(handler), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the caller gives a handler that may run at any time.
+    // SAFETY: the caller guarantees that the handler may run at any time.
     unsafe { sigaction(Signal::try_from(signum)?, &action) }?;
     Ok(())
 }
@@ -132,14 +136,15 @@ pub(crate) fn set_cloexec(fd: &impl AsFd, close: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets whether exec closes the fd of a number that may be closed by now. It takes no pointer, and is safe in a child before exec.
+/// Sets whether exec closes the fd with this number, which may be closed by now. It takes no
+/// pointer, and is safe in a child before exec.
 ///
 /// # Errors
 /// `EBADF` if no fd has this number.
 pub fn set_cloexec_of(number: RawFd, close: bool) -> io::Result<()> {
     let flags = if close { libc::FD_CLOEXEC } else { 0 };
-    // SAFETY: F_SETFD takes no pointer, reads and writes nothing but the fd's own flag, and fails for a number that is not open. So no
-    // fd has to stay open meanwhile, as a BorrowedFd would promise.
+    // SAFETY: F_SETFD takes no pointer, changes only the fd's own flag, and fails for a number that
+    // is not open. So no fd has to stay open meanwhile, as a BorrowedFd would require.
     check(unsafe { libc::fcntl(number, libc::F_SETFD, flags) })?;
     Ok(())
 }
@@ -150,8 +155,8 @@ pub(crate) fn is_open(number: RawFd) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
-/// Asks for a pipe buffer of `bytes`; the system may refuse (its limits are per user), which does no harm. Gives the size that it
-/// got, if it did.
+/// Requests a pipe buffer of `bytes`. Returns its new size, or `None` if the system refuses because
+/// of its limits per user, which does no harm.
 pub(super) fn grow_pipe(fd: &OwnedFd, bytes: usize) -> Option<usize> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     usize::try_from(fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes)).ok()?).ok()
@@ -162,7 +167,7 @@ pub(super) fn pipe_size(fd: &OwnedFd) -> Option<usize> {
     usize::try_from(fcntl(fd, FcntlArg::F_GETPIPE_SZ).ok()?).ok()
 }
 
-/// Whether no writer of a pipe is left; something may still be in it.
+/// Whether a pipe has no writer left; it may still hold data.
 pub(super) fn hung_up(reader: &OwnedFd) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
@@ -173,7 +178,7 @@ pub(super) fn hung_up(reader: &OwnedFd) -> bool {
 /// Sends a signal to the process behind a pidfd.
 ///
 /// # Errors
-/// `ESRCH` where it has been reaped, or the OS error (`EPERM`, `EINVAL`).
+/// `ESRCH` if the process has been reaped, or the OS error (`EPERM`, `EINVAL`).
 pub(crate) fn pidfd_send_signal(pidfd: RawFd, signum: i32) -> io::Result<()> {
     // SAFETY: the system call takes no pointer but the null siginfo.
     let ret = unsafe {
@@ -200,19 +205,20 @@ pub(crate) fn pidfd_send_signal(pidfd: RawFd, signum: i32) -> io::Result<()> {
 /// Sends a signal to every process of a group.
 ///
 /// # Errors
-/// `ESRCH` where there is no such group, `EPERM` where not one of its processes may be signaled, or the OS error.
+/// `ESRCH` if there is no such group, `EPERM` if none of its processes may be signaled, or the OS
+/// error.
 pub(super) fn signal_group(pgid: i32, signum: i32) -> io::Result<()> {
-    // 1 is no group of ours, and -1 would be everybody.
+    // 1 is not one of our groups, and -1 would signal every process.
     if pgid <= 1 {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
-    // Not killpg of nix: it knows no real-time signals.
+    // Not nix's killpg: it does not support real-time signals.
     // SAFETY: kill takes no pointer, and the number is that of a group.
     check(unsafe { libc::kill(-pgid, signum) })?;
     Ok(())
 }
 
-/// Has descendants that lose their parent become children of this process, instead of init's.
+/// Makes this process the new parent of orphaned descendants, instead of init.
 ///
 /// # Errors
 /// The OS error, which does not occur.
@@ -220,13 +226,13 @@ pub(super) fn become_subreaper() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
-/// Whether descendants that lose their parent become children of this process.
+/// Whether orphaned descendants become children of this process.
 pub(super) fn takes_orphans() -> bool {
     std::process::id() == 1 || nix::sys::prctl::get_child_subreaper().unwrap_or(false)
 }
 
-/// Whether process `pid` executes the program that we are; none where we may not inspect it, as our own workers and filters. By the paths that
-/// the kernel knows: the file system that a process has its program on is not asked.
+/// Whether process `pid` executes this same program; `None` if we may not inspect it, like our own
+/// workers and filters. Compares the paths that the kernel knows, without asking the file system.
 pub(super) fn is_this_program(pid: i32) -> Option<bool> {
     match (std::fs::read_link(format!("/proc/{pid}/exe")), std::fs::read_link("/proc/self/exe")) {
         (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => None,
@@ -235,7 +241,7 @@ pub(super) fn is_this_program(pid: i32) -> Option<bool> {
     }
 }
 
-/// The signal that child `pid` has been stopped by since this was last asked, if it has not gone on.
+/// The signal that has stopped child `pid` since the last call, if the child is still stopped.
 pub(super) fn new_stop_of(pid: i32) -> Option<i32> {
     use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
     let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
@@ -245,13 +251,13 @@ pub(super) fn new_stop_of(pid: i32) -> Option<i32> {
     }
 }
 
-/// How many descriptors this process may have.
+/// The open-file limit of this process.
 pub(super) fn open_file_limit() -> usize {
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     limit.map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
 }
 
-/// The time since the machine has started, in clock ticks: what start times in `/proc` are in.
+/// The time since boot in clock ticks, the unit of start times in `/proc`.
 pub(super) fn ticks_since_boot() -> u64 {
     let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
     let ticks = ::procfs::ticks_per_second().max(1);
@@ -261,10 +267,11 @@ pub(super) fn ticks_since_boot() -> u64 {
     })
 }
 
-/// Reaps child `pid` if it has ended: its raw wait status and its rusage, which includes the children it waited for.
+/// Reaps child `pid` if it has ended: returns its raw wait status and its rusage, which includes
+/// the children that it waited for.
 ///
 /// # Errors
-/// The OS error; `ECHILD` where somebody else has reaped it.
+/// The OS error; `ECHILD` if another reaper has reaped it.
 pub(super) fn reap(pid: i32) -> io::Result<Option<(i32, libc::rusage)>> {
     let mut status = 0;
     // SAFETY: an all-zero rusage is a valid value of that plain C struct.
@@ -274,18 +281,18 @@ pub(super) fn reap(pid: i32) -> io::Result<Option<(i32, libc::rusage)>> {
     Ok((reaped == pid).then_some((status, rusage)))
 }
 
-/// Whether anybody still has the file behind `reader` open for writing.
+/// Whether any process still has the file of `reader` open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writers {
-    /// Nobody: its length is final.
+    /// No process: the length is final.
     None,
-    /// Somebody.
+    /// Some process.
     Some,
-    /// The file system cannot tell.
+    /// The file system does not support the query.
     Unknown,
 }
 
-/// Asks the kernel whether a file has writers: it grants a read lease only where there are none.
+/// Queries whether a file has writers: the kernel grants a read lease only without writers.
 pub(crate) fn writers(reader: &impl AsRawFd) -> Writers {
     let fd = reader.as_raw_fd();
     match take_lease(fd) {
@@ -299,8 +306,9 @@ pub(crate) fn writers(reader: &impl AsRawFd) -> Writers {
     }
 }
 
-/// Takes a read lease. Whoever opens the file for writing meanwhile breaks it, and the signal of that would be
-/// SIGIO, which ends us: it is made one that does nothing. The kernel forgets the choice with the lease.
+/// Takes a read lease. A process that opens the file for writing meanwhile breaks the lease. The
+/// kernel would then send SIGIO, which kills us, so a harmless signal is set instead. The kernel
+/// forgets that setting with the lease.
 fn take_lease(fd: RawFd) -> io::Result<()> {
     // SAFETY: F_SETSIG takes no pointer; the caller holds the fd open.
     check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) })?;
@@ -309,14 +317,16 @@ fn take_lease(fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Blocks every signal in the calling thread, 32 and 33 among them, which pthread_sigmask leaves alone; gives the mask before.
+/// Blocks every signal in the calling thread, including 32 and 33, which pthread_sigmask leaves
+/// alone; returns the mask before.
 ///
-/// A thread that clones children must never run one of our handlers in a child that shares our memory.
+/// A thread that clones children must never run one of our handlers in a child that shares our
+/// memory.
 pub(crate) fn block_all_signals() -> u64 {
     set_signal_mask(u64::MAX)
 }
 
-/// Sets the calling thread's signal mask, signal N by bit N - 1; gives the one before.
+/// Sets the calling thread's signal mask, signal N by bit N - 1; returns the one before.
 pub(super) fn set_signal_mask(mask: u64) -> u64 {
     let mut before = 0u64;
     // SAFETY: the kernel reads 8 bytes at `mask`, and writes 8 at `before`.
@@ -332,7 +342,7 @@ pub(super) fn set_signal_mask(mask: u64) -> u64 {
     before
 }
 
-/// Ignores a signal from now on. Asks the kernel itself, for libc refuses two of them.
+/// Ignores a signal from now on, by a direct system call: libc refuses two signals.
 ///
 /// # Errors
 /// The OS error, which does not occur for a signal that can be ignored.
@@ -340,8 +350,8 @@ pub(super) fn ignore(signum: i32) -> io::Result<()> {
     set_disposition(signum, libc::SIG_IGN)
 }
 
-/// Gives SIGCHLD its default disposition. Whoever started us may have ignored it, and then the kernel would reap our
-/// children itself, and lose their statuses.
+/// Sets the default disposition of SIGCHLD. Our parent may have ignored the signal, and then the
+/// kernel would reap our children itself and lose their statuses.
 ///
 /// # Errors
 /// The OS error, which does not occur.
@@ -353,15 +363,16 @@ pub(super) fn default_sigchld() -> io::Result<()> {
     Ok(())
 }
 
-/// Has a signal do in this process what it does by default. Asks the kernel itself, for libc refuses two of them.
+/// Sets the default disposition of a signal, by a direct system call: libc refuses two signals.
 fn make_default(signum: i32) {
     // It fails only for the two signals whose disposition is always the default.
     let _ = set_disposition(signum, libc::SIG_DFL);
 }
 
-/// Sets what a signal does in this process, by the kernel itself: libc refuses signals 32 and 33. `handler` is SIG_IGN or SIG_DFL.
+/// Sets the disposition of a signal by a direct system call: libc refuses signals 32 and 33.
+/// `handler` is SIG_IGN or SIG_DFL.
 fn set_disposition(signum: i32, handler: libc::sighandler_t) -> io::Result<()> {
-    // The kernel's own struct: the handler, no flags, no restorer, empty mask.
+    // The kernel's struct: the handler, no flags, no restorer, empty mask.
     let action = [handler as u64, 0, 0, 0];
     // SAFETY: no handler is installed; the kernel reads one struct at `action`.
     let ret = unsafe {
@@ -376,9 +387,10 @@ fn set_disposition(signum: i32, handler: libc::sighandler_t) -> io::Result<()> {
     if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Ends this process by a signal, and without a core, which would be of nobody's fault; returns where the signal does not end it.
+/// Ends this process by a signal, without a core dump, because the signal is no fault of this
+/// program; returns if the signal does not end it.
 pub(super) fn die_of(signum: i32) {
-    // A limit of 0 does not keep a core from a program that the kernel hands it to.
+    // A core limit of 0 does not prevent a dump to the program of core_pattern.
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
     make_default(signum);
@@ -391,7 +403,7 @@ pub(super) fn die_of(signum: i32) {
 /// Whether this process was started with a signal ignored.
 pub(super) fn is_ignored(signum: libc::c_int) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: asks only; the kernel fills the struct that the pointer is to, of which all zero is a valid value.
+    // SAFETY: it only queries; the kernel fills the struct, of which all zero is a valid value.
     let action = unsafe {
         libc::sigaction(signum, std::ptr::null(), action.as_mut_ptr());
         action.assume_init()
@@ -399,11 +411,11 @@ pub(super) fn is_ignored(signum: libc::c_int) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Whether a signal has its default disposition. Asks the kernel itself, for libc keeps two of them to itself.
+/// Whether a signal has its default disposition, by a direct system call: libc hides two signals.
 pub(super) fn is_default(signum: libc::c_int) -> bool {
-    // The kernel's own struct; the first word is the handler.
+    // The kernel's struct; the first word is the handler.
     let mut action = [0u64; 4];
-    // SAFETY: asks only; the kernel writes one struct at `action`.
+    // SAFETY: it only queries; the kernel writes one struct at `action`.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
@@ -419,17 +431,17 @@ pub(super) fn is_default(signum: libc::c_int) -> bool {
 /// A stack for a cloned child, with a guard page below it.
 pub(super) struct Stack {
     base: *mut libc::c_void,
-    /// With the guard.
+    /// The size with the guard page.
     size: usize,
 }
 
 // SAFETY: the mapping belongs to this value alone, and is reachable from any thread.
 unsafe impl Send for Stack {}
-// SAFETY: a shared reference gives nothing but an address.
+// SAFETY: a shared reference exposes nothing but an address.
 unsafe impl Sync for Stack {}
 
 impl Stack {
-    /// What a child and the signal frames of the kernel have.
+    /// Room for a child and the kernel's signal frames.
     const ROOM: usize = 64 * 1024;
 
     /// Maps a stack of 64 KiB or a page, whichever is more, and a guard page below.
@@ -441,7 +453,8 @@ impl Stack {
         let size = Self::ROOM.next_multiple_of(page) + page;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_STACK | libc::MAP_ANONYMOUS;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of
+        // ours.
         let base = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -461,14 +474,16 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: our own mapping of this size. Who runs on it keeps it alive, so nothing uses it any more.
+        // SAFETY: our own mapping of this size. Its user keeps it alive, so nothing uses it any
+        // more.
         unsafe { libc::munmap(self.base, self.size) };
     }
 }
 
-/// Has a file system such as ext4 put each new directory in this one, with what will be in it, into a region of its own, as it does with
-/// home directories. Otherwise one directory's files follow another's, and every new file is looked for behind all that were removed in the last
-/// minutes: a thousand removed ones cost 0.1 ms each time. Where that cannot be had, all is as before.
+/// Makes a file system such as ext4 place each new directory in this one, with its files, into its
+/// own region, as it does for home directories. Otherwise the files of one directory follow
+/// another's, and ext4 searches for each new file behind all that were removed in the last minutes:
+/// after a thousand removals, 0.1 ms per file. Failure has no other effect.
 pub(crate) fn spread_below(dir: &std::path::Path) {
     const TOPDIR: libc::c_int = 0x0002_0000;
     let Ok(dir) = std::fs::File::open(dir) else { return };
@@ -514,7 +529,7 @@ mod tests {
             // SAFETY: within the mapping, above its guard page.
             unsafe { top.byte_sub(at).write(1) };
         }
-        // The page below is there, and may not be touched: a read by the kernel fails.
+        // The page below exists and is protected: a read by the kernel fails.
         let below = top.wrapping_byte_sub(room + 1);
         let (_reader, writer) = pipe().unwrap();
         // SAFETY: the kernel checks the address, and reads one byte or fails.
