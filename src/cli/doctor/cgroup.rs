@@ -3,6 +3,9 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use ::procfs::process::MountInfo;
+use ::procfs::{FromBufRead, ProcessCGroups};
+
 use super::{Check, Level};
 use crate::config::Env;
 
@@ -29,8 +32,8 @@ struct Mount {
     root: String,
     /// Where.
     at: PathBuf,
-    /// Options of the file system itself: of version 1 with the controllers among them.
-    options: String,
+    /// Whether it is a hierarchy of version 1 with the memory controller.
+    has_memory: bool,
 }
 
 impl Mount {
@@ -47,25 +50,21 @@ impl Mount {
     }
 }
 
-/// The mounts of control groups in a `mountinfo`; see proc_pid_mountinfo(5).
+/// The mounts of control groups in a `mountinfo`; lines that cannot be parsed are left out.
 fn mounts(text: &str) -> Vec<Mount> {
-    let mount = |line: &str| {
-        // ID PARENT DEVICE ROOT AT OPTIONS [TAG...] - KIND SOURCE OPTIONS
-        let (place, kind) = line.split_once(" - ")?;
-        let mut place = place.split(' ').skip(3);
-        let mut kind = kind.split(' ');
-        let mount = Mount {
-            root: unescaped(place.next()?),
-            at: unescaped(place.next()?).into(),
-            kind: kind.next()?.to_owned(),
-            options: kind.nth(1).unwrap_or_default().to_owned(),
-        };
-        mount.kind.starts_with("cgroup").then_some(mount)
-    };
-    text.lines().filter_map(mount).collect()
+    text.lines()
+        .filter_map(|line| MountInfo::from_line(line).ok())
+        .filter(|info| info.fs_type.starts_with("cgroup"))
+        .map(|info| Mount {
+            root: unescaped(&info.root),
+            at: unescaped(&info.mount_point.to_string_lossy()).into(),
+            has_memory: info.super_options.contains_key("memory"),
+            kind: info.fs_type,
+        })
+        .collect()
 }
 
-/// A path as mountinfo has it, with blanks and the like as octal numbers.
+/// A path of mountinfo, which has blanks and backslashes as octal numbers; procfs leaves them.
 fn unescaped(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
@@ -74,7 +73,8 @@ fn unescaped(text: &str) -> String {
 
 /// Our group of version 2, by `/proc/self/cgroup`.
 fn own_group(text: &str) -> Option<String> {
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    let groups = ProcessCGroups::from_buf_read(text.as_bytes()).ok()?;
+    groups.into_iter().find(|group| group.hierarchy == 0).map(|group| group.pathname)
 }
 
 type Controllers = std::io::Result<(PathBuf, String)>;
@@ -83,9 +83,7 @@ fn control_groups(mounts: &[Mount], v2: Option<Controllers>) -> Check {
     const NAME: &str = "control groups";
     let remedy = "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 with its controllers: \
                   limits and figures by control group need it";
-    let v1_memory = mounts
-        .iter()
-        .any(|mount| mount.kind == "cgroup" && mount.options.split(',').any(|o| o == "memory"));
+    let v1_memory = mounts.iter().any(|mount| mount.kind == "cgroup" && mount.has_memory);
     let (found, has_memory) = match v2 {
         None if mounts.is_empty() => ("none are mounted".to_owned(), false),
         None => ("version 1 only".to_owned(), false),

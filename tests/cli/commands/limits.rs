@@ -113,7 +113,8 @@ fn no_spec_raises_the_limit_of_a_capture() {
         let fds = json!([["stdout", {"capture": {"keep": limit}}]]);
         json!({"a": {"argv": ["/usr/bin/seq", "100000"], "fds": fds}})
     };
-    let named = ["stdout of process", "1501 bytes", "capture.keep_head and capture.keep_tail are 1500"];
+    let named =
+        ["stdout of process", "1501 bytes", "capture.keep_head and capture.keep_tail are 1500"];
     refused(start(&instance, &with(json!({"head": 1, "tail": 1500}))), 400, &named);
     assert_eq!(start(&instance, &with(json!({"tail": 1500}))).0, 200);
     // Nor does one that is given with the program.
