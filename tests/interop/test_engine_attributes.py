@@ -355,7 +355,7 @@ def test_pdeath_signal_is_not_sent_by_an_upgrade():
     """Nor by the end of the helper that cloned the process."""
     with Service() as service, tempfile.TemporaryDirectory() as place:
         keeper = service.proc.pid
-        before = _spawners(keeper)
+        before = eventually(lambda: _spawners(keeper), "threads that clone")
         # As many processes blocked in their set-up, each with a helper, as force new helpers.
         specs = {}
         for n in range(2 * before):

@@ -75,7 +75,7 @@ def test_a_gigabyte_is_limited_to_a_mebibyte(service):
     before = {pid: rss(pid) for pid in (keeper, worker)}
     highest = dict(before)
     size = 1 << 30
-    service.post({"a": sh(f"head -c {size} /dev/zero; echo end", ("stdout", fd(limit=limit)))})
+    service.post({"a": sh(f"head -c {size} /dev/zero; echo end", ("stdout", fd(keep=limit)))})
     while service.result("a", ended=False)["state"] == "running":
         highest = {pid: max(rss(pid), most) for pid, most in highest.items()}
     res = service.result("a")
@@ -95,7 +95,7 @@ def test_a_gigabyte_is_limited_to_a_mebibyte(service):
 @pytest.mark.parametrize("limit", [{"head": 5}, {"tail": 5}, {"head": 3, "tail": 4}, {"head": 100}], ids=str)
 def test_head_and_tail_are_kept_and_the_rest_is_counted(mode, limit):
     text = b"0123456789abcdef"
-    res = ok(sh(f"printf {text.decode()}", ("stdout", fd(mode, limit=limit))))
+    res = ok(sh(f"printf {text.decode()}", ("stdout", fd(mode, keep=limit))))
     head, tail = limit.get("head", 0), limit.get("tail", 0)
     kept = text if head + tail >= len(text) else text[:head] + text[len(text) - tail :]
     assert captured(res) == kept
@@ -108,7 +108,7 @@ def test_head_and_tail_are_kept_and_the_rest_is_counted(mode, limit):
 
 def test_configured_limits_apply_to_captures_without_their_own():
     env = os.environ | {"PROCSTAR_CAPTURE_KEEP_HEAD": "4", "PROCSTAR_CAPTURE_KEEP_TAIL": "2"}
-    spec = sh("printf 0123456789; printf 0123456789 >&2", ("stdout", fd("tempfile")), ("stderr", fd(limit={"head": 5})))
+    spec = sh("printf 0123456789; printf 0123456789 >&2", ("stdout", fd("tempfile")), ("stderr", fd(keep={"head": 5})))
     res = ok(spec, env=env)
     assert captured(res) == b"012389" and captured(res, "stderr") == b"01234"
     assert res["captures"]["stdout"]["dropped"] == 4
@@ -311,7 +311,7 @@ def test_a_moved_named_file_is_still_the_output(tmp_path):
 def test_a_tail_of_compressed_output_is_refused(service):
     """The error names the alternative."""
     service = service()
-    rsp = service.http.post("/procs", json=specs(a=sh("true", ("stdout", fd(compress="zstd", limit={"tail": 10})))))
+    rsp = service.http.post("/procs", json=specs(a=sh("true", ("stdout", fd(compress="zstd", keep={"tail": 10})))))
     assert rsp.status_code == 400
     for word in ("tail", "compress", "cannot be shortened at its beginning", "head"):
         assert word in rsp.text, rsp.text

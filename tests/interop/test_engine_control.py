@@ -203,7 +203,7 @@ def test_the_order_of_keys_does_not_matter_for_idempotence(service):
     service = service()
     pairs = [("B", "1"), ("A", "2"), ("C", "3")]
     for some in (pairs, pairs[::-1], sorted(pairs)):
-        spec = sh("echo done", env={"vars": dict(some)}, labels=dict(some), limits=dict([("core", 0), ("nofile", 99)][:: 1 if some == pairs else -1]))
+        spec = sh("echo done", env={"vars": dict(some)}, labels=dict(some), rlimits=dict([("core", 0), ("nofile", 99)][:: 1 if some == pairs else -1]))
         rsp = service.http.post("/procs", json={"specs": {"a": spec}, "idempotent": True})
         assert rsp.status_code == 200, rsp.text
     assert list(service.result("a")["labels"].items()) == pairs
