@@ -1,9 +1,11 @@
-//! Paths that a user has named, walked without following a link that somebody else can have put there.
+//! Safe walks of paths that a user has named: they follow no link that another user may have
+//! placed.
 //!
-//! A directory on such a path may belong to the user that a process runs as, and at any moment be another one, or a link to one. What is made,
-//! read or removed with our rights must not be what that link leads to. So a link is followed only where it stands in a directory that belongs
-//! to root or to us, and in which nobody else may write: `/var/run` is such a link. The last part of a path is never a link to be followed,
-//! but where the caller asks for that.
+//! A directory on such a path may belong to the user of a process, who can replace it by another
+//! one or by a link at any moment. We must not create, read or remove the target of that link with
+//! our rights. So a walk follows a link only in a directory that belongs to root or to us, and in
+//! which no other user may write: `/var/run` is such a link. The last part of a path is not
+//! followed, unless the caller asks for that.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -18,10 +20,10 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 
 use crate::engine::failure::{Stage, StartFailure};
 
-/// As many links are followed, as by the kernel.
+/// Most links that a walk follows, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Why a path could not be walked.
+/// The error of walking a path.
 #[derive(Debug)]
 pub(crate) struct WalkError {
     error: io::Error,
@@ -35,7 +37,7 @@ impl WalkError {
         self.error.raw_os_error().unwrap_or(libc::EIO)
     }
 
-    /// What the OS error leaves out, for people.
+    /// Details that the OS error lacks.
     pub(crate) fn detail(&self) -> Option<String> {
         self.link.as_ref().map(|link| {
             format!(
@@ -48,7 +50,7 @@ impl WalkError {
 }
 
 impl WalkError {
-    /// The same as what has failed of a start.
+    /// The same error as a failure of a start.
     pub(super) fn failure(&self, stage: Stage, path: &str) -> StartFailure {
         let detail = self.detail();
         StartFailure { detail, ..StartFailure::new(stage, self.errno(), Some(path.to_owned())) }
@@ -74,10 +76,10 @@ impl From<Errno> for WalkError {
     }
 }
 
-/// Opens the directory that a path's last part is in, for nothing but to look things up in it; returns that part, too.
+/// Opens the directory of a path's last part, only for lookups in it; also returns that part.
 ///
 /// # Errors
-/// The OS error; `ELOOP` for a link that is not followed, `EISDIR` for a path that ends in no name.
+/// The OS error; `ELOOP` for a refused link, `EISDIR` for a path without a last name.
 pub(crate) fn parent(path: &Path) -> Result<(OwnedFd, OsString), WalkError> {
     let bytes = path.as_os_str().as_bytes();
     let at = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
@@ -90,21 +92,22 @@ pub(crate) fn parent(path: &Path) -> Result<(OwnedFd, OsString), WalkError> {
     Ok((dir, OsString::from_vec(name.to_vec())))
 }
 
-/// Opens a directory, for nothing but to look things up in it.
+/// Opens a directory, only for lookups in it.
 fn directory(path: &Path) -> Result<OwnedFd, WalkError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     match without_links(path, flags) {
         Ok(dir) => Ok(dir),
-        // Old kernels and filters of containers have no such call, and there may be a link that is to be followed.
+        // Old kernels and containers' filters lack the call, and the path may contain a permitted
+        // link.
         Err(Errno::ELOOP | Errno::ENOSYS | Errno::EPERM) => walk(path, flags),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Opens a file for reading, also through a link where one is to be followed. Does not wait for the writer of a FIFO.
+/// Opens a file for reading, also through permitted links. Does not wait for the writer of a FIFO.
 ///
 /// # Errors
-/// The OS error; `ELOOP` for a link that is not followed.
+/// The OS error; `ELOOP` for a refused link.
 pub(crate) fn read(path: &Path) -> Result<OwnedFd, WalkError> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     match without_links(path, flags) {
@@ -121,7 +124,7 @@ fn without_links(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     openat2(nix::fcntl::AT_FDCWD, path, how)
 }
 
-/// Walks a path part by part; what it leads to is opened with these flags.
+/// Walks a path part by part; opens its target with these flags.
 fn walk(path: &Path, flags: OFlag) -> Result<OwnedFd, WalkError> {
     let place = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let start = |path: &OsStr| {
@@ -160,7 +163,7 @@ fn walk(path: &Path, flags: OFlag) -> Result<OwnedFd, WalkError> {
     if flags.contains(OFlag::O_DIRECTORY) { Ok(dir) } else { Err(Errno::EISDIR.into()) }
 }
 
-/// The parts of a path, the first one last.
+/// The parts of a path in reverse order.
 fn parts(path: &OsStr) -> Vec<OsString> {
     let parts = path.as_bytes().split(|byte| *byte == b'/');
     let mut parts: Vec<OsString> = parts
@@ -171,14 +174,14 @@ fn parts(path: &OsStr) -> Vec<OsString> {
     parts
 }
 
-/// Whether nobody but root and our own user can change what is in a directory.
+/// Whether only root and our own user can change the entries of a directory.
 fn is_ours_alone(dir: &FileStat) -> bool {
     let ours = dir.st_uid == 0 || dir.st_uid == nix::unistd::geteuid().as_raw();
-    // An access list that lets others write shows in the group's bits.
+    // The group bits include an access list that lets others write.
     ours && dir.st_mode & 0o022 == 0
 }
 
-/// The path of an open directory, for people.
+/// The path of an open directory, for messages.
 fn shown(dir: &impl AsFd) -> PathBuf {
     use std::os::fd::AsRawFd;
     let number = dir.as_fd().as_raw_fd();
@@ -226,7 +229,7 @@ mod tests {
         assert_eq!(parent(Path::new("/")).unwrap_err().errno(), libc::EISDIR);
     }
 
-    /// Neither in the midst of a path nor at its end, and whatever the link leads to.
+    /// Neither within a path nor at its end, and whatever the link's target.
     #[test]
     fn a_link_where_others_may_write_is_not_followed() {
         let (_dir, path) = place();

@@ -7,40 +7,41 @@ use crate::spec::{Attribute, Resource};
 
 /// The step of starting a process that failed.
 ///
-/// Journals and upgrades keep it: the name of a variant there never changes.
+/// Journals and upgrades store it: the names of variants in them never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
-    /// The executable is not one that procstar is restricted to; nothing was tried.
+    /// The executable is not allowed; nothing was tried.
     #[serde(rename = "Restrict")]
     NotAllowed,
-    /// The process could not be made.
+    /// The child could not be cloned.
     Fork,
     /// An fd could not be set up.
     Fd(i32),
-    /// The set-up ended before exec, by a signal.
+    /// A signal ended the set-up before exec.
     #[serde(rename = "Setup")]
     KilledInSetup,
     /// The program could not be executed.
     Exec {
-        /// Whether there is no such executable.
+        /// Whether the executable is missing.
         missing: bool,
     },
-    /// Another process of the same request failed, and all or none were to be started; nothing was tried.
+    /// Another process of the same all-or-nothing request failed; nothing was tried.
     #[serde(rename = "Peer")]
     Sibling,
-    /// It could not have a session of its own.
+    /// The child could not get its own session.
     Session,
     /// A variable could not be read from its file.
     Env,
     /// A limit could not be set.
     Limits(Resource),
-    /// An attribute could not be set; of users and groups, also if one is unknown. Its form on disk is that of the attribute alone.
+    /// An attribute could not be set, or its user or group is unknown. On disk, it is the attribute
+    /// alone.
     #[serde(untagged)]
     Attribute(Attribute),
 }
 
 impl Stage {
-    /// Its name in results: of an attribute, the key of the spec.
+    /// Its name in results: for an attribute, the key of the spec.
     pub fn name(self) -> &'static str {
         match self {
             Stage::NotAllowed => "not_allowed",
@@ -56,12 +57,12 @@ impl Stage {
         }
     }
 
-    /// Whether it is about a key of the spec that sets something of the process.
+    /// Whether the step sets an attribute of the process by a key of the spec.
     fn is_attribute(self) -> bool {
         matches!(self, Stage::Attribute(_) | Stage::Env | Stage::Limits(_))
     }
 
-    /// The fd concerned, where it is about one.
+    /// The fd of the step, if any.
     pub fn fd(self) -> Option<i32> {
         match self {
             Stage::Fd(fd) => Some(fd),
@@ -73,24 +74,25 @@ impl Stage {
 /// One failure; a process can have several, one for each fd.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StartFailure {
-    /// Which step.
+    /// The failed step.
     pub stage: Stage,
-    /// The OS error number; 0 where none is behind it. `ENOENT` for a user or a group that is unknown.
+    /// The OS error number; 0 without an OS error. `ENOENT` for an unknown user or group.
     pub errno: i32,
-    /// The path concerned, or the user or group, where there is one; of [`Stage::Sibling`], the other process's ID.
+    /// The path, user or group, if any; for [`Stage::Sibling`], the other process's ID.
     pub path: Option<String>,
-    /// What the OS error leaves out, for people.
+    /// Details that the OS error lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
 impl StartFailure {
-    /// A failure of which the OS error says all.
+    /// A failure that the OS error describes fully.
     pub fn new(stage: Stage, errno: i32, path: Option<String>) -> StartFailure {
         StartFailure { stage, errno, path, detail: None }
     }
 
-    /// The exit code that stands in the result: 127 no such executable, 126 not executable, 125 anything else.
+    /// The exit code in the result: 127 for a missing executable, 126 for one that cannot be
+    /// executed, 125 otherwise.
     pub fn exit_code(&self) -> i32 {
         match self.stage {
             Stage::Exec { missing: true } => 127,
@@ -99,7 +101,7 @@ impl StartFailure {
         }
     }
 
-    /// What is wrong, where the OS has no number for it, or one whose text would mislead.
+    /// The reason, if the OS has no error number for it, or one with a misleading text.
     fn reason(&self) -> String {
         match (self.stage, self.errno) {
             (Stage::Attribute(Attribute::User), libc::ENOENT) => "no such user".to_owned(),
@@ -117,7 +119,7 @@ impl StartFailure {
 }
 
 impl fmt::Display for StartFailure {
-    /// The texts that clients match by their beginnings: they must stay as they are.
+    /// Clients match the beginnings of these texts, so they must not change.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.reason();
         let path = self.path.as_deref().unwrap_or_default();
@@ -145,23 +147,23 @@ impl fmt::Display for StartFailure {
                 f.write_str(&reason)?;
             }
         }
-        // Without an OS error, the detail is the reason of an attribute.
+        // Without an OS error, the detail is the reason for an attribute's failure.
         let said = self.errno == 0 && self.stage.is_attribute();
         let detail = self.detail.iter().filter(|_| !said);
         detail.into_iter().try_for_each(|detail| write!(f, ": {detail}"))
     }
 }
 
-/// A process of a tree that could not be signaled when that was stopped.
+/// A process that could not be signaled when its tree was stopped.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StopFailure {
     /// Its pid.
     pub pid: i32,
-    /// The name of its executable, at most 15 bytes of it.
+    /// The name of its executable, cut to 15 bytes.
     pub comm: String,
     /// The signal.
     pub signum: i32,
-    /// The OS error number; as a rule `EPERM`, where it runs as another user.
+    /// The OS error number; usually `EPERM`, if it runs as another user.
     pub errno: i32,
 }
 
@@ -178,7 +180,7 @@ impl fmt::Display for StopFailure {
 mod tests {
     use super::*;
 
-    /// Journals and states of earlier versions have each attribute as a stage of its own.
+    /// Journals and states of earlier versions store each attribute as its own stage.
     #[test]
     fn a_stage_has_on_disk_the_form_that_it_always_had() {
         let attribute = Stage::Attribute;

@@ -1,15 +1,14 @@
-//! The engine: makes processes, captures their output, waits for their end. No actor is anywhere in
-//! it.
+//! The engine: starts processes, captures their output, and waits for their end. It uses no actors.
 //!
 //! One thread, the driver, owns every process: its pidfd, the reading ends of its pipes, its state.
-//! It sleeps in epoll until a child ends, a pipe can be read, a command comes or a grace runs out;
-//! work per event does not grow with the number of processes. A few threads beside it do nothing
-//! but clone children.
+//! It sleeps in epoll until a child ends, a pipe becomes readable, a command arrives or a timer
+//! expires; the work per event does not grow with the number of processes. A few other threads only
+//! clone children.
 //!
-//! [`Engine`] is the narrow handle to it: commands go in, [`Event`]s come out, in an order that
-//! holds per process: at most one [`Event::Started`], then exactly one [`Event::Ended`]. Captures
-//! are shared: whoever holds an `Arc` of [`Captures`] reads them without asking the engine.
-//! Dropping the last handle ends the driver; processes are left as they are.
+//! [`Engine`] is its narrow handle: commands go in, [`Event`]s come out, in this order per process:
+//! at most one [`Event::Started`], then exactly one [`Event::Ended`]. Captures are shared: the
+//! holder of an `Arc` of [`Captures`] reads them without the engine. Dropping the last handle ends
+//! the driver, and leaves the processes running.
 
 pub(crate) mod below;
 mod capture;

@@ -1,4 +1,4 @@
-//! What an engine is started with.
+//! The options of an engine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,30 +10,29 @@ use crate::engine::restore::Restore;
 use crate::engine::restriction::Restriction;
 use crate::spec::KeepSpec;
 
-/// How the engine shall work.
+/// The options of an engine.
 pub struct EngineOptions {
-    /// Where captures are kept.
+    /// The directories of captures.
     pub places: CaptureDirs,
-    /// Tells the files of this engine's captures from those of another one in the same directory.
+    /// Distinguishes the files of this engine's captures from another's in the same directory.
     pub epoch: u64,
-    /// How long after a process's end a survivor may still hold its captures.
+    /// Drain timeout: how long a survivor may hold the captures after a process's end.
     pub drain_grace: Duration,
-    /// How long a child's set-up may take before the process is reported as running all the same.
+    /// Setup timeout, after which a process is reported as started during its child's set-up.
     pub setup_patience: Duration,
-    /// What specs are restricted to, where they are.
+    /// The restriction of specs, if any.
     pub restriction: Option<Arc<Restriction>>,
-    /// What children can inherit.
+    /// The environment that children can inherit.
     pub inherited: Arc<Inherited>,
     /// The program to start as a [filter](super::filter): this one.
     pub filter: PathBuf,
-    /// The limit of captures whose spec sets none.
+    /// The limit of captures without a limit in the spec.
     pub limit: KeepSpec,
-    /// The largest file that a process may make, in bytes; none: as large as this program's own
-    /// limit allows.
+    /// The limit on files that a process may write, in bytes; `None` for this program's own limit.
     pub max_file_size: Option<u64>,
-    /// Whether processes that get none of this program's capabilities may gain privileges by
-    /// executing set-user-ID programs and such.
+    /// Whether processes without this program's capabilities may gain privileges by executing
+    /// set-user-ID programs and the like.
     pub gain_privileges: bool,
-    /// Makes the directories of captures again where somebody has removed them.
+    /// Recreates the directories of captures if they were removed.
     pub restore: Option<Restore>,
 }

@@ -1,8 +1,9 @@
-//! System calls that a seccomp filter may refuse, and what is done without them.
+//! System calls that a seccomp filter may refuse, and their replacements.
 //!
-//! Container runtimes that are older than a system call refuse it, often with EPERM, which says nothing of the cause. Where there is
-//! another way it is taken: a process is forked where glibc would use `clone3`, and signaled through its directory in `/proc` where there
-//! is no `pidfd_open`. A thread cannot be made another way: glibc tries `clone` only where `clone3` fails with ENOSYS.
+//! Container runtimes that are older than a system call refuse it, often with an EPERM that hides
+//! the cause. Replacements: a process is forked if glibc would use `clone3`, and signaled through
+//! its directory in `/proc` without `pidfd_open`. Threads have no replacement: glibc tries `clone`
+//! only if `clone3` fails with ENOSYS.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
@@ -16,20 +17,20 @@ use std::sync::LazyLock;
 
 use nix::errno::Errno;
 
-/// What to do about it.
+/// The remedy, for error messages.
 pub(crate) const REMEDY: &str =
     "update the container runtime, or give it a seccomp profile that permits these calls";
 
-/// Whether an error can be that of a filter.
+/// Whether an error can come from a filter.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS))
 }
 
-/// The calls that we need and that are refused, each with its error.
+/// The needed calls that are refused, each with its error.
 pub(crate) fn refused() -> Vec<(&'static str, Errno)> {
     let none = std::ptr::null::<libc::c_void>();
-    // Each of these fails, having done nothing: for its arguments, where it is permitted.
-    // SAFETY: no pointer is given but a null one, which none of them follows.
+    // Each of these calls fails without an effect; if permitted, because of its arguments. SAFETY:
+    // the only pointers are null, and no call follows them.
     let calls = unsafe {
         [
             ("clone3", attempt(libc::syscall(libc::SYS_clone3, none, 0_usize))),
@@ -40,7 +41,7 @@ pub(crate) fn refused() -> Vec<(&'static str, Errno)> {
             ),
         ]
     };
-    // Where there is no clone3, as on old kernels, glibc does without.
+    // If the kernel has no clone3, glibc uses clone.
     let refused = |(call, errno): &(&str, Errno)| match errno {
         Errno::EPERM => true,
         Errno::ENOSYS => *call != "clone3",
@@ -49,12 +50,12 @@ pub(crate) fn refused() -> Vec<(&'static str, Errno)> {
     calls.into_iter().filter(refused).collect()
 }
 
-/// The errno of a call that has just returned this.
+/// The errno of a call that has just returned `ret`.
 fn attempt(ret: libc::c_long) -> Errno {
     if ret < 0 { Errno::last() } else { Errno::UnknownErrno }
 }
 
-/// The same error; where it is a refusal, with what is refused, and the likely cause.
+/// The same error; a refusal with the refused call and the likely cause.
 pub(crate) fn explain(error: io::Error) -> io::Error {
     let refused = refused();
     if !is_refusal(&error) || refused.is_empty() {
@@ -69,14 +70,14 @@ pub(crate) fn explain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), message)
 }
 
-/// Starts a process; by `fork` where another way is refused.
+/// Starts a process; with `fork` if other calls are refused.
 ///
 /// # Errors
 /// The OS error.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     match command.spawn() {
         Err(error) if is_refusal(&error) => {
-            // SAFETY: it does nothing. That there is something to do in the child has it forked.
+            // SAFETY: the closure does nothing. Its presence makes the library use fork.
             unsafe { command.pre_exec(|| Ok(())) };
             command.spawn().map_err(explain)
         }
@@ -84,11 +85,11 @@ pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     }
 }
 
-/// What a process can be signaled through, and, unless that is refused, be waited for: its pidfd, or else its directory in `/proc`, which
-/// cannot be polled.
+/// A descriptor to signal a process and, with a pidfd, to wait for it: its pidfd or, if that is
+/// refused, its directory in `/proc`, which cannot be polled.
 ///
 /// # Errors
-/// `ESRCH` where there is no such process, or the OS error.
+/// `ESRCH` if there is no such process, or the OS error.
 pub(crate) fn handle(pid: i32) -> io::Result<OwnedFd> {
     match pidfd_open(pid) {
         Err(error) if is_refusal(&error) && crate::procfs::is_ours() => {
@@ -99,11 +100,11 @@ pub(crate) fn handle(pid: i32) -> io::Result<OwnedFd> {
     }
 }
 
-/// Sends a signal to the process behind a descriptor where that is refused for descriptors: by its number. It is that of the process until
-/// somebody reaps it, which for children nobody but us does.
+/// Sends a signal by pid to the process of a descriptor, if signals by descriptor are refused. The
+/// process keeps its pid until it is reaped, and only we reap our children.
 ///
 /// # Errors
-/// None where descriptors do; else the OS error of sending it, `ESRCH` where there is nobody any more.
+/// `None` if descriptors work; otherwise the OS error of sending, `ESRCH` if the process is gone.
 pub(super) fn signal_by_number(handle: RawFd, signum: i32) -> Option<io::Result<()>> {
     static REFUSED: LazyLock<bool> =
         LazyLock::new(|| refused().iter().any(|(call, _)| *call == "pidfd_send_signal"));
@@ -112,7 +113,7 @@ pub(super) fn signal_by_number(handle: RawFd, signum: i32) -> Option<io::Result<
     }
     let no_process = || io::Error::from_raw_os_error(libc::ESRCH);
     let sent = number_of(handle).ok_or_else(no_process).and_then(|pid| {
-        // SAFETY: kill takes no pointer; the process is found by its pidfd just before.
+        // SAFETY: kill takes no pointer; the pid was just read from the process's pidfd.
         if unsafe { libc::kill(pid, signum) } < 0 {
             Err(io::Error::last_os_error())
         } else {
@@ -122,9 +123,9 @@ pub(super) fn signal_by_number(handle: RawFd, signum: i32) -> Option<io::Result<
     Some(sent)
 }
 
-/// The number of the process behind a pidfd, or a directory in `/proc`; none once it is reaped.
+/// The pid of a pidfd, or of a directory in `/proc`; `None` once the process is reaped.
 fn number_of(handle: RawFd) -> Option<i32> {
-    // Older kernels let nobody but root read that of a process that is not dumpable.
+    // On older kernels only root can read the link of a process that is not dumpable.
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{handle}")).unwrap_or_default();
     let number = match info.lines().find_map(|line| line.strip_prefix("Pid:")) {
         Some(number) => number.trim().parse().ok(),
@@ -136,14 +137,14 @@ fn number_of(handle: RawFd) -> Option<i32> {
     number.filter(|pid| *pid > 0)
 }
 
-/// The path by which this very program can be executed again, even where another one has taken its place on disk; without `/proc`, the path by
-/// which it was executed.
+/// A path that executes this same program again, even if another one has replaced it on disk;
+/// without `/proc`, the path of its execution.
 pub(crate) fn own_program() -> PathBuf {
     let link = Path::new("/proc/self/exe");
     if link.exists() {
         return link.to_path_buf();
     }
-    // SAFETY: the kernel has put a C string there, which stays for the life of the program; or there is none.
+    // SAFETY: the kernel has stored a C string there, which lives as long as the program, or null.
     let name = unsafe {
         let name = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
         if name.is_null() { c"procstar" } else { CStr::from_ptr(name) }
@@ -152,10 +153,10 @@ pub(crate) fn own_program() -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// A pidfd of a process that runs, or has not been reaped.
+/// A pidfd of a process that is not reaped.
 ///
 /// # Errors
-/// `ESRCH` where there is none, or the OS error.
+/// `ESRCH` if there is no such process, or the OS error.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the system call takes no pointer.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

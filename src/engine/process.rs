@@ -1,8 +1,8 @@
-//! One process, from its launch until it is forgotten: what happens to it goes in as an [`Input`],
-//! what is to be done about it comes out as [`Effect`]s, which the driver applies.
+//! One process, from its launch to its deletion, as a state machine: an [`Input`] reports what
+//! happens to it, and the driver applies the resulting [`Effect`]s.
 //!
-//! A process owns its captures, its stop with the alarms, and the signals that wait for its child.
-//! It starts nothing, signals nobody and reads no clock, so each transition is tested without a
+//! A process owns its captures, its stop with the alarms, and its pending signals. It starts no
+//! child, sends no signal and reads no clock, so each transition is tested without a child.
 //! child.
 
 pub(super) mod child;
@@ -33,59 +33,58 @@ use output::{DrainCheck, OpenCapture, Output};
 pub(super) use signals::no_process;
 use signals::{Alarms, PendingSignal};
 
-/// Where a process is in its life.
+/// The state of a process.
 pub(super) enum State {
-    /// Asked for; its child is being made.
+    /// Requested; its child is being made.
     Launching,
-    /// Its child lives, or its end is not yet known.
+    /// Its child lives, or its end is not known yet.
     Alive(LiveChild),
     /// Its child is reaped; captures are still open, or its tree still has time.
     Draining(Box<ChildExit>),
-    /// Nothing more is written; the contents of its captures are being recorded.
+    /// All captures have ended, and are being sealed.
     Sealing(Box<ChildExit>),
-    /// All is known. Nothing changes any more.
+    /// The end is reported. Nothing changes any more.
     Ended,
 }
 
-/// What happens to a process.
+/// An event in the life of a process.
 pub(super) enum Input {
-    /// Its turn has come: its child is being made.
+    /// The start begins: its child is being made.
     Planned { start: TimePoint, policy: StopPolicy, status: Arc<ChildStatus> },
-    /// The set-up of its child takes long. The facts of the child, if there is one and its start is
-    /// not reported.
+    /// The set-up of its child takes long. With the child's data, if there is a child whose start
+    /// is not reported yet.
     SetupTimeout(Option<Box<ChildFacts>>),
-    /// Its child is made. The facts of the child if it runs as specified and its start is not
-    /// reported.
+    /// Its child is made. With the child's data, if it runs as specified and its start is not
+    /// reported yet.
     Spawned { live: LiveChild, facts: Option<Box<ChildFacts>>, setup: Box<SetupResult> },
-    /// It has no child, and gets none.
+    /// It has no child, and will not get one.
     NotSpawned { exit: Box<ChildExit>, setup: Box<SetupResult> },
-    /// A child of an earlier engine is watched again.
+    /// The child of an earlier engine is watched again.
     Watched(LiveChild),
-    /// A child of an earlier engine is gone.
+    /// The child of an earlier engine is gone.
     Lost(Box<ChildExit>),
-    /// A process whose child an earlier engine has reaped waits again for its captures and its
-    /// tree.
+    /// An earlier engine has reaped its child; it waits again for its captures and its tree.
     Resumed,
     /// Its child is reaped.
     Exited(Box<ChildExit>),
-    /// A capture or a descendant that it may have waited for has ended.
+    /// A capture or a descendant has ended.
     Progress,
-    /// The grace for its captures has passed; how far those are.
+    /// The drain timeout is over; with the state of the captures.
     DrainTimeout(DrainCheck),
-    /// Its captures are recorded, or nobody waits for that any longer.
+    /// Its captures are sealed, or the seal timeout is over.
     Sealed,
-    /// It has run for as long as it may.
+    /// Its timeout is over.
     Deadline,
     /// The grace of its stop may be over.
     KillTimeout,
-    /// A client wants something done to it, or a process that is to start with this one; the first
-    /// has a ticket.
+    /// A command of a client, which has a ticket, or of a process of the same all-or-nothing
+    /// request.
     Command { command: ProcessCommand, ticket: Option<u64> },
     /// The keeper passes a signal on to the child's group.
     SignalGroup { signum: i32 },
 }
 
-/// What came of the set-up of a child.
+/// The outcome of a child's set-up.
 #[derive(Default)]
 pub(super) struct SetupResult {
     pub(super) failures: Vec<StartFailure>,
@@ -100,36 +99,36 @@ pub(super) struct Process {
     start: TimePoint,
     pub(super) output: Output,
     failures: Vec<StartFailure>,
-    /// What its spec has come to, once it is made.
+    /// The resolved properties of its spec, once it is made.
     resolved: Resolved,
     /// Whether [`Event::Started`] was reported.
     start_reported: bool,
-    /// What the child reports while it is being made; none before it is planned, and after.
+    /// The child's status during its set-up; `None` before and after.
     status: Option<Arc<ChildStatus>>,
-    /// Signals that wait for a child that may have them, in the order they came.
+    /// Signals that wait until the child can get them, in order.
     pending: Vec<PendingSignal>,
-    /// Whether we have sent the child a SIGKILL: then that is what it dies of.
+    /// Whether we have sent the child a SIGKILL: then a death by SIGKILL is no OOM kill.
     sent_sigkill: bool,
-    /// How it is stopped, and when its time is over.
+    /// Its stop policy and its timeout.
     policy: StopPolicy,
-    /// How far stopping it has come.
+    /// The progress of its stop.
     stop: StopState,
     alarms: Alarms,
-    /// Until when its captures may delay its end, once that has begun to count.
+    /// The end of the drain timeout, once that has begun.
     drains: Option<u64>,
-    /// Until when it waits for filters that have yet to store what has come; none before the grace
-    /// has begun.
+    /// The end of the timeout for filters that still store output; `None` before the drain timeout
+    /// is over.
     filters_until: Option<u64>,
-    /// With which others it starts or not at all, until that is known.
+    /// The all-or-nothing group of its request, until the group's start is resolved.
     atomic_group: Option<u64>,
-    /// Those of its members that still have to end, by the tokens of their pidfds.
+    /// Members that still have to end, by the tokens of their pidfds.
     pub(super) exiting: HashMap<u64, OwnedFd>,
-    /// Where the kernel has begun to count its `maxrss`.
+    /// The floor of its `maxrss`.
     floor: Floor,
 }
 
 impl Process {
-    /// A process that is about to be made.
+    /// A requested process.
     pub(super) fn new(id: ProcId, policy: StopPolicy, atomic_group: Option<u64>) -> Process {
         Process {
             id,
@@ -153,7 +152,7 @@ impl Process {
         }
     }
 
-    /// A process that an earlier engine, in a program that is gone, has started.
+    /// A process of an earlier engine whose program is gone.
     pub(super) fn adopted(started: &Started) -> Process {
         let mut output = Output::new(Arc::clone(&started.captures));
         for (index, (_, capture)) in started.captures.iter().enumerate() {
@@ -161,7 +160,7 @@ impl Process {
                 Some(CaptureWriter::Process | CaptureWriter::Filter) => {
                     output.open(OpenCapture::File { index });
                 }
-                // Its pipe has gone with the earlier engine.
+                // The pipe was lost with the earlier engine.
                 Some(CaptureWriter::Engine) => output.truncate(index, Truncation::Error),
                 None => {}
             }
@@ -223,24 +222,23 @@ impl Process {
         Some(status.pid().load(Ordering::Acquire)).filter(|pid| *pid != 0)
     }
 
-    /// Whether its child may have been killed by the kernel: nobody else that we know of has.
+    /// Whether we have sent a SIGKILL to the child.
     pub(super) fn sent_sigkill(&self) -> bool {
         self.sent_sigkill
     }
 
-    /// Whether the kernel began to count the child's `maxrss` with so much, so that the child's own
-    /// is not known.
+    /// The floor of the child's `maxrss`: an equal value may not be the child's own.
     pub(super) fn floor(&self) -> &Floor {
         &self.floor
     }
 
-    /// Takes it out of the group that starts as a whole, whose start has failed.
+    /// Removes it from its all-or-nothing group, whose start has failed.
     pub(super) fn leave_group(&mut self) {
         self.atomic_group = None;
     }
 
-    /// How many descriptors it costs, and whether it gives any back when its child ends; none if it
-    /// is yet to be made.
+    /// The number of its descriptors, and whether the end of its child frees any; `None` before it
+    /// is made.
     pub(super) fn cost(&self) -> Option<(usize, bool)> {
         if self.is_launching() {
             return None;
@@ -249,7 +247,7 @@ impl Process {
         Some((self.output.cost() + usize::from(alive) + self.exiting.len(), alive))
     }
 
-    /// Moves on by `input`. An input that cannot happen in a state changes nothing.
+    /// Applies an input. An input that cannot happen in the present state changes nothing.
     pub(super) fn on(&mut self, input: Input, fx: &mut Effects) {
         match input {
             Input::Planned { start, policy, status } => self.planned(start, policy, status, fx),
@@ -304,7 +302,7 @@ impl Process {
         self.set_alarms(fx);
     }
 
-    /// The set-up takes long: the process is reported as started, so that nobody waits for that.
+    /// The set-up takes long: reports the process as started, so that clients need not wait.
     fn setup_timeout(&mut self, facts: Option<Box<ChildFacts>>, fx: &mut Effects) {
         if self.status.is_none() {
             return;
@@ -313,11 +311,11 @@ impl Process {
             self.report_start(facts, fx);
         }
         if self.start_reported {
-            // Signals that came before there was a child would else wait for the end of its set-up,
-            // which may never be.
+            // Signals that came before there was a child would otherwise wait for the end of its
+            // set-up, which may never come.
             self.flush_pending(fx);
         } else {
-            // No thread has come to it yet.
+            // No thread has begun it yet.
             fx.wake_after(fx.patience.setup, ProcessAlarm::SetupTimeout);
         }
     }
@@ -352,7 +350,7 @@ impl Process {
         self.resolve_start(failed, fx);
     }
 
-    /// Notes what came of the set-up; returns whether it failed.
+    /// Records the outcome of the set-up; returns whether it failed.
     fn take_setup(&mut self, setup: SetupResult) -> bool {
         let SetupResult { failures, resolved, floor } = setup;
         self.status = None;
@@ -388,13 +386,13 @@ impl Process {
         }))));
     }
 
-    /// The child has ended, or there was none.
+    /// The child has ended, or could not be made.
     fn child_ended(&mut self, exit: Box<ChildExit>, fx: &mut Effects) {
         self.state = State::Draining(exit);
         self.await_captures(fx);
     }
 
-    /// Waits for the captures and the tree, but no longer than they have time.
+    /// Waits for the captures and the tree, up to their timeouts.
     fn await_captures(&mut self, fx: &mut Effects) {
         if self.awaited() == 0 {
             self.begin_sealing(fx);
@@ -403,7 +401,7 @@ impl Process {
         }
     }
 
-    /// Goes on where an earlier engine was: no longer than that one would have.
+    /// Continues the wait of an earlier engine, up to the same deadlines.
     fn resumed(&mut self, fx: &mut Effects) {
         if !self.is_draining() {
             return;
@@ -424,13 +422,13 @@ impl Process {
         }
     }
 
-    /// How many captures and descendants have to end before its end can be reported.
+    /// The number of captures and descendants whose end it waits for.
     fn awaited(&self) -> usize {
         self.output.open_count() + self.exiting.len()
     }
 
-    /// From now on its captures alone may delay the end of the process, and no longer than their
-    /// grace; unless its tree still has time. A grace that began in the program before us goes on.
+    /// Begins the drain timeout, unless its tree still has time: only the captures delay the end of
+    /// the process now. A timeout of the previous program continues.
     fn begin_drain(&mut self, fx: &mut Effects) {
         if !self.is_draining() || self.tree_has_time() {
             return;
@@ -442,7 +440,7 @@ impl Process {
         }
     }
 
-    /// The grace has passed: what survivors have written so far counts, and no more.
+    /// The drain timeout is over: later output of survivors does not count.
     fn drain_timeout(&mut self, check: &DrainCheck, fx: &mut Effects) {
         if !self.is_draining() {
             return;
@@ -455,7 +453,7 @@ impl Process {
         self.begin_sealing(fx);
     }
 
-    /// Nothing more counts: the captures are frozen and recorded.
+    /// Begins to freeze and seal the captures.
     fn begin_sealing(&mut self, fx: &mut Effects) {
         let State::Draining(exit) = std::mem::replace(&mut self.state, State::Ended) else {
             return;

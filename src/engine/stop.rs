@@ -1,8 +1,8 @@
-//! The stopping of a process, as pure data: what is asked goes in, what is to be done comes out.
+//! The stopping of a process, as pure data: requests go in, actions come out.
 //!
-//! A process is asked by a signal, has a grace, and then its whole tree is killed. Times are
-//! nanoseconds of the monotonic clock, which all programs of one boot share: a stop goes on where
-//! another program takes the process over.
+//! A process gets a signal and a grace, and then its whole tree is killed. Times are nanoseconds of
+//! the monotonic clock, which all programs of one boot share: a stop continues in another program
+//! that takes the process over.
 
 use std::time::Duration;
 
@@ -14,31 +14,30 @@ use crate::spec::Stopping;
 /// Why a process was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopCause {
-    /// It has run for as long as its spec allows.
+    /// Its timeout was over.
     Timeout,
-    /// Somebody has asked for it: a client, the shutdown, a request that is to start as a whole or
-    /// not at all.
+    /// By request: of a client, of the shutdown, or of an all-or-nothing group.
     Stopped,
 }
 
 /// How to stop a process: [`ProcessCommand::Stop`](super::ProcessCommand::Stop).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopOrder {
-    /// The signal; none: that of the spec. SIGKILL kills the whole tree at once.
+    /// The signal; `None` for the spec's. SIGKILL kills the whole tree at once.
     pub signum: Option<i32>,
-    /// How long the process has before its tree is killed; none: as the spec says.
+    /// The time before the tree is killed; `None` for the spec's.
     pub grace: Option<Duration>,
-    /// Whether this is the shutdown. A process whose spec says nothing of stopping then has no
-    /// grace of its own: the shutdown has one for all.
+    /// Whether this is the shutdown, which has one grace for all processes without a `stop` key in
+    /// their specs.
     pub shutdown: bool,
 }
 
-/// How a process is stopped, and when if nobody asks.
+/// The stop settings of a process, and its timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StopPolicy {
-    /// When its time is over.
+    /// The end of its timeout.
     pub deadline: Option<u64>,
-    /// By which signal, and with what grace.
+    /// The signal and the grace.
     pub stopping: Stopping,
 }
 
@@ -50,7 +49,7 @@ impl StopPolicy {
         StopPolicy { deadline, stopping }
     }
 
-    /// What an order means under these policy: the signal, and the grace if it has one.
+    /// The signal of an order under this policy, and the grace, if any.
     pub(super) fn read(&self, order: StopOrder) -> (i32, Option<Duration>) {
         let spec = Duration::try_from_secs_f64(self.stopping.grace).unwrap_or(Duration::MAX);
         let alone = order.shutdown && !self.stopping.given;
@@ -59,27 +58,28 @@ impl StopPolicy {
     }
 }
 
-/// How far the stopping of a process has come.
+/// The progress of a stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum StopState {
-    /// Nobody has asked for it.
+    /// No stop was requested.
     #[default]
     None,
-    /// It has been asked.
+    /// The tree got the signal.
     Asked {
-        /// Why first.
+        /// The first cause.
         cause: StopCause,
-        /// When its tree is killed; none where the shutdown has asked it, whose own grace ends all.
+        /// The time when its tree is killed; `None` in a shutdown, whose own grace ends all
+        /// processes.
         until: Option<u64>,
     },
     /// Its tree has been killed.
     Killed {
-        /// Why first.
+        /// The first cause.
         cause: StopCause,
     },
 }
 
-/// What is to be done.
+/// The action that a request requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopAction {
     /// Nothing.
@@ -91,8 +91,8 @@ pub(super) enum StopAction {
 }
 
 impl StopState {
-    /// Asks by `signum`, with this grace from `now` on. The first cause stays; a grace that runs
-    /// already is never made longer.
+    /// Requests a stop by `signum`, with this grace from `now` on. The first cause stays, and a
+    /// running grace is never extended.
     pub(super) fn request(
         self,
         cause: StopCause,
@@ -102,7 +102,7 @@ impl StopState {
     ) -> (StopState, StopAction) {
         let cause = self.cause().unwrap_or(cause);
         match self {
-            // Once more, if that is asked for: it may have failed.
+            // Kill again on request: the first attempt may have failed.
             _ if signum == libc::SIGKILL => return (StopState::Killed { cause }, StopAction::Kill),
             StopState::Killed { .. } => return (self, StopAction::None),
             _ => {}
@@ -116,7 +116,7 @@ impl StopState {
         (StopState::Asked { cause, until }, StopAction::Signal(signum))
     }
 
-    /// Looks whether the grace is over at `now`.
+    /// Checks whether the grace is over at `now`.
     pub(super) fn check_grace(self, now: u64) -> (StopState, StopAction) {
         match self {
             StopState::Asked { cause, until: Some(until) } if until <= now => {
@@ -126,7 +126,7 @@ impl StopState {
         }
     }
 
-    /// Why it is being stopped, if it is.
+    /// The cause of the stop, if any.
     pub(super) fn cause(self) -> Option<StopCause> {
         match self {
             StopState::None => None,
@@ -134,7 +134,7 @@ impl StopState {
         }
     }
 
-    /// When to [`check_grace`](Self::check_grace).
+    /// The time of the next [`check_grace`](Self::check_grace).
     pub(super) fn until(self) -> Option<u64> {
         match self {
             StopState::Asked { until, .. } => until,
@@ -142,12 +142,12 @@ impl StopState {
         }
     }
 
-    /// Whether nothing of its tree may be left when it ends.
+    /// Whether its whole tree must be gone at its end.
     pub(super) fn takes_all(self) -> bool {
         self != StopState::None
     }
 
-    /// Whether its tree has been killed, so that nobody of it has any time left.
+    /// Whether its tree has been killed, so that no member has any time left.
     pub(super) fn is_killed(self) -> bool {
         matches!(self, StopState::Killed { .. })
     }
@@ -170,7 +170,7 @@ mod tests {
         let (stop, todo) = StopState::None.request(StopCause::Timeout, 15, secs(10), 5);
         assert_eq!((stop.until(), todo), (Some(10 * SECOND + 5), ask(15)));
         assert_eq!(stop.check_grace(10 * SECOND + 4), (stop, StopAction::None));
-        // A client has less patience; why it was stopped first stays.
+        // A client sets a shorter grace; the first cause stays.
         let (stop, todo) = stop.request(StopCause::Stopped, 2, secs(1), SECOND);
         assert_eq!((stop.until(), todo), (Some(2 * SECOND), ask(2)));
         let (stop, todo) = stop.check_grace(2 * SECOND);
@@ -190,9 +190,9 @@ mod tests {
         assert_eq!(policy.read(StopOrder::default()), (15, secs(10)));
         let (stop, todo) = StopState::None.request(StopCause::Stopped, 15, None, 7);
         assert_eq!((stop.until(), todo), (None, StopAction::Signal(15)));
-        // Nobody is left all the same.
+        // The tree must still be gone.
         assert!(stop.takes_all());
-        // A client that asks then counts.
+        // A later request of a client applies.
         assert_eq!(stop.request(StopCause::Stopped, 15, secs(1), 7).0.until(), Some(SECOND + 7));
         let given = Stopping { signum: 2, grace: 3.0, given: true };
         let policy = StopPolicy { stopping: given, deadline: None };
@@ -207,8 +207,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked in whatever order: the first cause stays, the grace never grows, and
-        /// the tree is never killed before a grace is over unless somebody asks for just that.
+        /// For any order of requests, the first cause stays, the grace never grows, and the tree is
+        /// never killed before the end of a grace unless a request asks for that.
         #[test]
         fn any_order(asks in prop::collection::vec((any::<bool>(), 0u8..4, 0u64..20, 0u64..5, any::<bool>()), 0..30)) {
             let mut now = 0;

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use crate::engine::process::effect::ProcessAlarm;
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alarm {
     /// For the process with this number.
     Process(u64, ProcessAlarm),
-    /// It is time to scan for orphans that have become our children.
+    /// A scan for orphans is due.
     OrphanScan,
 }
 
-/// Timers in the order they go off. One whose process is gone by then is of no effect; only those
-/// that may be far away need be taken out.
+/// Timers in the order of their expiry. A timer whose process is gone has no effect, so only timers
+/// with a distant expiry need be cancelled.
 #[derive(Default)]
 pub(super) struct Timers(BTreeSet<(u64, Alarm)>);
 
@@ -25,12 +25,12 @@ impl Timers {
         self.0.insert((at, alarm));
     }
 
-    /// Takes an alarm out.
+    /// Cancels an alarm.
     pub(super) fn cancel(&mut self, at: u64, alarm: Alarm) {
         self.0.remove(&(at, alarm));
     }
 
-    /// The next alarm that has gone off by `now`.
+    /// The next alarm that has expired by `now`.
     pub(super) fn pop(&mut self, now: u64) -> Option<Alarm> {
         match self.0.first() {
             Some((at, _)) if *at <= now => self.0.pop_first().map(|(_, alarm)| alarm),
@@ -38,7 +38,7 @@ impl Timers {
         }
     }
 
-    /// How long until the next alarm.
+    /// The time until the next alarm.
     pub(super) fn next_in(&self, now: u64) -> Option<Duration> {
         self.0.first().map(|(at, _)| Duration::from_nanos(at.saturating_sub(now)))
     }
@@ -69,7 +69,7 @@ mod tests {
         timers.set(10, KILL);
         timers.cancel(10, KILL);
         assert_eq!(timers.pop(10), None);
-        // One that never comes can be waited for, and taken back.
+        // An alarm that never expires can be set and cancelled.
         timers.set(u64::MAX, KILL);
         assert_eq!(timers.next_in(u64::MAX - 7), Some(Duration::from_nanos(7)));
         assert_eq!(timers.pop(u64::MAX - 1), None);

@@ -1,4 +1,4 @@
-//! What is known of a process's child: while it lives, and after its end.
+//! The data of a process's child, during its life and after its end.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,14 +15,14 @@ pub(in crate::engine) struct LiveChild {
     pub(in crate::engine) adopted: bool,
 }
 
-/// A child that runs, with the files of `/proc` that its start is reported with.
+/// The `/proc` data of a running child for the event of its start.
 pub(in crate::engine) struct ChildFacts {
     pub(in crate::engine) pid: i32,
     pub(in crate::engine) stat: Option<RawStat>,
     pub(in crate::engine) statm: Option<RawStatm>,
 }
 
-/// What is known of a reaped child, or of one that could not be made.
+/// The data of a reaped child, or of one that could not be made.
 #[derive(Clone, Serialize, Deserialize)]
 pub(in crate::engine) struct ChildExit {
     pub(in crate::engine) pid: Option<i32>,
@@ -53,7 +53,7 @@ impl ChildExit {
         }
     }
 
-    /// The exit of a child whose exit status nobody can read any more.
+    /// The exit of a child whose exit status is lost.
     pub(in crate::engine) fn lost(pid: i32) -> ChildExit {
         ChildExit { pid: Some(pid), lost: true, ..ChildExit::without_child() }
     }

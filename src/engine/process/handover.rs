@@ -1,4 +1,4 @@
-//! A process in the form in which another program in this same process goes on with it.
+//! The state of a process for another program in this same process.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,7 +18,7 @@ use crate::engine::stop::{StopPolicy, StopState};
 use crate::mem::text_pages::Floor;
 use crate::spec::{FdName, ProcId};
 
-/// One process as it is handed over.
+/// One process, as an upgrade hands it over.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct HandoverProcess {
     /// Its ID.
@@ -42,10 +42,10 @@ pub struct HandoverProcess {
     starttime: Option<u64>,
     #[serde(default)]
     resolved: Resolved,
-    /// Who belongs to its tree, where it is being stopped.
+    /// The members of its tree, if it is being stopped.
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     tree: HashMap<i32, u64>,
-    /// Until when its captures may delay its end, where that has begun to count.
+    /// The end of the drain timeout, if that has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     drains: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,18 +92,18 @@ impl HandoverProcess {
     }
 }
 
-/// A process that was handed over, with what is yet to be done for it.
+/// A restored process, with the remaining work.
 pub(in crate::engine) struct Restored {
     pub(in crate::engine) process: Process,
-    /// What is known of its members.
+    /// The data of its members.
     pub(in crate::engine) members: HandoverMembers,
-    /// The captures that are to be opened again.
+    /// The captures that are to be reopened.
     pub(in crate::engine) open: Vec<HandoverCapture>,
     /// The child that is to be watched again, if there is one.
     pub(in crate::engine) child: Option<RestoredChild>,
 }
 
-/// A child that the program before us has watched.
+/// A child that the previous program has watched.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct RestoredChild {
     pub(in crate::engine) pid: i32,
@@ -112,7 +112,7 @@ pub(in crate::engine) struct RestoredChild {
 }
 
 impl Process {
-    /// The process that was handed over.
+    /// Restores a process.
     pub(in crate::engine) fn restored(handed: HandoverProcess) -> Restored {
         let pid = match &handed.phase {
             HandoverPhase::Alive { pid, .. } => Some(*pid),
@@ -143,8 +143,8 @@ impl Process {
         Restored { process, members, open: handed.open, child }
     }
 
-    /// The process as it is handed over; none if it has ended and no survivor's pipe is open.
-    /// `pidfd_of` returns the pidfd of a filter.
+    /// The state of the process for the next program; `None` if it has ended and no survivor's pipe
+    /// is open. `pidfd_of` returns the pidfd of a filter.
     pub(in crate::engine) fn hand_over(
         &self,
         members: HandoverMembers,

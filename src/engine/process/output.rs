@@ -1,5 +1,4 @@
-//! The captures of a process: all of them, those that have not reached their end, and those that
-//! may lack something.
+//! The captures of a process: all of them, the open ones, and the truncated ones.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,28 +10,28 @@ use crate::engine::pipe_budget::{self, PipeBudget, PipeSize};
 use crate::engine::sys;
 use crate::spec::{FdName, ProcId};
 
-/// How much is read of one pipe before others have their turn.
+/// Most bytes that are read from one pipe before others have their turn.
 const TURN: usize = 1024 * 1024;
-/// How long a filter may take to store what has come, once the last writer is gone and the grace
-/// has passed: a file system that hangs delays the end of a process no longer.
+/// Timeout for a filter to store its input, after the last writer has gone and the drain timeout is
+/// over: a hung file system delays the end of a process no longer.
 pub(in crate::engine) const FILTER_PATIENCE: Duration = Duration::from_secs(30);
-/// How long looking at a named file may delay the end of a process, once the grace has passed.
+/// Timeout for a look at a named file, after the drain timeout.
 const FILE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is looked whether filters have stored what has come.
+/// Polling interval for the progress of filters.
 pub(super) const FILTER_POLL: Duration = Duration::from_millis(50);
 
 /// A capture that has not reached its end.
 pub(in crate::engine) enum OpenCapture {
-    /// Read by us.
+    /// The engine reads it.
     Pipe(Pipe),
-    /// Written by the process itself, or by a filter of an earlier keeper.
+    /// The process itself writes it, or a filter of an earlier keeper.
     File { index: usize },
-    /// Read by this filter, 0 before it is started. The reading end is ours too, in case that it
-    /// dies.
+    /// This filter reads it; pid 0 before the filter's start. We keep the reading end in case the
+    /// filter dies.
     Filter { index: usize, reader: OwnedFd, pid: i32 },
 }
 
-/// A pipe that we read, under this epoll token.
+/// A pipe that the engine reads, with its epoll token.
 pub(in crate::engine) struct Pipe {
     pub(in crate::engine) index: usize,
     pub(in crate::engine) reader: OwnedFd,
@@ -43,7 +42,7 @@ pub(in crate::engine) struct Pipe {
 }
 
 impl OpenCapture {
-    /// How many descriptors it holds.
+    /// The number of its descriptors.
     fn cost(&self) -> usize {
         match self {
             OpenCapture::Pipe(pipe) => {
@@ -64,29 +63,28 @@ impl OpenCapture {
     }
 }
 
-/// What came of reading a pipe for one turn.
+/// The outcome of one turn of reading a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Turn {
-    /// There may be more.
+    /// There may be more to read.
     More,
-    /// Nothing more for now.
+    /// The pipe is empty.
     Empty,
-    /// No writer is left, and all is read.
+    /// No writer is left, and the pipe is empty.
     End,
 }
 
-/// How far captures are when their grace has passed.
+/// The state of captures at the end of the drain timeout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct DrainCheck {
-    /// Those whose last writer is gone, while their filter still stores what has come; by their
-    /// indices.
+    /// The indices of captures without a writer whose filter still stores output.
     pub(in crate::engine) storing: Vec<usize>,
-    /// Whether a named file is yet to be looked at.
+    /// Whether a named file is still to be looked at.
     pub(in crate::engine) unseen: bool,
 }
 
 impl DrainCheck {
-    /// Whether the captures may go on at `now`, where filters may until `until`.
+    /// Whether the captures may stay open at `now`, with `until` as the deadline of filters.
     pub(super) fn may_go_on(&self, until: u64, now: u64) -> bool {
         let earlier = u64::try_from((FILTER_PATIENCE - FILE_PATIENCE).as_nanos()).unwrap_or(0);
         let looks_until = until.saturating_sub(earlier);
@@ -98,9 +96,9 @@ impl DrainCheck {
 pub(in crate::engine) struct Output {
     captures: Arc<Captures>,
     open: Vec<OpenCapture>,
-    /// The captures that may not hold all that was written, and why.
+    /// The captures that may be incomplete, and why.
     truncated: Vec<(FdName, Truncation)>,
-    /// The fd that was read last, by its index, where pieces are kept.
+    /// The index of the fd that was read last, if pieces are recorded.
     last_piece: Option<usize>,
 }
 
@@ -139,29 +137,29 @@ impl Output {
         self.open.iter().any(|open| open.index() == index)
     }
 
-    /// A capture is open from now on.
+    /// Adds an open capture.
     pub(in crate::engine) fn open(&mut self, open: OpenCapture) {
         self.open.push(open);
     }
 
-    /// A capture has reached its end.
+    /// Removes a capture that has ended from the open ones.
     pub(in crate::engine) fn close(&mut self, index: usize) -> Option<OpenCapture> {
         let at = self.open.iter().position(|open| open.index() == index)?;
         Some(self.open.swap_remove(at))
     }
 
-    /// Takes out all that is open.
+    /// Removes all open captures.
     pub(in crate::engine) fn close_all(&mut self) -> Vec<OpenCapture> {
         std::mem::take(&mut self.open)
     }
 
-    /// How many descriptors the captures hold.
+    /// The number of descriptors of the captures.
     pub(in crate::engine) fn cost(&self) -> usize {
         let open: usize = self.open.iter().map(OpenCapture::cost).sum();
         open + self.captures.named_descriptors()
     }
 
-    /// This filter works for a capture from now on.
+    /// Records the filter of a capture.
     pub(in crate::engine) fn filter_started(&mut self, index: usize, filter: i32) {
         for open in &mut self.open {
             if let OpenCapture::Filter { index: at, pid, .. } = open
@@ -172,7 +170,7 @@ impl Output {
         }
     }
 
-    /// A part of a capture could not be made: it is empty.
+    /// Records that a part of a capture could not be made: the capture stays empty.
     pub(in crate::engine) fn set_up_failed(&mut self, index: usize) {
         self.open.retain(|open| open.index() != index);
         self.truncate(index, Truncation::NotStarted);
@@ -183,7 +181,7 @@ impl Output {
         }
     }
 
-    /// Notes why a capture is cut short; the first reason stays.
+    /// Records why a capture is truncated; the first reason stays.
     pub(in crate::engine) fn truncate(&mut self, index: usize, why: Truncation) {
         if !is_truncated(&self.captures, &self.truncated, index)
             && let Some((fd, _)) = self.captures.iter().nth(index)
@@ -192,7 +190,7 @@ impl Output {
         }
     }
 
-    /// Notes that the captures of a program that never ran lack its output.
+    /// Records that the captures of a program that never ran lack its output.
     pub(in crate::engine) fn truncate_all(&mut self, why: Truncation) {
         let indices = self.captures.iter().enumerate();
         let captured: Vec<usize> =
@@ -208,8 +206,7 @@ impl Output {
         std::mem::take(&mut self.truncated)
     }
 
-    /// Nothing more counts: what is open lacks what still comes. A file is not watched any more;
-    /// pipes are read on.
+    /// Marks the open captures as truncated. Files are not watched any more; pipes are still read.
     pub(super) fn cut(&mut self, check: &DrainCheck) {
         let open: Vec<usize> = self.open.iter().map(OpenCapture::index).collect();
         for index in open {
@@ -228,11 +225,11 @@ impl Output {
         })
     }
 
-    /// Reads one pipe for a turn, into its capture; once that is frozen, into nothing, so that no
-    /// survivor is stopped by a full pipe or killed by a closed one.
+    /// Reads one pipe for a turn into its capture. After the freeze, output is discarded, so that a
+    /// full pipe does not block a survivor, and a closed one does not kill it.
     ///
-    /// Where pieces are kept, and the `order` of this pipe and others is asked, the turn is a
-    /// single read: epoll reports pipes in the order in which they became readable.
+    /// If pieces are recorded, and the `order` of several pipes matters, the turn is a single read:
+    /// epoll reports pipes in the order in which they became readable.
     pub(in crate::engine) fn read(
         &mut self,
         (id, index): (&ProcId, usize),
@@ -258,7 +255,7 @@ impl Output {
             };
             total += n;
             pipe.grow_if_full(n, budget);
-            // Once the capture is frozen, or storing has failed, what still comes is dropped.
+            // After the freeze, or an error of storing, output is discarded.
             let frozen = captures.at(index).is_some_and(Capture::is_frozen);
             if frozen || is_truncated(captures, truncated, index) {
                 continue;
@@ -276,7 +273,7 @@ impl Output {
 }
 
 impl Pipe {
-    /// Stores what was read, and notes the piece where pieces are kept.
+    /// Stores the bytes, and records the piece if pieces are recorded.
     fn keep(&mut self, bytes: &[u8], follows: bool) -> std::io::Result<()> {
         if let Some(pieces) = &mut self.pieces {
             pieces.add(TimePoint::now().monotonic_nanos, bytes.len() as u64, follows)?;
@@ -284,13 +281,13 @@ impl Pipe {
         self.store.write(bytes)
     }
 
-    /// Asks for a larger pipe, once, if so much was read at once that it was full.
+    /// Requests a larger pipe, once, after a read that shows that it was full.
     fn grow_if_full(&mut self, n: usize, budget: &mut PipeBudget) {
         if n >= pipe_budget::DEFAULT
             && self.size == PipeSize::Default
             && let Some(larger) = budget.offer()
         {
-            // One that is refused is not asked for again.
+            // After a refusal there is no second request.
             let got = sys::grow_pipe(&self.reader, larger).unwrap_or(0);
             budget.take(got);
             self.size = PipeSize::Taken(got);
@@ -298,7 +295,7 @@ impl Pipe {
     }
 }
 
-/// Whether a capture is noted as cut short.
+/// Whether a capture is recorded as truncated.
 fn is_truncated(captures: &Captures, truncated: &[(FdName, Truncation)], index: usize) -> bool {
     let fd = captures.iter().nth(index).map(|(fd, _)| fd);
     truncated.iter().any(|(noted, _)| Some(*noted) == fd)

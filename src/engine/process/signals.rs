@@ -1,4 +1,4 @@
-//! The signals of a process: those that wait for its child, and those that stop it.
+//! The signals of a process: pending ones, and those that stop it.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,7 +13,7 @@ use crate::engine::failure::Stage;
 use crate::engine::stop::{StopAction, StopCause, StopOrder, StopState};
 
 /// Signals that dump core. A child in its set-up shares our memory, and before Linux 5.16 a dump
-/// ends every process that does: these wait until it has exec'd.
+/// kills every process that does: these signals wait until it has exec'd.
 const DUMPING: [i32; 10] = [
     libc::SIGQUIT,
     libc::SIGILL,
@@ -27,24 +27,23 @@ const DUMPING: [i32; 10] = [
     libc::SIGSYS,
 ];
 
-/// A signal that waits until there is a child that may have it.
+/// A signal that waits until the child can get it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingSignal {
     signum: i32,
     scope: Scope,
-    /// Whose answer it is.
+    /// The ticket of the answer.
     ticket: Option<u64>,
 }
 
-/// Whom a signal is for.
+/// The target of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Child,
     Tree,
 }
 
-/// The alarms that are set for a process, and that may be far away: they are taken back when it
-/// ends.
+/// The alarms of a process that may expire late: its end cancels them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Alarms {
     pub(super) deadline: Option<u64>,
@@ -67,33 +66,33 @@ impl Process {
         }
     }
 
-    /// Whether its child has ended, and somebody of its tree still has time to.
+    /// Whether its child has ended, and members of its tree still have time.
     pub(super) fn awaits_tree(&self) -> bool {
         matches!(self.state, State::Draining(_)) && !self.exiting.is_empty()
     }
 
-    /// Whether the grace for its captures has to wait, for its tree has its own.
+    /// Whether the drain timeout must wait, because its tree has its own grace.
     pub(super) fn tree_has_time(&self) -> bool {
         !self.exiting.is_empty() && !self.stop.is_killed()
     }
 
-    /// Whether it is being stopped: its tree is to end with it.
+    /// Whether it is being stopped: its tree will end with it.
     pub(in crate::engine) fn is_stopping(&self) -> bool {
         self.stop.takes_all()
     }
 
-    /// Whether its tree has been killed, so that nobody of it has any time left.
+    /// Whether its tree has been killed, so that no member has any time left.
     pub(in crate::engine) fn is_killed(&self) -> bool {
         self.stop.is_killed()
     }
 
-    /// Why it ended, if it was stopped; a failure before it ran is the better reason.
+    /// The cause of its end, if it was stopped; a failure of its start takes precedence.
     pub(super) fn cause(&self) -> Option<StopCause> {
         let ran = self.failures.iter().all(|failure| matches!(failure.stage, Stage::KilledInSetup));
         self.stop.cause().filter(|_| ran)
     }
 
-    /// Carries out a verb.
+    /// Carries out a command.
     pub(super) fn command(
         &mut self,
         command: ProcessCommand,
@@ -106,21 +105,22 @@ impl Process {
         }
     }
 
-    /// A client sends a signal to the child.
+    /// Sends a client's signal to the child.
     fn signal(&mut self, signum: i32, ticket: Option<u64>, fx: &mut Effects) {
         self.sent_sigkill |= signum == libc::SIGKILL;
         let signal = PendingSignal { signum, scope: Scope::Child, ticket };
         self.deliver(signal, fx);
     }
 
-    /// A client sends a signal to the child's group. Before there is a child, the signal is dropped.
+    /// Sends a client's signal to the child's group. Before there is a child, the signal is
+    /// dropped.
     pub(super) fn signal_group(&self, signum: i32, fx: &mut Effects) {
         if self.target().is_some() && !self.must_wait(signum) {
             fx.push(Effect::Signal { signum, to: Recipients::Group, ticket: None });
         }
     }
 
-    /// Stops the process: asks its tree, sets the alarm that ends the grace.
+    /// Stops the process: signals its tree, and sets the alarm for the end of the grace.
     pub(super) fn stop(
         &mut self,
         cause: StopCause,
@@ -143,7 +143,7 @@ impl Process {
         }
     }
 
-    /// The grace of a stop may be over.
+    /// Handles the possible end of the grace of a stop.
     pub(super) fn check_grace(&mut self, fx: &mut Effects) {
         self.alarms.kill = None;
         let (stop, action) = self.stop.check_grace(fx.now);
@@ -153,8 +153,8 @@ impl Process {
         }
     }
 
-    /// Sends a signal if there is a child that may have it; else it waits, or is answered that the
-    /// process is gone.
+    /// Sends a signal if the child can get it; otherwise the signal waits, or the answer is that
+    /// the process is gone.
     fn deliver(&mut self, signal: PendingSignal, fx: &mut Effects) {
         let PendingSignal { signum, scope, ticket } = signal;
         let to = match (&self.state, scope) {
@@ -162,8 +162,8 @@ impl Process {
                 return self.pending.push(signal);
             }
             (State::Launching | State::Alive(_), Scope::Child) => Recipients::Child,
-            // A launching child may run already, and have descendants: on a busy machine the
-            // thread that made it reports that late.
+            // A launching child may already run and have descendants: on a busy machine its thread
+            // reports that late.
             (State::Launching | State::Alive(_), Scope::Tree) => Recipients::Tree,
             (State::Draining(_), Scope::Tree) if self.awaits_tree() => Recipients::Leftovers,
             _ => return self.answer(ticket, Err(no_process()), fx),
@@ -171,12 +171,12 @@ impl Process {
         fx.push(Effect::Signal { signum, to, ticket });
     }
 
-    /// Whether a signal has to wait until the child's set-up is over.
+    /// Whether a signal has to wait for the end of the child's set-up.
     fn must_wait(&self, signum: i32) -> bool {
         matches!(self.state, State::Launching) && DUMPING.contains(&signum)
     }
 
-    /// Kills the process with all that descends from it, as soon as there is a child.
+    /// Kills the process with all its descendants, as soon as there is a child.
     fn kill(&mut self, ticket: Option<u64>, fx: &mut Effects) {
         if self.awaits_tree() {
             fx.push(Effect::KillLeftovers);
@@ -195,8 +195,7 @@ impl Process {
         }
     }
 
-    /// There is a child now, or there will be none: sends the signals that have waited, or answers
-    /// them.
+    /// Sends the pending signals once there is a child, or answers them if there will be none.
     pub(super) fn flush_pending(&mut self, fx: &mut Effects) {
         for signal in std::mem::take(&mut self.pending) {
             self.deliver(signal, fx);
@@ -206,7 +205,7 @@ impl Process {
         }
     }
 
-    /// Notes how far stopping has come, and sets its alarm.
+    /// Records the progress of a stop, and sets its alarm.
     fn enter(&mut self, stop: StopState, fx: &mut Effects) {
         self.stop = stop;
         self.set_kill_alarm(stop.until(), fx);
@@ -222,14 +221,14 @@ impl Process {
         change_alarm(before, at, ProcessAlarm::Deadline, fx);
     }
 
-    /// Sets the alarms that the process's policy and its stopping ask for.
+    /// Sets the alarms of the process's timeout and stop.
     pub(super) fn set_alarms(&mut self, fx: &mut Effects) {
         self.set_deadline(self.policy.deadline, fx);
         self.set_kill_alarm(self.stop.until(), fx);
     }
 
-    /// Takes the alarms back, for the child has ended: all, or all but that which ends the rest of
-    /// its tree.
+    /// Cancels the alarms at the end of the child: all of them, or all except the one that kills
+    /// the rest of its tree.
     pub(super) fn cancel_alarms(&mut self, fx: &mut Effects) {
         self.set_deadline(None, fx);
         if self.exiting.is_empty() {
@@ -237,7 +236,7 @@ impl Process {
         }
     }
 
-    /// Takes all alarms back.
+    /// Cancels all alarms.
     pub(super) fn cancel_all_alarms(&mut self, fx: &mut Effects) {
         self.set_deadline(None, fx);
         self.set_kill_alarm(None, fx);
