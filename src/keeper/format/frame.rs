@@ -1,21 +1,21 @@
-//! Frames: messages in a stream of bytes, for the socket and the journal alike.
+//! Frames: messages in a stream of bytes, for the socket and the journal.
 //!
-//! A frame is the length of its body, four bytes with the highest first, and the body: MessagePack,
-//! structs as arrays of their fields, variants by their names.
+//! A frame is the length of its body as a big-endian `u32`, and the body: MessagePack, structs as
+//! arrays of their fields, variants by their names.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The largest frame: 1 GiB, as of a message from the server.
+/// The largest frame: 1 GiB, like the largest message of the scheduler.
 pub const MAX_FRAME: usize = 1 << 30;
 
-/// A frame that is none.
+/// An invalid frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// It is larger than [`MAX_FRAME`].
+    /// The frame is larger than [`MAX_FRAME`].
     #[error("frame of {0} bytes is too large")]
     TooLarge(usize),
-    /// Its body is no such message.
+    /// The body does not decode to the expected message.
     #[error("frame is no message: {0}")]
     Body(#[from] rmp_serde::decode::Error),
 }
@@ -23,7 +23,7 @@ pub enum FrameError {
 /// Appends a message as a frame.
 ///
 /// # Errors
-/// Where it cannot be encoded or is too large; nothing is appended then.
+/// The message cannot be encoded or is too large; `out` is unchanged then.
 pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> std::io::Result<()> {
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
@@ -44,33 +44,33 @@ pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> std::io::Result<(
     }
 }
 
-/// How much room a decoder keeps.
+/// The capacity that an idle decoder keeps.
 const KEPT: usize = 64 * 1024;
 
-/// Takes messages from bytes as they come.
+/// Decodes messages from a stream of bytes.
 #[derive(Default)]
 pub struct Decoder {
     bytes: Vec<u8>,
-    /// How much of `bytes` has been taken.
+    /// The number of decoded bytes at the start of `bytes`.
     taken: usize,
 }
 
 impl Decoder {
-    /// Adds what has come.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.taken > KEPT || self.taken == self.bytes.len() {
             self.bytes.drain(..self.taken);
             self.taken = 0;
-            // The room of a large message is not kept.
+            // Free the memory of a large message.
             self.bytes.shrink_to(KEPT);
         }
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next message, if the whole of it has come.
+    /// The next message, if it is complete.
     ///
     /// # Errors
-    /// What has come is no frame, or no message; nothing after it can be understood.
+    /// The frame or its message is invalid, and the rest of the stream is lost.
     pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let rest = self.bytes.get(self.taken..).unwrap_or_default();
         let Some((header, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
@@ -82,13 +82,13 @@ impl Decoder {
         let message = rmp_serde::from_slice(body)?;
         self.taken += 4 + length;
         if self.is_empty() && self.bytes.capacity() > KEPT {
-            // Given data may have been in it: that is to stay nowhere.
+            // The message may have contained secrets: leave no copy.
             *self = Decoder::default();
         }
         Ok(Some(message))
     }
 
-    /// How many bytes have been taken as whole messages since the last [`push`](Self::push) that made room.
+    /// Whether all received bytes are decoded.
     pub fn is_empty(&self) -> bool {
         self.taken == self.bytes.len()
     }
@@ -109,9 +109,9 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut, the same messages come.
+        /// The decoded messages do not depend on the sizes of the reads.
         #[test]
-        fn any_cut(sizes in prop::collection::vec(1usize..20, 1..40)) {
+        fn messages_decode_from_any_reads(sizes in prop::collection::vec(1usize..20, 1..40)) {
             let mut bytes = Vec::new();
             for message in messages() {
                 encode(&message, &mut bytes).unwrap();
@@ -133,7 +133,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes(bytes: Vec<u8>) {
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
             while let Ok(Some(_)) = decoder.next_message::<ToKeeper>() {}

@@ -1,7 +1,7 @@
-//! What keeper and worker say to each other.
+//! The messages between keeper and worker.
 //!
-//! Both ends are of the same program but for the moment of an upgrade, so the first message bears
-//! [`VERSION`], and an end that does not know the other's says so.
+//! Both ends run the same program, except during an upgrade. So the first message contains
+//! [`VERSION`], and the keeper refuses a worker with an unknown version.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -16,11 +16,11 @@ use crate::keeper::meaning::Mode;
 use crate::path_bytes;
 use crate::spec::{ProcId, Validated};
 
-/// The version of these messages. It changes with every change of their meaning or form.
+/// The version of these messages. Every change of their meaning or form increases it.
 pub const VERSION: u32 = 5;
 
-/// Whether a keeper understands workers of this version. What came since version 4 is sent only to
-/// workers that ask for it.
+/// Whether a keeper understands workers of this version. It sends messages newer than version 4
+/// only to workers that ask for them.
 pub(in crate::keeper) fn is_understood(version: u32) -> bool {
     (4..=VERSION).contains(&version)
 }
@@ -28,17 +28,18 @@ pub(in crate::keeper) fn is_understood(version: u32) -> bool {
 /// From the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToKeeper {
-    /// The kind of run, which decides what signals mean. It may come before [`ToKeeper::Hello`]: the worker may wait long for INPUT.
+    /// The kind of run, which decides the meaning of signals. It may arrive before
+    /// [`ToKeeper::Hello`]: the worker may wait long for INPUT.
     Mode(Mode),
     /// The introduction.
     Hello {
         /// [`VERSION`].
         version: u32,
-        /// Taken from the first worker alone.
+        /// The keeper uses only those of the first worker.
         settings: Box<KeeperSettings>,
-        /// As well.
+        /// The keeper uses only that of the first worker.
         opening: Box<Opening>,
-        /// INPUT's processes, started for the first worker alone.
+        /// INPUT's processes. The keeper starts only those of the first worker.
         input: Option<Validated>,
     },
     /// Start processes. See [`Engine::launch`](crate::engine::Engine::launch).
@@ -49,18 +50,18 @@ pub enum ToKeeper {
         id: ProcId,
         /// The signal's number.
         signum: i32,
-        /// Comes back.
+        /// Returned with the outcome.
         ticket: u64,
     },
-    /// Drop an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
+    /// Delete an ended process. See [`Engine::forget`](crate::engine::Engine::forget).
     Forget(ProcId),
-    /// Keep this for the next worker; it replaces what was kept before.
+    /// Keep this state for the next worker, in place of the previous one.
     Remember(WorkerState),
-    /// The end: everything is done.
+    /// All work is done, and the program ends.
     Bye {
         /// The program's exit code.
         code: u8,
-        /// The signal that the program is to end by instead.
+        /// The signal that ends the program instead of the exit code.
         #[serde(default)]
         signal: Option<i32>,
     },
@@ -70,47 +71,48 @@ pub enum ToKeeper {
         id: ProcId,
         /// How.
         order: StopOrder,
-        /// Comes back, as that of a signal.
+        /// Returned with the outcome.
         ticket: u64,
     },
-    /// The worker is ready: its services listen.
+    /// The worker is ready, and its services listen.
     Ready,
-    /// The worker is about to end, for it cannot start.
+    /// The worker cannot start, and is about to exit.
     Failed {
         /// Why, for the user.
         message: String,
     },
-    /// What the worker has read of a descriptor that can be read only once, for later workers. It comes before [`ToKeeper::Hello`].
+    /// The contents of a descriptor that can be read only once, for later workers. It arrives
+    /// before [`ToKeeper::Hello`].
     ReadUp {
-        /// The descriptor, of those that the program was started with.
+        /// The descriptor, which the program inherited at its launch.
         fd: i32,
-        /// All that there was.
+        /// Its contents.
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// Hold this listener, for later workers. See [`listeners`](crate::keeper::listeners).
     Hold {
-        /// What it listens on.
+        /// Its address.
         address: Address,
         /// The file of a Unix socket.
         file: Option<FileId>,
-        /// The socket itself, which does not cross in the frame but beside it.
+        /// The socket itself, sent beside the frame as ancillary data.
         #[serde(skip)]
         descriptor: Option<OwnedFd>,
     },
-    /// What the worker listens on: of the listeners that the keeper holds, it closes the others.
+    /// The worker listens on these addresses. The keeper closes all other listeners that it holds.
     Listening {
         /// The addresses.
         on: Vec<Address>,
-        /// What it should listen on, and does not.
+        /// The addresses on which it failed to listen.
         missing: Vec<MissingListener>,
     },
-    /// Start processes as at [`ToKeeper::Launch`], and answer with [`ToWorker::Accepted`]; since
+    /// Start processes as with [`ToKeeper::Launch`], and answer with [`ToWorker::Accepted`]; since
     /// version 5.
     LaunchAcknowledged {
         /// The processes.
         request: Validated,
-        /// Comes back.
+        /// Returned with the answer.
         ticket: u64,
     },
 }
@@ -229,23 +231,24 @@ pub(in crate::keeper) enum WorkerRequest {
 pub enum ToWorker {
     /// The answer to [`ToKeeper::Hello`].
     Welcome {
-        /// The keeper's pid, and its parent's.
+        /// The keeper's pid.
         pid: u32,
-        /// The pid of whoever launched it.
+        /// The pid of the keeper's parent.
         ppid: u32,
-        /// When it started.
+        /// The start time of the keeper.
         start: TimePoint,
         /// Whether this worker is the first.
         first: bool,
-        /// What the last worker has left.
+        /// The state that the previous worker sent with [`ToKeeper::Remember`].
         memory: WorkerState,
-        /// Every process that has not been forgotten, in the order of launch.
+        /// Every process that is not deleted, in the order of launch.
         records: Vec<ProcessEntry>,
-        /// The instance's directory, where the worker's socket is made; none from a keeper that does not tell.
+        /// The instance's directory, in which the worker creates its socket; `None` from older
+        /// keepers.
         #[serde(default, with = "path_bytes::optional")]
         dir: Option<PathBuf>,
     },
-    /// The other answer: there is no going on.
+    /// The keeper refuses the worker, which reports the reason and exits.
     Refused {
         /// Why, for the user.
         message: String,
@@ -258,44 +261,44 @@ pub enum ToWorker {
     Signaled {
         /// The process.
         id: ProcId,
-        /// As given.
+        /// The ticket of the signal or stop.
         ticket: u64,
         /// The OS error number, if it failed.
         errno: Option<i32>,
     },
-    /// The keeper has got a signal.
+    /// The keeper has received a signal.
     Order(ShutdownCommand),
-    /// A process that was to be forgotten is: no later worker hears of it, nor a later keeper.
+    /// A process is deleted: no later worker or keeper knows it.
     Forgotten(ProcId),
-    /// Of a process that is being stopped, some could not be signaled.
+    /// The stop of a process failed to signal some of its descendants.
     StopFailed {
         /// The process.
         id: ProcId,
-        /// Those that were not reported before.
+        /// The failures that were not reported before.
         failures: Vec<StopFailure>,
     },
     /// The answer to [`ToKeeper::LaunchAcknowledged`], and to nothing else.
     Accepted {
-        /// As given.
+        /// The ticket of the launch.
         ticket: u64,
-        /// What the keeper has done.
+        /// The outcome.
         acceptance: Acceptance,
     },
 }
 
-/// What a keeper has done with a request to start processes.
+/// The outcome of a request to start processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Acceptance {
-    /// It starts them, and the journal holds them: whatever dies now, they are not lost.
+    /// The keeper starts them, and the journal holds them: they survive any crash.
     Journaled,
-    /// It starts them, and the journal cannot be written: only a keeper that dies loses them.
+    /// The keeper starts them, but cannot write the journal: a crash of the keeper loses them.
     NotJournaled,
-    /// It starts nothing, because one of the processes is there already.
+    /// The keeper starts none, because one of the IDs is in use.
     InUse,
 }
 
-/// What the engine tells, borrowed: as the [`ToWorker`] of the same name when encoded, and as the journal's
-/// [`JournalEntry`](super::JournalEntry) of it.
+/// An event of the engine, borrowed. It encodes as the [`ToWorker`] and the
+/// [`JournalEntry`](super::JournalEntry) of the same name.
 #[derive(Serialize)]
 #[expect(missing_docs, reason = "as in ToWorker")]
 pub enum EventRef<'a> {

@@ -1,4 +1,4 @@
-//! Everything that exists only while processes can run: the engine, the instance, and what is known.
+//! Everything that exists only while processes can run: engine, instance, journal and table.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -26,26 +26,27 @@ use crate::keeper::readiness::AwaitedUpgrade;
 use crate::logging;
 use crate::spec::{Identity, Validated};
 
-/// While more processes than this wait to be made, which takes longer, events are taken once in
-/// [`BATCH_INTERVAL`]: a client that waits for so many is served by their sum, not by one at once.
+/// While more processes than this are starting, the keeper takes events once per
+/// [`BATCH_INTERVAL`]: throughput matters more than the latency of a single event.
 const BATCH_THRESHOLD: usize = 16;
 const BATCH_INTERVAL: Duration = Duration::from_millis(4);
-/// How often the keeper looks whether its directories are there.
+/// How often the keeper checks that its directories exist.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// How often it touches them: cleaners of runtime directories may remove what has not been used for six hours.
+/// How often the keeper touches its directories: cleaners of runtime directories may remove files
+/// that are unused for six hours.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// What is there once the first worker has introduced itself.
+/// The state of the keeper from the introduction of the first worker on.
 pub(super) struct Running {
     pub(super) engine: Engine,
     /// Events on their way from the engine's thread.
     events: Arc<Mailbox<Event>>,
-    /// When they were last taken.
+    /// The time of the last [`take_events`](Self::take_events).
     last_events: Instant,
-    /// Of the first worker.
+    /// The settings of the first worker.
     pub(super) settings: KeeperSettings,
     pub(super) instance: Instance,
-    /// None while it cannot be written.
+    /// `None` while the journal cannot be written.
     pub(super) journal: Option<Journal>,
     pub(super) table: ProcessTable,
     pub(super) deletions: Deletions,
@@ -53,23 +54,23 @@ pub(super) struct Running {
     last_resort: LastResort,
     /// The kind of run.
     pub(super) mode: Mode,
-    /// The signals whose being ignored has been logged; signal N is bit N - 1.
+    /// The ignored signals that are logged already; signal N is bit N - 1.
     pub(super) ignored: u64,
-    /// Our job on the terminal, where a process is a part of it.
+    /// Our job on the terminal, if a process is a part of it.
     pub(super) job: Option<TerminalJob>,
-    /// What the worker's services listen on.
+    /// The listeners of the worker's services.
     pub(super) listeners: Listeners,
-    /// The upgrade that has made this program the keeper, until its worker is ready.
+    /// The upgrade that started this program, until the worker is ready.
     pub(super) awaited: Option<AwaitedUpgrade>,
-    /// An event as it is encoded, for the journal and for the worker.
+    /// A buffer for an encoded event, which goes to the journal and to the worker.
     frame: Vec<u8>,
-    /// When to look whether the directories are there.
+    /// The time of the next check of the directories.
     check_at: Instant,
-    /// When to touch what is in them.
+    /// The time of the next touch of the directories.
     touch_at: Instant,
 }
 
-/// What a start of any kind brings.
+/// The parts that every kind of start provides.
 pub(super) struct RunningParts {
     pub(super) engine: Engine,
     pub(super) events: Arc<Mailbox<Event>>,
@@ -84,11 +85,10 @@ pub(super) struct RunningParts {
 }
 
 impl Running {
-    /// Begins a journal. Without one all goes on; only the successor of a keeper that dies would
-    /// miss it.
+    /// Begins a journal. Without a journal the keeper works, but a crash of it loses the processes.
     ///
     /// # Errors
-    /// What the keeper needs of the system.
+    /// The OS error of creating a descriptor.
     pub(super) fn new(parts: RunningParts) -> io::Result<Running> {
         let RunningParts { engine, events, settings, instance, table, commands, .. } = parts;
         let deletions = Deletions::new()?;
@@ -118,7 +118,7 @@ impl Running {
         })
     }
 
-    /// At the end of the program.
+    /// Cleans up at the end of the program.
     pub(super) fn close(self: Box<Self>) {
         if !self.instance.is_lasting() {
             // With the instance, its processes are as good as deleted.
@@ -128,45 +128,45 @@ impl Running {
         instance.close();
     }
 
-    /// Readable when there are events.
+    /// Readable if events are queued.
     pub(super) fn events_fd(&self) -> BorrowedFd<'_> {
         self.events.fd()
     }
 
-    /// Until when events are left to gather, if they are.
+    /// The end of the current batch of events, if events are batched.
     pub(super) fn events_deferred_until(&self, now: Instant) -> Option<Instant> {
         let until = self.last_events + BATCH_INTERVAL;
         (self.table.starting() > BATCH_THRESHOLD && until > now).then_some(until)
     }
 
-    /// Readable when files of deleted processes have been removed.
+    /// Readable if the files of deleted processes are removed.
     pub(super) fn deletions_fd(&self) -> BorrowedFd<'_> {
         self.deletions.fd()
     }
 
-    /// When something is to be done though nothing happens.
+    /// The times at which the loop has to wake.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         let ready = self.awaited.as_ref().map(AwaitedUpgrade::deadline);
         let others = [ready, self.deletions.deadline(), self.last_resort.deadline()];
         others.into_iter().flatten().chain([self.check_at])
     }
 
-    /// What workers leave to each other.
+    /// The state that workers leave to their successors.
     pub(super) fn worker_state(&self) -> &WorkerState {
         self.commands.state()
     }
 
-    /// The commands that a new worker is told of.
+    /// The commands that a new worker receives.
     pub(super) fn pending_commands(&self) -> &[ShutdownCommand] {
         self.commands.pending()
     }
 
-    /// Whether the program is to end, whatever still runs.
+    /// Whether a command requires the program to end.
     pub(super) fn is_shutting_down(&self) -> bool {
         self.commands.is_shutting_down()
     }
 
-    /// What is known of every process, in the order of launch.
+    /// The entries of all processes, in the order of launch.
     pub(super) fn entries(&self) -> Vec<ProcessEntry> {
         self.table.iter().cloned().collect()
     }
@@ -176,7 +176,7 @@ impl Running {
         self.instance.dir()
     }
 
-    /// Does what is to be done in every turn of the loop, and writes the journal.
+    /// Finishes a turn of the loop, and writes the journal.
     pub(super) fn finish_turn(&mut self, workers: &mut Workers) {
         self.forget_discarded(workers);
         if self.awaited.as_ref().is_some_and(AwaitedUpgrade::is_overdue) {
@@ -186,7 +186,7 @@ impl Running {
         self.write_journal();
     }
 
-    /// Takes what the engine reports.
+    /// Handles the queued events of the engine.
     pub(super) fn take_events(&mut self, workers: &mut Workers) {
         self.last_events = Instant::now();
         for event in self.events.take() {
@@ -194,7 +194,7 @@ impl Running {
         }
     }
 
-    /// Notes an event, and queues it for the journal and for the worker.
+    /// Records an event, and queues it for the journal and the worker.
     fn event(&mut self, event: Event, workers: &mut Workers) {
         self.frame.clear();
         // Starts and ends have the same form in the journal and for the worker.
@@ -223,18 +223,18 @@ impl Running {
         }
     }
 
-    /// Writes into the journal what was added. What somebody has removed is made again before.
+    /// Writes the queued entries to the journal. A removed journal is created again.
     pub(super) fn write_journal(&mut self) {
         let Some(journal) = &mut self.journal else { return };
         if journal.is_gone() {
-            // Where it cannot, the journal says so.
+            // The journal reports a failure.
             let _ = self.instance.restorer()();
             journal.renew(&self.table, self.commands.state());
         }
         journal.flush(&self.table, self.commands.state());
     }
 
-    /// Looks after the directories now and then: what somebody has removed is made again, and nothing in them looks old.
+    /// Restores removed directories, and touches them, at intervals.
     fn maintain_dirs(&mut self, workers: &mut Workers) {
         let now = Instant::now();
         if self.check_at > now {
@@ -252,8 +252,8 @@ impl Running {
         }
         self.write_journal();
         if let Some(worker) = workers.up().filter(|_| lost_socket) {
-            // The next one listens where commands look for it.
-            tracing::warn!("starting the worker again, for its socket was removed");
+            // The next worker creates the socket again.
+            tracing::warn!("restarting the worker: its socket was removed");
             worker.kill();
         }
     }
@@ -282,7 +282,7 @@ impl Running {
         }
     }
 
-    /// A worker leaves this to the next one.
+    /// Keeps the state that a worker leaves to its successor.
     fn remember(&mut self, state: WorkerState) {
         logging::set_level(state.log_level);
         if let Some(journal) = &mut self.journal {
@@ -294,7 +294,7 @@ impl Running {
     /// Starts processes, once the journal holds them.
     fn launch(&mut self, request: Validated) -> Acceptance {
         if let Some(id) = request.procs.keys().find(|id| self.table.get(id).is_some()) {
-            tracing::error!(proc_id = %id, "asked to start a process that is there");
+            tracing::error!(proc_id = %id, "refusing to start process: ID in use");
             return Acceptance::InUse;
         }
         for (id, proc) in &request.procs {
@@ -309,7 +309,7 @@ impl Running {
         if request.procs.values().any(|proc| proc.shares_terminal) {
             self.share_terminal();
         }
-        // Before anything runs.
+        // The journal has to hold a process before the process runs.
         self.write_journal();
         self.engine.launch(request);
         match &self.journal {
@@ -318,7 +318,8 @@ impl Running {
         }
     }
 
-    /// Starts INPUT's processes, unless the keeper that died had started them: then they are taken up, as all it had.
+    /// Starts INPUT's processes, unless a crashed keeper started them: then this keeper has adopted
+    /// them.
     pub(super) fn start_input(&mut self, input: Option<Validated>) -> Result<(), String> {
         let Some(input) = input else { return Ok(()) };
         let known: Vec<&str> = input
@@ -339,17 +340,17 @@ impl Running {
         Ok(())
     }
 
-    /// Passes a shutdown command on, and keeps it until a worker remembers it.
+    /// Sends a shutdown command to the worker, and keeps it until a worker remembers it.
     pub(super) fn shut_down(&mut self, command: ShutdownCommand, workers: &mut Workers) {
         if workers.is_leaving() && command != ShutdownCommand::Idle {
-            // All is done but its own end, which something holds up.
+            // Only the exit of the worker is outstanding, and something blocks it.
             workers.worker_mut().into_iter().for_each(|worker| worker.kill());
         }
         workers.tell(&ToWorker::Order(command));
         self.commands.add(command);
     }
 
-    /// What to do where no worker stays alive.
+    /// The next step of a shutdown if no worker stays alive.
     pub(super) fn next_step_without_worker(&mut self, workers: &Workers) -> NextStep {
         let kill = self.commands.is_kill_pending();
         let wanted = self.commands.is_shutting_down() && workers.is_hopeless(kill);
@@ -357,7 +358,7 @@ impl Running {
         self.last_resort.step(wanted, running, Instant::now())
     }
 
-    /// Kills every process that runs.
+    /// Kills all running processes.
     pub(super) fn kill_all(&self) {
         let order = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
         for entry in self.table.iter().filter(|entry| entry.ended.is_none()) {
