@@ -1,11 +1,11 @@
-//! What the kernel says of a process: `/proc/PID/stat`, `statm` and `io`.
+//! The kernel's data on a process: `/proc/PID/stat`, `statm` and `io`.
 //!
-//! Parsers are pure and take bytes; [`ProcFs`] reads the files below a root path, one system call of
-//! reading for each, into a buffer on the stack. Nothing here looks at all of `/proc`: the work for
-//! one process does not grow with the number of processes.
+//! Parsers are pure and take bytes; [`ProcFs`] reads the files below a root path, with one read
+//! call each, into a buffer on the stack. Nothing here scans all of `/proc`: the work for one
+//! process does not grow with the number of processes.
 //!
-//! The caller must hold the process unreaped (running, or a zombie that only it can reap) while it reads:
-//! otherwise the number may already belong to another process.
+//! The caller must hold the process unreaped (running, or a zombie that only the caller can reap)
+//! during the read: otherwise the pid may have been reused.
 
 mod children;
 mod memory;
@@ -29,14 +29,14 @@ use jiff::Timestamp;
 
 use crate::clock::TimePoint;
 
-/// Holds the longest `stat` line: 51 numbers of at most 20 digits, and a name of at most 64 bytes, each
-/// of which the kernel may escape.
+/// Size for the longest `stat` line: 51 numbers of at most 20 digits, and a name of at most 64
+/// bytes, which the kernel may escape.
 const READ_BUFFER: usize = 2048;
 
-/// Holds the path of a process's file below any usual root; longer ones are allocated.
+/// Size for the path of a process's file below any usual root; longer paths are allocated.
 const PATH_BUFFER: usize = 256;
 
-/// Why the text of a file below `/proc` could not be understood.
+/// An error of parsing a file below `/proc`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// A `stat` line without `PID (NAME) `.
@@ -56,14 +56,14 @@ pub enum ParseError {
         /// The field's name in proc(5).
         field: &'static str,
     },
-    /// The field is no number, or none of its type.
+    /// The field is not a number of its type.
     #[error("{file} has a bad field {field}: {text:?}")]
     Invalid {
         /// Name of the file, without its directory.
         file: &'static str,
         /// The field's name in proc(5).
         field: &'static str,
-        /// What stands there, at most its first 32 bytes.
+        /// The field's text, cut to 32 bytes.
         text: String,
     },
 }
@@ -75,13 +75,13 @@ impl ParseError {
     }
 }
 
-/// Why a file below `/proc` could not be read.
+/// An error of reading a file below `/proc`.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is no such process: it was reaped, or never was.
+    /// There is no such process.
     #[error("process {pid} is gone")]
     Gone {
-        /// The number that was asked for.
+        /// The requested pid.
         pid: i32,
     },
     /// The kernel refused, or the file is longer than any that the kernel writes (`FileTooLarge`).
@@ -89,16 +89,16 @@ pub enum ReadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
-    /// The file was read, but not understood.
+    /// The file was read, but is invalid.
     #[error("failed to parse {path}")]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What stands there instead.
+        /// The problem with its text.
         #[source]
         source: ParseError,
     },
@@ -111,40 +111,40 @@ pub struct ProcFs {
 }
 
 impl Default for ProcFs {
-    /// The one at `/proc`, if it is [ours](is_ours); else one without any process.
+    /// The file system at `/proc` if it is [ours](is_ours); otherwise one without processes.
     fn default() -> Self {
         let root = if is_ours() { "/proc" } else { NOWHERE };
         Self::new(root)
     }
 }
 
-/// A root below which there is nothing.
+/// A root without any file.
 const NOWHERE: &str = "/dev/null";
 
-/// Whether the proc file system at `/proc` shows processes by the numbers that they have for us. That of another pid namespace does not:
-/// where a namespace is made without a mount of its own, a number there is another process's, or nobody's.
+/// Whether the proc file system at `/proc` belongs to our pid namespace. If a new namespace has no
+/// mount of its own, the pids there refer to other processes.
 pub fn is_ours() -> bool {
     static OURS: LazyLock<bool> = LazyLock::new(|| is_ours_at(Path::new("/proc")));
     *OURS
 }
 
-/// The same of one that is mounted elsewhere.
+/// The same for a proc file system that is mounted elsewhere.
 pub fn is_ours_at(root: &Path) -> bool {
-    // It shows each process the number that this process has in the namespace it was mounted in.
+    // `self` shows this process's pid in the namespace of the mount.
     std::fs::read_link(root.join("self"))
         .is_ok_and(|own| own.as_os_str().as_bytes() == std::process::id().to_string().as_bytes())
 }
 
 impl ProcFs {
-    /// The proc file system mounted at `root`; nothing is looked at before the first read.
+    /// The proc file system mounted at `root`; no file is accessed before the first read.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Reads `PID/stat`; works for a zombie too, up to its reaping.
+    /// Reads `PID/stat`; also of a zombie, until it is reaped.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] where there is no such process.
+    /// [`ReadError::Gone`] if there is no such process.
     pub fn read_stat(&self, pid: i32) -> Result<RawStat, ReadError> {
         self.read(pid, "stat", parse_stat)
     }
@@ -152,16 +152,16 @@ impl ProcFs {
     /// Reads `PID/statm`; a zombie has all sizes 0.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] where there is no such process.
+    /// [`ReadError::Gone`] if there is no such process.
     pub fn read_statm(&self, pid: i32) -> Result<RawStatm, ReadError> {
         self.read(pid, "statm", parse_statm)
     }
 
-    /// Reads `PID/io`; `None` where we may not (the process has changed its user, or is not dumpable), or
-    /// where the kernel keeps no such account.
+    /// Reads `PID/io`; `None` if we may not (the process has changed its user, or is not dumpable),
+    /// or if the kernel keeps no such counters.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] where there is no such process.
+    /// [`ReadError::Gone`] if there is no such process.
     pub fn read_io(&self, pid: i32) -> Result<Option<RawIo>, ReadError> {
         match self.read(pid, "io", parse_io) {
             Ok(io) => Ok(Some(io)),
@@ -170,19 +170,19 @@ impl ProcFs {
             {
                 Ok(None)
             }
-            // Either the process is missing or only the file is: its stat tells which.
+            // The process or only this file may be missing: `stat` shows which.
             Err(ReadError::Gone { .. }) => self.read_stat(pid).map(|_| None),
             Err(error) => Err(error),
         }
     }
 
-    /// Reads from `PID/status` the most memory that the process has had since it was executed; none for a zombie.
+    /// Reads the peaks of memory since exec from `PID/status`; `None` for a zombie.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] where there is no such process.
+    /// [`ReadError::Gone`] if there is no such process.
     pub fn read_peaks(&self, pid: i32) -> Result<Option<RawPeaks>, ReadError> {
         let path = self.path(pid, "status");
-        // Its length grows with the process's groups, so this one is allocated.
+        // The length grows with the process's groups, so the text is allocated.
         match std::fs::read(&path) {
             Ok(text) => Ok(parse_peaks(&text)),
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
@@ -192,7 +192,8 @@ impl ProcFs {
         }
     }
 
-    /// Opens `PID/stat` to be read again and again, by [`read_stat_of`](Self::read_stat_of). It stays that of this process.
+    /// Opens `PID/stat` for repeated reads by [`read_stat_of`](Self::read_stat_of). The file always
+    /// refers to this process.
     ///
     /// # Errors
     /// The OS error.
@@ -227,7 +228,7 @@ impl ProcFs {
         let text = self.with_path(pid, name, |path| read_line(path, &mut buffer));
         let text = match text {
             Ok(length) => buffer.get(..length).unwrap_or_default(),
-            // The second comes when the process is reaped between open and read.
+            // ESRCH if the process is reaped between open and read.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
                 return Err(ReadError::Gone { pid });
             }
@@ -240,7 +241,7 @@ impl ProcFs {
         self.root.join(format!("{pid}/{name}"))
     }
 
-    /// Calls `f` with the file's path, which is made without an allocation where it is not too long.
+    /// Calls `f` with the file's path, which is allocated only if it is long.
     fn with_path<T>(&self, pid: i32, name: &str, f: impl FnOnce(&Path) -> T) -> T {
         let mut buffer = [0_u8; PATH_BUFFER];
         let mut rest = buffer.as_mut_slice();
@@ -256,7 +257,7 @@ impl ProcFs {
     }
 }
 
-/// Reads a file that ends with a newline into `buffer`; returns the length.
+/// Reads a file that ends with a newline into `buffer`; returns its length.
 fn read_line(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
     let mut file = File::open(path)?;
     let mut length = 0;
@@ -270,7 +271,7 @@ fn read_line(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
-        // The kernel gives the whole of such a file to one read: this spares the one that would say EOF.
+        // One read returns the whole file: skip the read that would return EOF.
         if buffer.get(..length).is_some_and(|text| text.ends_with(b"\n")) {
             return Ok(length);
         }
@@ -289,11 +290,11 @@ fn number<T: std::str::FromStr>(
         .ok_or_else(|| ParseError::invalid(file, field, text))
 }
 
-/// What turns the kernel's ticks and pages into times and bytes.
+/// Converts the kernel's ticks and pages to times and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
-    /// When the machine has started, in nanoseconds since 1970 by the wall clock. `/proc/stat` has it in whole seconds, which would put
-    /// the start of a process up to a second before the moment at which it was asked for.
+    /// The time of boot in nanoseconds since 1970 by the wall clock. `/proc/stat` has only whole
+    /// seconds, so a process's start could be up to a second before the request.
     pub boot_nanos: i64,
     /// Clock ticks in a second (`sysconf(_SC_CLK_TCK)`), 1 or more.
     pub ticks_per_second: u64,
@@ -302,7 +303,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clock of this machine, as the wall clock was set at a moment.
+    /// The clock of this machine, with the wall clock of this moment.
     pub fn of(moment: TimePoint) -> Clock {
         Clock {
             boot_nanos: moment.boot(),
@@ -311,7 +312,7 @@ impl Clock {
         }
     }
 
-    /// The same, as the wall clock was set at another moment, where that was noted.
+    /// The same with the wall clock of another moment.
     pub fn at(self, moment: TimePoint) -> Clock {
         match moment.boot_nanos {
             0 => self,
@@ -329,12 +330,13 @@ impl Clock {
         ticks as f64 / self.ticks_per_second as f64
     }
 
-    /// Pages as bytes; the greatest number where that is too many.
+    /// Pages as bytes; saturates.
     pub fn bytes(&self, pages: u64) -> u64 {
         pages.saturating_mul(self.page_size)
     }
 
-    /// The time that lies `ticks` after boot, as `starttime` is given; as exact as a tick. The end of year 9999 stands for anything later.
+    /// The time `ticks` after boot, the unit of `starttime`, with a precision of one tick.
+    /// Saturates at the end of the year 9999.
     pub fn after_boot(&self, ticks: u64) -> Timestamp {
         let since = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second.max(1));
         let nanos =

@@ -1,4 +1,4 @@
-//! What the owner of an engine asks of its driver.
+//! The commands of an engine's owner to its driver.
 
 use std::sync::mpsc;
 
@@ -7,17 +7,18 @@ use crate::engine::handover::Handover;
 use crate::engine::stop::StopOrder;
 use crate::spec::{ProcId, Validated};
 
-/// A verb on one process, carried whole from a client to the driver: through HTTP or a dispatcher's
-/// request, the supervisor, the process's actor, the frame to the keeper, and the engine.
+/// A command on one process, passed whole from a client to the driver: through HTTP or a
+/// dispatcher's request, the supervisor, the process's actor, the frame to the keeper, and the
+/// engine.
 ///
-/// The outcome comes back the same way, as [`Event::Signaled`](super::Event::Signaled) with the
-/// ticket of the command. Starting and deleting are no such verbs: they make and remove the process
-/// that these act on.
+/// The outcome takes the same way back, as [`Event::Signaled`](super::Event::Signaled) with the
+/// ticket of the command. Start and deletion are separate, because they create and remove the
+/// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessCommand {
     /// Send this signal to the process alone.
     Signal(i32),
-    /// Ask the process and its descendants to end, and kill them when its grace is over.
+    /// Signal the process and its descendants, and kill them after a grace.
     Stop(StopOrder),
 }
 
@@ -33,40 +34,40 @@ impl ProcessCommand {
     }
 }
 
-/// What the engine can be told to do.
+/// A command to the engine.
 pub(crate) enum Command {
     /// Start every process of a request. See [`Engine::launch`](super::Engine::launch).
     Launch(Validated),
-    /// Do something to one process. See [`Engine::command`](super::Engine::command).
+    /// Act on one process. See [`Engine::command`](super::Engine::command).
     Process {
         /// The process.
         id: ProcId,
-        /// What to do to it.
+        /// The process command.
         command: ProcessCommand,
-        /// Comes back with the [`Event::Signaled`](super::Event::Signaled).
+        /// Returned in the [`Event::Signaled`](super::Event::Signaled).
         ticket: u64,
     },
-    /// Send a signal to a whole group. See [`Engine::signal_group`](super::Engine::signal_group).
+    /// Signal a process group. See [`Engine::signal_group`](super::Engine::signal_group).
     SignalGroup {
-        /// The process that leads it.
+        /// The leader of the group.
         id: ProcId,
         /// The signal's number.
         signum: i32,
     },
-    /// Watch a process that an earlier engine has started. See [`Engine::adopt`](super::Engine::adopt).
+    /// Watch a process of an earlier engine. See [`Engine::adopt`](super::Engine::adopt).
     Adopt(Box<Started>),
-    /// Stand still. See [`Engine::quiesce`](super::Engine::quiesce).
+    /// Pause the driver. See [`Engine::quiesce`](super::Engine::quiesce).
     Quiesce(Quiesce),
-    /// Drop all that is held of an ended process. See [`Engine::forget`](super::Engine::forget).
+    /// Delete the record of an ended process. See [`Engine::forget`](super::Engine::forget).
     Forget(ProcId),
-    /// End the driver. Its processes run on.
+    /// End the driver, and leave its processes running.
     EndDriver,
 }
 
-/// A request to stand still.
+/// A request to pause.
 pub(crate) struct Quiesce {
-    /// Gets what is handed over, once no process is being made.
+    /// Receives the handover once no process is being made.
     pub(crate) tell: mpsc::Sender<Handover>,
-    /// The driver goes on when the other end of this is dropped.
+    /// The driver resumes when the other end is dropped.
     pub(crate) resume: mpsc::Receiver<()>,
 }

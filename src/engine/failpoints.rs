@@ -1,55 +1,56 @@
-//! The seam at which tests fail the system calls of a start, one by one.
+//! The seam at which tests inject failures into the system calls of a start, one by one.
 //!
-//! Every call of a start that can fail passes by [`injected`], in the parent and in the child: debug builds ask there whether it is this
-//! one's turn, release builds ask nothing. Calls that cannot fail with the arguments they get (close, umask, a signal's disposition),
-//! and those without whose effect a start goes on (close_range, getcwd), are not among them.
+//! Every call of a start that can fail first calls [`injected`], in the parent and in the child:
+//! debug builds check there for an injected failure, release builds do nothing. Exceptions are
+//! calls that cannot fail with their arguments (close, umask, a signal's disposition), and calls
+//! whose failure does not fail a start (close_range, getcwd).
 
 use crate::spec::Attribute;
 
 /// A system call of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// A capture's file is made.
+    /// Create a capture's file.
     CaptureFile,
-    /// A pipe is made.
+    /// Create a pipe.
     Pipe,
-    /// A pipe's reading end is made one that does not block.
+    /// Make a pipe's reading end non-blocking.
     Nonblocking,
-    /// Epoll is to watch a pipe.
+    /// Watch a pipe by epoll.
     Watch,
-    /// A file of given data is made.
+    /// Create a file of given data.
     DataFile,
-    /// The data is written to it.
+    /// Write the data.
     DataWrite,
-    /// It is opened for the child.
+    /// Open the data for the child.
     DataOpen,
-    /// A variable's file is opened and read.
+    /// Open and read a variable's file.
     EnvFile,
-    /// A user or a group is looked up.
+    /// Look up a user or a group.
     Account,
-    /// The executable is opened, to be checked.
+    /// Open the executable for a check.
     OpenExe,
-    /// A clone helper is made, which is to clone the child.
+    /// Make a clone helper, which is to clone the child.
     CloneHelper,
-    /// The child is cloned.
+    /// Clone the child.
     Clone,
-    /// In the child: a session of its own.
+    /// In the child: create a session.
     Session,
-    /// A limit.
+    /// Set a limit.
     Limit,
-    /// The file of the OOM score is written.
+    /// Write the OOM score.
     OomWrite,
-    /// Capabilities are taken out of the bounding set.
+    /// Remove capabilities from the bounding set.
     Bounding,
-    /// Another attribute is set; of the OOM score adjustment, its file is opened.
+    /// Set another attribute; for the OOM score adjustment, open its file.
     Attribute(Attribute),
-    /// A source is moved out of the way.
+    /// Move a source.
     MoveSource,
-    /// A file is opened.
+    /// Open a file.
     Open,
-    /// An fd is put in its place.
+    /// Put an fd in its place.
     Place,
-    /// The program is executed.
+    /// Execute the program.
     Exec,
 }
 
@@ -62,26 +63,28 @@ mod armed {
 
     use super::Call;
 
-    /// How many calls pass before the one that fails; negative once it has failed, and before.
+    /// Calls before the failing one; negative without a pending failure.
     static LEFT: AtomicI64 = AtomicI64::new(-1);
     static ERRNO: AtomicI32 = AtomicI32::new(0);
     static HIT: AtomicU8 = AtomicU8::new(0);
 
-    /// Has one call fail with `errno`, after `passing` others. For tests that run one process at a time.
+    /// Makes one call fail with `errno`, after `passing` others. For tests that run one process at
+    /// a time.
     pub fn arm(passing: u32, errno: i32) {
         HIT.store(0, SeqCst);
         ERRNO.store(errno, SeqCst);
         LEFT.store(passing.into(), SeqCst);
     }
 
-    /// Has no call fail any more; gives the one that has.
+    /// Cancels a pending failure; returns the call that failed.
     pub fn disarm() -> Option<Call> {
         LEFT.store(-1, SeqCst);
         let hit = HIT.load(SeqCst);
         super::calls().nth(usize::from(hit).checked_sub(1)?)
     }
 
-    /// The error that this call is to fail with now, if any. Safe in a child: it allocates nothing, and takes no lock.
+    /// The error that this call must return now, if any. Safe in a child: it allocates nothing, and
+    /// takes no lock.
     pub fn injected(call: Call) -> Option<i32> {
         if LEFT.load(SeqCst) < 0 || LEFT.fetch_sub(1, SeqCst) != 0 {
             return None;
@@ -92,14 +95,14 @@ mod armed {
     }
 }
 
-/// No call fails in a release build but by itself.
+/// Release builds inject no failures.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub const fn injected(_: Call) -> Option<i32> {
     None
 }
 
-/// The calls that set no attribute, in the order of a start.
+/// The calls that do not set attributes, in the order of a start.
 const OTHERS: [Call; 20] = [
     Call::CaptureFile,
     Call::Pipe,
@@ -128,10 +131,10 @@ pub fn calls() -> impl Iterator<Item = Call> {
     OTHERS.iter().copied().chain(Attribute::ALL.iter().map(|attribute| Call::Attribute(*attribute)))
 }
 
-/// The seam in the parent.
+/// Checks for an injected failure in the parent.
 ///
 /// # Errors
-/// The error that this call is to fail with.
+/// The injected error.
 pub(super) fn check(call: Call) -> std::io::Result<()> {
     injected(call).map_or(Ok(()), |errno| Err(std::io::Error::from_raw_os_error(errno)))
 }

@@ -1,4 +1,4 @@
-//! What an engine hands over to the engine of another program in this same process.
+//! The state that an engine hands over to the engine of another program in this same process.
 
 use std::os::fd::RawFd;
 
@@ -8,24 +8,23 @@ use crate::engine::capture::HandoverFile;
 use crate::engine::containment::{HandoverOomKills, HandoverOrphans};
 use crate::engine::process::handover::HandoverProcess;
 
-/// All that an engine hands over.
+/// The whole state.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Handover {
-    /// The processes that have not ended, or of which a survivor is still read.
+    /// The processes that have not ended, or have a survivor whose output is still read.
     pub processes: Vec<HandoverProcess>,
-    /// The rest.
+    /// The state of no single process.
     pub shared: HandoverShared,
 }
 
-/// What an engine hands over that belongs to no single process. An older program hands over nothing
-/// of it.
+/// The state that belongs to no single process. Older programs hand over none.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct HandoverShared {
     pub(in crate::engine) orphans: HandoverOrphans,
     /// The filters of deleted processes.
     pub(in crate::engine) filters: Vec<HandoverFilter>,
     pub(in crate::engine) kills: Option<HandoverOomKills>,
-    /// The files that specs have named.
+    /// The named files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::engine) files: Vec<HandoverFile>,
 }
@@ -39,11 +38,11 @@ impl Handover {
     }
 }
 
-/// A filter as it is handed over.
+/// A filter, as an upgrade hands it over.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(in crate::engine) struct HandoverFilter {
     pub(in crate::engine) pid: i32,
-    /// An older program hands over none.
+    /// `None` from an older program.
     pub(in crate::engine) pidfd: Option<RawFd>,
 }
 

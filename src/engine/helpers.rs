@@ -1,6 +1,7 @@
-//! Threads that do for others what may wait for a file system, for ever if that is dead: each does one thing and ends.
+//! Threads for single calls that may block on a hung file system for ever.
 //!
-//! Nobody waits for one without a deadline. One that hangs is left alone: it costs a small stack, and there are at most [`MOST`].
+//! Callers wait only up to a deadline. A hung thread is left alone: it costs a small stack, and
+//! there are at most [`MOST`].
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,14 +11,14 @@ use std::time::Duration;
 use crate::engine::creds::Creds;
 use crate::engine::sys;
 
-/// How many there are at a time. While so many hang, nothing else of the kind is tried.
+/// Most threads at a time. While so many hang, no further ones are started.
 const MOST: usize = 256;
-/// The stack of one.
+/// The stack size of a thread.
 const STACK: usize = 128 * 1024;
 
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts one helper as long as it lives.
+/// Counts one thread during its life.
 struct Place;
 
 impl Place {
@@ -36,10 +37,11 @@ impl Drop for Place {
     }
 }
 
-/// Has `work` done by a thread of its own, which has the user and groups `creds`; `work` gets the error where it could not take them on.
+/// Runs `work` on its own thread with the user and groups `creds`; `work` gets the error if the
+/// thread could not switch to them.
 ///
 /// # Errors
-/// The OS error of making the thread, `EAGAIN` where there are too many; `work` is not done then.
+/// The OS error of making the thread, `EAGAIN` if there are too many; then `work` does not run.
 pub(crate) fn start(
     creds: &Creds,
     work: impl FnOnce(io::Result<()>) + Send + 'static,
@@ -49,17 +51,18 @@ pub(crate) fn start(
     std::thread::Builder::new().name("files".into()).stack_size(STACK).spawn(move || {
         let _place = place;
         sys::block_all_signals();
-        // It may have been started by a thread with an umask of its own.
+        // The starting thread may have its own umask.
         let ready = sys::leave_own_umask().and_then(|()| creds.take_on());
         work(ready);
     })?;
     Ok(())
 }
 
-/// Has `work` done as by [`start`], and waits for what comes of it, no longer than `patience`.
+/// Runs `work` as [`start`] does, and waits for its result up to `patience`.
 ///
 /// # Errors
-/// The error of `work`; the OS error of making the thread, or of taking on the user; `ETIMEDOUT` where the patience is over.
+/// The error of `work`; the OS error of making the thread or switching to the user; `ETIMEDOUT`
+/// after `patience`.
 pub(crate) fn wait<T: Send + 'static, E: From<io::Error> + Send + 'static>(
     creds: &Creds,
     patience: Duration,
@@ -67,33 +70,35 @@ pub(crate) fn wait<T: Send + 'static, E: From<io::Error> + Send + 'static>(
 ) -> Result<T, E> {
     let (tell, told) = mpsc::sync_channel(1);
     start(creds, move |ready| {
-        // Nobody may be waiting any more.
+        // The receiver may have given up.
         let _ = tell.send(ready.map_err(E::from).and_then(|()| work()));
     })?;
     let late = |_| io::Error::from_raw_os_error(libc::ETIMEDOUT);
     told.recv_timeout(patience).map_err(late)?
 }
 
-/// What has been asked of something that may not answer, such as a file system: while an answer is late, nothing more is asked.
+/// Questions to a file system, or anything else that may hang: while an answer is late, no further
+/// question is asked.
 #[derive(Default)]
 pub(crate) struct Patient {
-    /// How many answers are late.
+    /// The number of late answers.
     late: Arc<AtomicUsize>,
 }
 
-/// How far one question has come.
+/// The progress of one question.
 enum Question<T> {
     Asked,
     Answered(T),
-    /// Nobody waits for the answer any more.
+    /// The caller has stopped waiting.
     GivenUp,
 }
 
 impl Patient {
-    /// Has `work` done by another thread, and waits for what comes of it, no longer than `patience`.
+    /// Runs `work` on another thread, and waits for its result up to `patience`.
     ///
     /// # Errors
-    /// The OS error of `work`, or of making the thread; `ETIMEDOUT` where the patience is over, or an earlier answer is late.
+    /// The OS error of `work`, or of making the thread; `ETIMEDOUT` after `patience`, or while an
+    /// earlier answer is late.
     pub(crate) fn ask<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -138,7 +143,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Opening a FIFO that nobody writes waits as a dead file system does.
+    /// Opening a FIFO without a writer blocks like a hung file system.
     #[test]
     fn what_hangs_is_given_up_and_does_not_hold_up_the_next() {
         let dir = tempfile::tempdir().unwrap();
@@ -149,7 +154,7 @@ mod tests {
         let hung = wait(&ours, Duration::from_millis(10), move || std::fs::File::open(path));
         assert_eq!(hung.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
         assert_eq!(wait(&ours, LONG, || Ok::<_, io::Error>(7)).unwrap(), 7);
-        // The other one ends once it can.
+        // This lets the other thread end.
         drop(std::fs::File::options().write(true).open(&fifo).unwrap());
     }
 
@@ -160,7 +165,7 @@ mod tests {
         assert_eq!(failed.unwrap_err().raw_os_error(), Some(5));
     }
 
-    /// One late answer costs the patience once; with it, all is as before.
+    /// One late answer costs the timeout once; after its arrival, questions are asked again.
     #[test]
     fn while_an_answer_is_late_nothing_is_asked() {
         let patient = Patient::default();

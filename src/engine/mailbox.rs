@@ -1,4 +1,4 @@
-//! What comes to a loop of ours from other threads: a queue, and an eventfd that wakes it.
+//! Messages from other threads to an event loop: a queue, and an eventfd that wakes the loop.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,8 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// The queue. That of the driver holds its messages; that of the keeper, the events of each
-/// process.
+/// The queue. The driver's holds its messages; the keeper's, the events of each process.
 pub(crate) struct Mailbox<T> {
     queue: Mutex<Vec<T>>,
     wake: EventFd,
@@ -50,14 +49,14 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Takes all entries, in the order they came.
+    /// Removes and returns all entries in order.
     pub(crate) fn take(&self) -> Vec<T> {
-        // The counter first: what is put after this wakes again.
+        // Reset the counter first: a later entry wakes the loop again.
         let _ = self.wake.read();
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Readable when there is something to take.
+    /// Readable when there are entries.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }

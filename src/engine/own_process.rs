@@ -1,4 +1,4 @@
-//! What this program has set for its own process: its signals, and whose orphans it gets.
+//! This program's settings for its own process: signals, and the adoption of orphans.
 
 use std::io;
 
@@ -12,9 +12,9 @@ pub fn ignore(signum: i32) -> io::Result<()> {
     sys::ignore(signum)
 }
 
-/// Has descendants of this process that lose their parent become its children: an engine in it then
-/// reaps them, and tells of those that survive its processes. Their ends are noticed soon where
-/// SIGCHLD is blocked in the main thread.
+/// Makes this process the new parent of orphaned descendants: its engine then reaps them, and
+/// reports those that survive its processes. It notices their ends soon if SIGCHLD is blocked in
+/// the main thread.
 ///
 /// # Errors
 /// The OS error, which does not occur.
@@ -32,15 +32,15 @@ pub fn has_default_action(signum: i32) -> bool {
     sys::is_default(signum)
 }
 
-/// The signals that this process ignores, signal N by bit N - 1, but for those that every program
-/// of this kind ignores.
+/// The signals that this process ignores, signal N by bit N - 1, except those that every program of
+/// this kind ignores.
 pub fn ignored_signals() -> u64 {
     const OURS: [i32; 4] = [libc::SIGPIPE, libc::SIGXFSZ, 32, 33];
     let ignored = (1..=64).filter(|signum| !OURS.contains(signum) && sys::is_ignored(*signum));
     ignored.fold(0, |mask, signum| mask | 1 << (signum - 1))
 }
 
-/// Ends this process by a signal, and without a core; returns where the signal does not end it.
+/// Ends this process by a signal, without a core dump; returns if the signal does not end it.
 pub fn die_of(signum: i32) {
     sys::die_of(signum);
 }

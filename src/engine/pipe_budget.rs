@@ -1,27 +1,27 @@
-//! Who gets a large pipe. All pipes of a user share one allowance of the kernel's, and beyond it
-//! new ones get next to nothing: so only half of that is given out, to pipes that are read full,
-//! each a quarter of what is left at the most. The first few get the largest that there is, and the
-//! last of many keep the default.
+//! The budget of large pipes. All pipes of a user share one allowance of the kernel, and new pipes
+//! beyond it get a tiny buffer. So we spend only half of it, on pipes that are read full, each at
+//! most a quarter of the rest: the first few get the largest size, and the last of many keep the
+//! default.
 
 use std::fs::read_to_string;
 
-/// The size of a pipe that nobody has asked for.
+/// The default size of a pipe.
 pub(super) const DEFAULT: usize = 64 * 1024;
-/// A larger pipe than this does not pay.
+/// The largest useful size of a pipe.
 const LARGEST: usize = 1024 * 1024;
 
-/// How much of the allowance is left, in bytes.
+/// The rest of the allowance, in bytes.
 pub(super) struct PipeBudget {
     largest: usize,
     left: usize,
 }
 
-/// How the size of a pipe came about.
+/// The origin of a pipe's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PipeSize {
-    /// It has the one that every pipe has.
+    /// The default size.
     Default,
-    /// It is not to be changed any more; so much is to be given back.
+    /// A final size; this many bytes go back to the budget.
     Taken(usize),
 }
 
@@ -32,7 +32,7 @@ impl PipeBudget {
             let text = read_to_string(format!("/proc/sys/fs/{name}")).ok()?;
             text.trim().parse::<usize>().ok()
         };
-        // 0 pages are no limit; where the limits cannot be read, they are the kernel's defaults.
+        // 0 pages mean no limit; if the limits cannot be read, assume the kernel's defaults.
         let pages = match read("pipe-user-pages-soft") {
             Some(0) => usize::MAX,
             Some(pages) => pages,
@@ -46,19 +46,19 @@ impl PipeBudget {
         PipeBudget { largest: max_size.min(LARGEST), left: soft_pages.saturating_mul(page) / 2 }
     }
 
-    /// The size that one more pipe may grow to; none where it stays as it is.
+    /// The size to which one more pipe may grow; `None` to keep its size.
     pub(super) fn offer(&self) -> Option<usize> {
         let size = (self.left / 4).min(self.largest);
         let size = if size.is_power_of_two() { size } else { size.next_power_of_two() / 2 };
         (size > DEFAULT).then_some(size)
     }
 
-    /// A pipe has this size now.
+    /// Takes a pipe of this size from the budget.
     pub(super) fn take(&mut self, size: usize) {
         self.left = self.left.saturating_sub(size);
     }
 
-    /// A pipe of this size is closed.
+    /// Returns a closed pipe of this size to the budget.
     pub(super) fn give_back(&mut self, size: usize) {
         self.left = self.left.saturating_add(size);
     }

@@ -1,13 +1,13 @@
-//! The directories of captures, made once more if somebody has removed them.
+//! Recreation of removed capture directories.
 
 use std::io;
 use std::sync::Arc;
 
-/// What makes directories again.
+/// Recreates the directories.
 pub type Restore = Arc<dyn Fn() -> std::io::Result<()> + Send + Sync>;
 
-/// Does something in the directories of captures; once more where they were gone and could be made
-/// again.
+/// Runs `act` on files in the capture directories; if a directory is missing and can be recreated,
+/// runs it again.
 pub(super) fn with_dirs<T>(
     restore: Option<&Restore>,
     mut act: impl FnMut() -> io::Result<T>,

@@ -1,9 +1,10 @@
-//! What a restricted keeper may start, and what its specs may hand to that.
+//! The restriction of specs: allowed executables, variables and files.
 //!
-//! A restriction is a guard against mistakes and a first barrier against whoever writes specs; it is no sandbox. An allowed program
-//! with arguments of the spec's choice can do whatever that program can do with them. What is kept out here is what
-//! would make *any* allowed program run other code, or have the keeper read and write files for a spec: [variables](variables) that
-//! a loader or an interpreter obeys, and files outside of the configured directories.
+//! A restriction guards against mistakes, and is a first barrier against authors of specs; it is
+//! not a sandbox. An allowed program can do anything that it offers with arguments of the spec's
+//! choice. The restriction excludes what would make *any* allowed program run other code, or make
+//! the keeper read and write files for a spec: [variables](variables) that a loader or an
+//! interpreter obeys, and files outside of the configured directories.
 
 mod allowlist;
 pub(super) mod open;
@@ -15,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 pub use allowlist::Allowlist;
 
-/// What specs are restricted to.
+/// A restriction of specs.
 #[derive(Clone, Debug, Default)]
 pub struct Restriction {
     executables: Allowlist,
@@ -28,42 +29,43 @@ pub struct Restriction {
 pub(super) struct Below {
     /// The directory.
     pub(super) directory: PathBuf,
-    /// The path from there; it may still lead out, by `..` or by a link.
+    /// The path from there; it may still lead out, by `..` or a link.
     pub(super) rest: PathBuf,
 }
 
 impl Restriction {
-    /// Restricts processes to these executables. No variable that a loader or an interpreter obeys is passed on, and no file is opened.
+    /// Restricts processes to these executables. Variables that a loader or an interpreter obeys
+    /// are removed, and no file is opened.
     pub fn new(executables: Allowlist) -> Restriction {
         Restriction { executables, ..Restriction::default() }
     }
 
-    /// The same, with these variables passed on all the same.
+    /// The same restriction, but with these variables allowed.
     pub fn allow_variables(self, variables: Vec<String>) -> Restriction {
         Restriction { variables, ..self }
     }
 
-    /// The same, with files below these directories.
+    /// The same restriction, but with files below these directories allowed.
     pub fn allow_directories(self, directories: Vec<PathBuf>) -> Restriction {
         Restriction { directories, ..self }
     }
 
-    /// What may be started.
+    /// The allowed executables.
     pub(super) fn executables(&self) -> &Allowlist {
         &self.executables
     }
 
-    /// Whether a variable is passed on.
+    /// Whether a variable is allowed.
     pub(super) fn passes(&self, name: &[u8], value: &[u8]) -> bool {
         let listed = || self.variables.iter().any(|listed| listed.as_bytes() == name);
         !variables::runs_code(name, value) || listed()
     }
 
-    /// The allowed directory that an absolute path is below, by its text; of several the highest.
+    /// The topmost allowed directory that contains an absolute path, by its text.
     pub(super) fn below(&self, path: &str) -> Option<Below> {
         let rest = |directory: &'_ PathBuf| {
             let rest = Path::new(path).strip_prefix(directory).ok()?.to_path_buf();
-            // Without a name in it, it is the directory itself.
+            // A path without a further name is the directory itself.
             Some(rest).filter(|rest| rest.components().next().is_some())
         };
         let found =
@@ -73,14 +75,14 @@ impl Restriction {
             .map(|(directory, rest)| Below { directory: directory.clone(), rest })
     }
 
-    /// Whether a path is below an allowed directory without going up anywhere.
+    /// Whether a path is below an allowed directory and contains no `..`.
     pub(super) fn holds(&self, path: &str) -> bool {
         self.below(path).is_some_and(|below| {
             below.rest.components().all(|part| matches!(part, Component::Normal(_)))
         })
     }
 
-    /// Why a file is refused, for people.
+    /// The reason for refusing a file, for messages.
     pub(super) fn refusal(&self, path: &str) -> String {
         let all = || self.directories.iter().map(|directory| directory.as_os_str());
         let all: Vec<&[u8]> = all().map(OsStr::as_bytes).collect();

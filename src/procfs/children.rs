@@ -1,12 +1,12 @@
-//! Who are the children of a process: `/proc/PID/task/TID/children`.
+//! The children of a process: `/proc/PID/task/TID/children`.
 
 use super::ProcFs;
 
 impl ProcFs {
-    /// The children of a process, those of all its threads; none where it is gone, or where the kernel does not tell
-    /// (it was built without `CONFIG_PROC_CHILDREN`).
+    /// The children of all threads of a process; none if it is gone, or the kernel does not list
+    /// them (it was built without `CONFIG_PROC_CHILDREN`).
     ///
-    /// Children that come or go meanwhile may be missing: whoever must have all of them stops the process first.
+    /// Children that come or go meanwhile may be missing: to get all, stop the process first.
     pub fn children(&self, pid: i32) -> Vec<i32> {
         let mut children = Vec::new();
         let tasks = std::fs::read_dir(self.root.join(format!("{pid}/task")));
@@ -18,7 +18,7 @@ impl ProcFs {
     }
 }
 
-/// The pids in the text of a `children` file. What is no pid is left out.
+/// The pids in the text of a `children` file. Skips invalid ones.
 pub fn parse_children(text: &[u8]) -> impl Iterator<Item = i32> {
     text.split(|byte| *byte == b' ')
         .filter_map(|pid| std::str::from_utf8(pid).ok()?.trim_end().parse().ok())

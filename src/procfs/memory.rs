@@ -7,9 +7,9 @@ use super::{ParseError, number};
 pub struct RawStatm {
     /// All mapped memory.
     pub size: u64,
-    /// What of it is in memory.
+    /// Resident memory.
     pub resident: u64,
-    /// What of that is backed by files or shared memory.
+    /// Resident memory that is backed by files or shared.
     pub shared: u64,
     /// Code.
     pub text: u64,
@@ -24,9 +24,9 @@ pub struct RawStatm {
 /// The counters of `/proc/PID/io`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RawIo {
-    /// Bytes passed to read and the like, from whatever source.
+    /// Bytes read by system calls, from any source.
     pub rchar: u64,
-    /// Bytes passed to write and the like, to whatever end.
+    /// Bytes written by system calls, to any destination.
     pub wchar: u64,
     /// Read system calls.
     pub syscr: u64,
@@ -34,16 +34,16 @@ pub struct RawIo {
     pub syscw: u64,
     /// Bytes fetched from storage.
     pub read_bytes: u64,
-    /// Bytes sent to storage, or to be sent.
+    /// Bytes written to storage, now or later.
     pub write_bytes: u64,
-    /// Bytes that were to be sent and then were not, as their file was truncated first.
+    /// Bytes of `write_bytes` that were never written, because the file was truncated first.
     pub cancelled_write_bytes: u64,
 }
 
 /// Parses `/proc/PID/statm`; fields after the seventh are ignored.
 ///
 /// # Errors
-/// Where the line is cut off, or a field is missing or no number.
+/// The line is cut off, or a field is missing or invalid.
 pub fn parse_statm(text: &[u8]) -> Result<RawStatm, ParseError> {
     const FILE: &str = "statm";
     let line = text.strip_suffix(b"\n").ok_or(ParseError::CutOff { file: FILE })?;
@@ -66,7 +66,7 @@ pub fn parse_statm(text: &[u8]) -> Result<RawStatm, ParseError> {
 /// Parses `/proc/PID/io`: lines of `name: number`, in any order, others ignored.
 ///
 /// # Errors
-/// Where the text is cut off, or a counter is missing or no number.
+/// The text is cut off, or a counter is missing or invalid.
 pub fn parse_io(text: &[u8]) -> Result<RawIo, ParseError> {
     const FILE: &str = "io";
     let text = text.strip_suffix(b"\n").ok_or(ParseError::CutOff { file: FILE })?;
@@ -87,7 +87,7 @@ pub fn parse_io(text: &[u8]) -> Result<RawIo, ParseError> {
     })
 }
 
-/// The most memory that a process has had since it was executed, from `/proc/PID/status`, in bytes.
+/// The peaks of memory since exec, from `/proc/PID/status`, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawPeaks {
     /// `VmPeak`: mapped.
@@ -96,8 +96,8 @@ pub struct RawPeaks {
     pub rss: u64,
 }
 
-/// Parses the peaks in `/proc/PID/status`, lines of `Name:`, spaces, a number and ` kB`; none where they are missing, as for a
-/// zombie and a thread of the kernel.
+/// Parses the peaks in `/proc/PID/status`, lines of `Name:`, spaces, a number and ` kB`; `None` if
+/// they are missing, as for zombies and kernel threads.
 pub fn parse_peaks(text: &[u8]) -> Option<RawPeaks> {
     let find = |name: &str| {
         let line = text

@@ -1,8 +1,9 @@
-//! What a [filter](super::filter) gives up before it looks at the first byte: its user, every privilege, and all system calls but the few that
-//! storing bytes takes.
+//! The confinement of a [filter](super::filter) before its first byte of input: it gives up its
+//! user, every privilege, and all system calls except the few that storing bytes needs.
 //!
-//! A filter decodes nothing, but compresses what a process chooses. Should that process find a fault in a library, it gets what it has
-//! already: its own user; and not even that, for no file can be opened, no process made and no socket.
+//! A filter decodes nothing, but compresses bytes that a process chooses. If that process exploits
+//! a fault in a library, it gets less than it has already: its own user, but no opening of files,
+//! no new processes and no sockets.
 
 use std::io;
 
@@ -15,10 +16,10 @@ const ARCHITECTURE: Option<u32> = Some(0xc000_00b7);
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const ARCHITECTURE: Option<u32> = None;
 
-/// Numbers from here on are of another ABI of the same architecture (x32).
+/// System call numbers from here on belong to another ABI of the same architecture (x32).
 const OTHER_ABI: u32 = 0x4000_0000;
 
-/// What reading, storing, memory, a signal and the end take.
+/// The calls for reading, storing, memory, a signal and exit.
 const CALLS: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -48,21 +49,23 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
-/// Calls that make memory, which must not be executable.
+/// Calls that map memory, which must not be executable.
 const MEMORY: [libc::c_long; 2] = [libc::SYS_mmap, libc::SYS_mprotect];
 
-/// Offsets in the kernel's `seccomp_data`: the number, the architecture, the low half of the third argument.
+/// Offsets in the kernel's `seccomp_data`: the number, the architecture, the low half of the third
+/// argument.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const PROTECTION: u32 = 16 + 2 * 8;
 
-/// Gives up what this process has beyond those `creds`, for good. A kernel without seccomp leaves it its system calls.
+/// Gives up all rights of this process beyond those `creds`, for good. On a kernel without seccomp,
+/// system calls stay unrestricted.
 ///
 /// # Errors
-/// The OS error where the user cannot be changed, or a privilege not be given up.
+/// The OS error of changing the user or giving up a privilege.
 pub(super) fn confine(creds: &Creds) -> io::Result<()> {
     creds.become_for_good()?;
-    // What it holds open is not for other processes of that user.
+    // Other processes of that user must not reach its open files.
     let _ = nix::sys::prctl::set_dumpable(false);
     nix::sys::prctl::set_no_new_privs()?;
     match restrict_calls() {
@@ -73,10 +76,10 @@ pub(super) fn confine(creds: &Creds) -> io::Result<()> {
     }
 }
 
-/// Refuses every other system call from now on, to this thread and what it makes.
+/// Refuses every other system call from now on, to this thread and its children.
 ///
 /// # Errors
-/// `ENOSYS` on an architecture whose numbers are not known here; the OS error, `EINVAL` where the kernel has no seccomp.
+/// `ENOSYS` on an unknown architecture; the OS error, `EINVAL` on a kernel without seccomp.
 fn restrict_calls() -> io::Result<()> {
     let architecture = ARCHITECTURE.ok_or(io::Error::from_raw_os_error(libc::ENOSYS))?;
     let mut program = program(architecture);
@@ -91,7 +94,7 @@ fn restrict_calls() -> io::Result<()> {
 /// Whether system calls can be restricted here.
 ///
 /// # Errors
-/// Why not.
+/// The reason if they cannot.
 pub(crate) fn can_restrict_calls() -> io::Result<()> {
     ARCHITECTURE.ok_or(io::Error::from_raw_os_error(libc::ENOSYS))?;
     let action: u32 = libc::SECCOMP_RET_ERRNO;
@@ -102,7 +105,8 @@ pub(crate) fn can_restrict_calls() -> io::Result<()> {
     if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The program in the kernel's classic BPF. What is refused fails with `EPERM`: a library that tries something else goes on without.
+/// The program in the kernel's classic BPF. Refused calls fail with `EPERM`, which a library's
+/// fallbacks can handle.
 fn program(architecture: u32) -> Vec<libc::sock_filter> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
@@ -140,7 +144,7 @@ fn program(architecture: u32) -> Vec<libc::sock_filter> {
 mod tests {
     use super::*;
 
-    /// Runs something in a child that is confined; returns the bits that it has set.
+    /// Runs a closure in a confined child; returns the bits of its result.
     fn confined(act: impl Fn() -> u8) -> i32 {
         // SAFETY: the child makes system calls only.
         let pid = unsafe { libc::fork() };
@@ -150,7 +154,7 @@ mod tests {
                 Ok(()) => act(),
                 Err(_) => 0x80,
             };
-            // SAFETY: ends only the child.
+            // SAFETY: the call ends only the child.
             unsafe { libc::_exit(code.into()) }
         }
         let mut status = 0;

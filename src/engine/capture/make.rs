@@ -1,4 +1,4 @@
-//! The making of captures: files, pipes, and orders for what may take long.
+//! The creation of captures: files, pipes, and orders for slow steps.
 
 use std::fs::File;
 use std::io;
@@ -17,56 +17,56 @@ use crate::engine::failpoints::{self, Call};
 use crate::engine::sys;
 use crate::spec::{CaptureMode, CaptureSpec, KeepSpec};
 
-/// What is made along with a capture.
+/// The writer of a new capture, with its descriptors.
 pub(in crate::engine) enum Writer {
     /// The process writes the file itself.
     Itself(OwnedFd),
-    /// The process writes a file that its user has named; whoever makes the process opens it.
+    /// The process writes a named file, which the spawning thread opens.
     Named(Order),
     /// The engine reads this pipe.
     Pipe {
         /// The process's end.
         source: OwnedFd,
-        /// Ours.
+        /// Our end.
         reader: OwnedFd,
-        /// Where the output goes.
+        /// The destination of the output.
         store: Store,
-        /// Where its pieces are noted, if they are.
+        /// The records of pieces, if the spec asks for them.
         pieces: Option<PieceLog>,
     },
-    /// A filter does; whoever makes the process starts it.
+    /// A filter writes the file; the spawning thread starts it.
     Filter {
         /// The process's end.
         source: OwnedFd,
-        /// The other one.
+        /// The reading end.
         reader: OwnedFd,
-        /// What it shall do.
+        /// The filter's order.
         order: Order,
     },
 }
 
-/// Where the engine puts what it reads of a pipe.
+/// The destination of the output that the engine reads from a pipe.
 pub(in crate::engine) enum Store {
-    /// At the end of a file.
+    /// Appended to a file.
     File(File),
-    /// Within limits.
+    /// Stored within limits.
     Limited(LimitedWriter),
-    /// Nowhere.
+    /// Discarded.
     Nothing,
 }
 
 impl Store {
-    /// How many descriptors it holds.
+    /// The number of descriptors.
     pub(in crate::engine) fn descriptors(&self) -> usize {
         match self {
             Store::File(_) => 1,
-            // The counters too.
+            // The data file and the counters.
             Store::Limited(_) => 2,
             Store::Nothing => 0,
         }
     }
 
-    /// Takes the next bytes.
+    /// Stores the next bytes.
     ///
     /// # Errors
     /// The OS error of storing them.
@@ -80,10 +80,12 @@ impl Store {
 }
 
 impl Capture {
-    /// Makes a capture, of which files of ours are called `name`, and the end of it that the process shall have. `default` limits one
-    /// whose spec sets no limit; `mode` is that of a file of ours that the process has itself, and that has a guard if `guarded`.
+    /// Creates a capture, whose files of ours are named after `name`, and the process's end.
+    /// `default` limits a capture whose spec sets no limit; `mode` is the mode of a file of ours
+    /// that the process writes itself, with a guard if `guarded`.
     ///
     /// # Errors
+    /// The OS error; then no file remains.
     /// The OS error; nothing is left behind.
     pub(in crate::engine) fn open(
         spec: CaptureSpec,
@@ -109,7 +111,7 @@ impl Capture {
         let limit = spec.keep.or_else(|| default_limit(default, &spec));
         let tail = limit.is_some_and(|limit| Limits::from(limit).has_tail());
         let path = match &spec.file {
-            // Both ends are brought together there once they are known.
+            // The filter copies both ends there at the end.
             Some(file) if !tail => PathBuf::from(&file.path),
             _ => dir.join(name),
         };
@@ -184,7 +186,7 @@ impl Capture {
         })
     }
 
-    /// Goes on where an engine in another program has stopped.
+    /// Reopens the files of a capture that an engine in another program has begun.
     ///
     /// # Errors
     /// The OS error of opening the files.
@@ -205,7 +207,8 @@ impl Capture {
     }
 }
 
-/// The limit of a capture whose spec sets none. Of compressed output no tail can be kept: its head may be as large as both.
+/// The limit of a capture whose spec sets none. Compressed output cannot have a tail: its head may
+/// be as large as both.
 fn default_limit(KeepSpec { head, tail }: KeepSpec, spec: &CaptureSpec) -> Option<KeepSpec> {
     if head.is_none() && tail.is_none() {
         return None;

@@ -1,7 +1,7 @@
-//! The child's attributes, by raw system calls.
+//! The child's attributes, set by raw system calls.
 //!
-//! Raw, for the C library's functions for user and groups have every thread of the process change too; and the child would be counted as one of
-//! our threads.
+//! The C library's functions for users and groups would also change every thread of the process,
+//! and count the child as one of them.
 
 use super::{attempt, put_opened};
 use crate::engine::failpoints::Call;
@@ -10,7 +10,8 @@ use crate::engine::plan::{
 };
 use crate::spec::Attribute;
 
-/// Makes attributes, one after another, until one fails, which is reported by its index from `first` on; gives whether none has.
+/// Sets attributes one after another until one fails, which is reported by its index counted from
+/// `first`; returns whether all succeeded.
 pub(super) fn apply(status: &ChildStatus, attributes: &[ChildAttribute], first: usize) -> bool {
     for (index, attribute) in attributes.iter().enumerate() {
         if let Err(errno) = set(&attribute.what) {
@@ -21,7 +22,7 @@ pub(super) fn apply(status: &ChildStatus, attributes: &[ChildAttribute], first: 
     true
 }
 
-/// Makes one attribute.
+/// Sets one attribute.
 ///
 /// # Errors
 /// Its errno.
@@ -107,11 +108,12 @@ fn set_oom_score_adj(text: &str) -> Result<(), i32> {
     written.map(drop)
 }
 
-/// How often an open is tried that a sibling in its set-up can spoil.
+/// Attempts to open a file while a sibling's set-up can make opening fail.
 const TRIES: u32 = 100;
 
-/// Opens our own file. We still share the memory of the keeper, which others may not inspect; the kernel then has such files belong to
-/// root. So the keeper is open to inspection for the moment of this call.
+/// Opens the child's own file. The child still shares the memory of the keeper, which others may
+/// not inspect, so the kernel makes root the owner of the file. The keeper permits inspection for
+/// the moment of this call.
 fn open_oom_score_adj() -> libc::c_int {
     let flags = libc::O_WRONLY | libc::O_CLOEXEC;
     // SAFETY: the path is a C string.
@@ -123,7 +125,7 @@ fn open_oom_score_adj() -> libc::c_int {
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
         fd = open();
         let failed = super::errno();
-        // SAFETY: prctl takes no pointer, and the C library's errno is this thread's.
+        // SAFETY: prctl takes no pointer, and the C library's errno belongs to this thread.
         unsafe {
             libc::prctl(libc::PR_SET_DUMPABLE, 0);
             *libc::__errno_location() = failed;
@@ -133,7 +135,8 @@ fn open_oom_score_adj() -> libc::c_int {
     fd
 }
 
-/// The kernel tells only of a death that comes after this. Where it came before, somebody else is our parent.
+/// Sets the death signal. The kernel reports only a later death; after an earlier one, the parent
+/// is another process.
 fn set_death_signal(signum: i32, parent: libc::pid_t) -> Result<(), i32> {
     // SAFETY: the call takes no pointer, and changes nothing but this child.
     attempt(Call::Attribute(Attribute::PdeathSignal), || unsafe {
@@ -143,10 +146,11 @@ fn set_death_signal(signum: i32, parent: libc::pid_t) -> Result<(), i32> {
     if unsafe { libc::getppid() } == parent { Ok(()) } else { Err(libc::ESRCH) }
 }
 
-/// Leaves our session keyring. A kernel without keyrings has nothing to leave, and where a filter refuses the call the process can read none.
+/// Leaves our session keyring. Without keyrings in the kernel there is none to leave; if a filter
+/// refuses the call, the process cannot read any.
 fn join_new_keyring() -> Result<(), i32> {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
-    // SAFETY: the kernel follows no null pointer there: it is a keyring without a name.
+    // SAFETY: a null pointer is allowed: it makes a keyring without a name.
     let joined = attempt(Call::Attribute(Attribute::Keyring), || unsafe {
         libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
     });
@@ -167,7 +171,7 @@ fn drop_from_bounding(set: u64) -> Result<(), i32> {
     Ok(())
 }
 
-/// Empties every set: the ambient one too, for what is not permitted is not ambient.
+/// Empties every set, including the ambient one: it is a subset of the permitted set.
 fn drop_capabilities(no_new_privileges: bool) -> Result<(), i32> {
     let header = [CAPABILITY_VERSION, 0];
     let none = [0u32; 6];

@@ -1,5 +1,5 @@
-//! Containment by process trees: members are the child, its descendants as `/proc` lists them, and the orphans that are attributed to the
-//! process.
+//! Containment by process trees: members are the child, its descendants as `/proc` lists them, and
+//! the orphans that are attributed to the process.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,7 +18,8 @@ use crate::mem::shrink::Shrink;
 use crate::procfs::ProcFs;
 use crate::spec::ProcId;
 
-/// Returns the children that have been made and that the driver has not been told of: the numbers of their processes, and their pids.
+/// Lists the children that are made but not yet reported to the driver: the numbers of their
+/// processes, and their pids.
 pub(in crate::engine) type Newborns = Box<dyn Fn() -> Vec<(u64, i32)> + Send>;
 
 /// Containment by process trees.
@@ -34,20 +35,21 @@ pub(in crate::engine) struct ProcessTrees {
     oom: OomWatch,
 }
 
-/// What is known of one process.
+/// The record of one process.
 #[derive(Default)]
 pub(super) struct Record {
     /// Its child.
     pid: Option<i32>,
-    /// Whether that is a child of ours that is not reaped, so that its number is its own.
+    /// Whether the child is ours and not reaped, so that its pid is not reused.
     unreaped: bool,
-    /// When the child started, in ticks since boot.
+    /// The child's start time, in ticks since boot.
     pub(super) starttime: Option<u64>,
-    /// The descendants that were met when the process was stopped, and since, with their start times.
+    /// The descendants that were found when the process was stopped, and since, with their start
+    /// times.
     pub(super) met: HashMap<i32, u64>,
     /// Whether the driver waits for members that outlive the child.
     awaited: bool,
-    /// Which members could not be signaled: pid and signal.
+    /// The members that could not be signaled: pid and signal.
     refused: HashSet<(i32, i32)>,
 }
 
@@ -57,12 +59,12 @@ impl Record {
         self.pid.filter(|_| !self.unreaped && self.awaited)
     }
 
-    /// Notes the members of a tree.
+    /// Records the members of a tree.
     fn meet(&mut self, tree: Tree) {
         self.met.extend(tree.into_members());
     }
 
-    /// Notes which members refused a signal; returns those that are new.
+    /// Records the members that refused a signal; returns the new ones.
     fn refuse(&mut self, signum: i32, refusals: Vec<Refusal>) -> Vec<StopFailure> {
         let new = refusals.into_iter().filter(|refusal| self.refused.insert((refusal.pid, signum)));
         new.map(|Refusal { pid, comm, errno }| StopFailure { pid, comm, signum, errno }).collect()
@@ -70,7 +72,7 @@ impl Record {
 }
 
 impl ProcessTrees {
-    /// No processes yet. `newborns` returns those that the driver has yet to be told of.
+    /// No processes yet. `newborns` lists the children that are not yet reported to the driver.
     pub(in crate::engine) fn new(procfs: ProcFs, newborns: Newborns) -> ProcessTrees {
         ProcessTrees {
             procfs,
@@ -83,15 +85,15 @@ impl ProcessTrees {
         }
     }
 
-    /// Where the tree of a process begins, besides its child: with its orphans, and with the descendants that were met before, wherever
-    /// they are now.
+    /// The roots of a process's tree besides its child: its orphans, and the descendants that were
+    /// found before, wherever they are now.
     fn roots_of(&self, serial: u64) -> Vec<Root> {
         let met = self.records.get(&serial).into_iter().flat_map(|record| &record.met);
         let met = met.map(|(pid, starttime)| Root { pid: *pid, starttime: Some(*starttime) });
         self.orphans.of(serial).map(Root::ours).chain(met).collect()
     }
 
-    /// Notes the members of a tree, and which of them refused a signal; returns the new refusals.
+    /// Records the members of a tree, and those that refused a signal; returns the new refusals.
     fn note(
         &mut self,
         serial: u64,
@@ -104,7 +106,7 @@ impl ProcessTrees {
         record.refuse(signum, refusals)
     }
 
-    /// Wants a scan after this time, unless one is due already.
+    /// Requests a scan after this time, unless one is due already.
     fn scan_in(&mut self, wait: Duration) {
         if !std::mem::replace(&mut self.orphans.due, true) {
             self.orphans.request = Some(wait);
@@ -131,14 +133,14 @@ impl ProcessTrees {
             self.orphans.known.insert(pid, child);
         }
         if come {
-            // Some may have ended already, and where SIGCHLD is not blocked no event reports that.
+            // Some may have ended already, and unless SIGCHLD is blocked no event reports that.
             self.scan_in(SCAN_INTERVAL);
         }
     }
 }
 
-/// Whether there is such a process that we may ask about: an adopted child may have been reaped by another process, and its number be
-/// reused.
+/// Whether the process is gone: another process may have reaped an adopted child, whose pid may then
+/// be reused.
 fn is_gone(target: Target) -> bool {
     let probe = sys::pidfd_send_signal(target.pidfd, 0);
     probe.is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
@@ -182,7 +184,7 @@ impl Containment for ProcessTrees {
         }
         let Some(record) = self.records.get_mut(&serial) else { return };
         record.awaited = false;
-        // Orphans among the descendants that were met are attributed to it even after its end.
+        // Orphans among the recorded descendants are attributed to it even after its end.
         if record.met.is_empty() {
             self.forget(serial);
         }
@@ -203,7 +205,7 @@ impl Containment for ProcessTrees {
         roots.push(Root::ours(target.pid));
         let tree = Tree::survey(&self.procfs, roots.iter().copied());
         let (tree, refusals) = if tree.is_within(target.pid) {
-            // A group gets a signal at one moment, with the processes that were made since.
+            // A group signal also reaches processes that were forked meanwhile.
             let sent = sys::signal_group(target.pid, signum);
             if sent.is_ok() && is_continued_after(signum) {
                 let _ = sys::signal_group(target.pid, libc::SIGCONT);
@@ -233,7 +235,7 @@ impl Containment for ProcessTrees {
         let (_, refusals) = tree.kill(&self.procfs);
         let result = sys::pidfd_send_signal(target.pidfd, libc::SIGKILL);
         if lives {
-            // Processes that have joined the group meanwhile. An empty group is no error.
+            // For processes that have joined the group meanwhile. An empty group is no error.
             let _ = sys::signal_group(target.pid, libc::SIGKILL);
         }
         Delivery { result, failures: self.note(serial, tree, libc::SIGKILL, refusals) }
@@ -250,8 +252,8 @@ impl Containment for ProcessTrees {
         let tree = leader.into_iter().fold(tree, Tree::without);
         let (awaited, refusals) = if kill {
             let (awaited, refusals) = tree.kill(&self.procfs);
-            // Members that are not known to descend from it. A child that is not reaped holds the number, and so does a member that
-            // is stopped.
+            // Members without a known descent. An unreaped child, or a stopped member, keeps the
+            // number of the group from being reused.
             if let Some(pgrp) = leader.filter(|pgrp| unreaped || tree.holds(*pgrp)) {
                 let _ = sys::signal_group(pgrp, libc::SIGKILL);
             }

@@ -1,4 +1,4 @@
-//! Who outlives a process: its orphans, and their descendants.
+//! The survivors of a process: its orphans, and their descendants.
 
 use std::collections::HashSet;
 
@@ -10,13 +10,13 @@ use super::process_trees::ProcessTrees;
 use crate::engine::event::{Relation, Survivor, Survivors};
 use crate::engine::sys;
 
-/// How many survivors of one process are listed one by one.
+/// Most survivors of one process that are listed.
 const LISTED: usize = 64;
-/// How many are counted.
+/// Most survivors that are counted.
 const COUNTED: usize = 4096;
 
 impl ProcessTrees {
-    /// Who has survived a process that has run: its orphans, and their descendants.
+    /// Finds the survivors of a process that has run: its orphans, and their descendants.
     pub(super) fn find_survivors(&self, serial: u64) -> Survivors {
         let unknown = self.may_have_others(serial);
         let mut survivors = Survivors { unknown, ..Survivors::default() };
@@ -58,8 +58,8 @@ impl ProcessTrees {
         survivors
     }
 
-    /// Whether a process can have survivors that are not known to be its own: nobody saw all orphans, or there is one that it can have
-    /// started, and others as well.
+    /// Whether a process can have unattributed survivors: the list of orphans is incomplete, or
+    /// there is an orphan that this process or another one can have started.
     fn may_have_others(&self, serial: u64) -> bool {
         if self.orphans.list.is_none() || self.orphans.behind || !sys::takes_orphans() {
             return true;
@@ -72,7 +72,7 @@ impl ProcessTrees {
         })
     }
 
-    /// Whether a child of ours has not ended, as far as /proc shows it.
+    /// Whether a child of ours has not ended, as far as /proc shows.
     fn lives(&self, pid: i32) -> bool {
         match self.procfs.read_stat(pid) {
             Ok(stat) => !matches!(stat.state, 'Z' | 'X'),
@@ -81,7 +81,7 @@ impl ProcessTrees {
     }
 }
 
-/// Whether there is such a process, whatever /proc shows of it.
+/// Whether a process exists, even if /proc hides it.
 fn is_there(pid: i32) -> bool {
     getsid(Some(Pid::from_raw(pid))) != Err(Errno::ESRCH)
 }

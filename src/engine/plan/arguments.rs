@@ -1,4 +1,4 @@
-//! Whether the kernel takes the arguments and variables of a process. At an execution it says only that they are too large.
+//! Checks the size of arguments and variables, because the kernel's error names no size.
 
 use nix::sys::resource::{Resource as Limited, getrlimit};
 
@@ -7,27 +7,27 @@ use crate::engine::failure::{Stage, StartFailure};
 use crate::mem::page_size;
 use crate::spec::{Bound, Resource, ValidatedProc};
 
-/// The least room that the kernel gives them, its `ARG_MAX`, and the most.
+/// The kernel's smallest and largest limit (`ARG_MAX`).
 const LEAST: u64 = 128 * 1024;
 const MOST: u64 = 6 * 1024 * 1024;
 
-/// What the kernel takes of a process that executes.
+/// The kernel's limits for an exec.
 struct Room {
-    /// The longest argument or variable, its NUL not counted.
+    /// The longest argument or variable, without its NUL.
     longest: usize,
-    /// All of them, with their NULs and the lists that point to them.
+    /// The total, with NULs and the lists of pointers.
     all: u64,
 }
 
 impl Room {
-    /// That of a process with this soft limit of the stack, none for an unlimited one: see execve(2).
+    /// The limits for this soft stack limit, `None` for an unlimited one: see execve(2).
     fn of(stack: Option<u64>) -> Room {
         let longest = page_size() * 32 - 1;
         let all = stack.map_or(MOST, |stack| stack / 4).clamp(LEAST, MOST);
         Room { longest, all }
     }
 
-    /// What is too large, by its size and the limit.
+    /// The part that is too large, with its size and the limit.
     fn exceeded_by(&self, args: &[String], variables: &Size) -> Option<String> {
         let arg = args.iter().enumerate().find(|(_, arg)| arg.len() > self.longest);
         if let Some((index, arg)) = arg {
@@ -49,10 +49,11 @@ impl Room {
     }
 }
 
-/// Whether the kernel takes the arguments and variables. It counts the program's path too, and so may refuse what passes here.
+/// Checks the size of arguments and variables. The kernel also counts the program's path, so it may
+/// refuse sizes that pass here.
 ///
 /// # Errors
-/// The execution's `E2BIG`, with size and limit.
+/// The `E2BIG` of an exec, with size and limit.
 pub(super) fn check(proc: &ValidatedProc, environment: &Environment) -> Result<(), StartFailure> {
     let stack = match proc.attributes.limits.get(&Resource::Stack) {
         Some(pair) => match pair.soft {

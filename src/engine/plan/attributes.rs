@@ -1,4 +1,4 @@
-//! The attributes of a process, as attributes that the child makes one after another.
+//! The attributes of a process, in the order in which the child sets them.
 
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -10,19 +10,21 @@ use super::privileges::{Privileges, Shed};
 use crate::engine::failure::Stage;
 use crate::spec::{Attribute, Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
 
-/// What a process of another user has for each of the fds 0 to 2 that its spec does not name: never a file or a terminal of ours.
+/// The file for each of the fds 0 to 2 that the spec of another user's process does not name, so
+/// that it gets no file or terminal of ours.
 const NULL: &str = "/dev/null";
 
-/// What the child sets before its fds, and what after them.
+/// The attributes before and after the fds.
 #[derive(Default)]
 pub(super) struct ChildAttributes {
     pub(super) early: Vec<ChildAttribute>,
     pub(super) late: Vec<ChildAttribute>,
 }
 
-/// Plans the attributes, in this order: what may need privilege, the limits first; groups, group, user, and the capabilities that the
-/// process is not to have; then what its user's permissions decide. The user's change takes the death signal away, so that comes after it.
-/// The open-file limit comes after the fds. What these name is in `fds`.
+/// Plans the attributes in this order: those that may need privilege, limits first; groups, group,
+/// user, and dropped capabilities; then those that the user's permissions decide. Changing the user
+/// clears the death signal, so that comes later. The open-file limit comes after the fds, whose
+/// numbers are in `fds`.
 pub(super) fn plan(
     attributes: &Attributes,
     switch: Switch,
@@ -40,7 +42,8 @@ pub(super) fn plan(
         set(Stage::Attribute(Attribute::Capabilities), AttributeValue::Bounding(shed.bounding));
     }
     if other.is_some() {
-        // By our own user, whose quota of keys it takes: it has to be there for the other's processes, however many there are.
+        // As our own user, whose key quota it uses: that of the other user may be exhausted by its
+        // processes.
         set(Stage::Attribute(Attribute::Keyring), AttributeValue::Keyring);
     }
     early.extend(accounts);
@@ -64,7 +67,7 @@ pub(super) fn plan(
     planned
 }
 
-/// The limits; that of open files comes after the fds, for which there has to be room.
+/// The limits; the open-file limit comes after the fds, which need room.
 fn limits(attributes: &Attributes, nofile: Option<libc::rlimit>) -> ChildAttributes {
     let mut early = Vec::new();
     let mut late = Vec::new();
@@ -91,7 +94,7 @@ fn limits(attributes: &Attributes, nofile: Option<libc::rlimit>) -> ChildAttribu
     ChildAttributes { early, late }
 }
 
-/// What may need privilege, and nothing else decides.
+/// The attributes that may need privilege, and depend on no other.
 fn scheduling(attributes: &Attributes, early: &mut Vec<ChildAttribute>) {
     let mut set = |stage, what| early.push(ChildAttribute { stage, path: None, what });
     if let Some(adjustment) = attributes.oom_score_adj {
@@ -114,7 +117,7 @@ fn scheduling(attributes: &Attributes, early: &mut Vec<ChildAttribute>) {
     }
 }
 
-/// What the permissions of the process's user decide, and what a change of user would take away.
+/// The attributes that the user's permissions decide, or that a change of user would clear.
 fn by_permissions(attributes: &Attributes, early: &mut Vec<ChildAttribute>) {
     let mut set = |stage, path, what| early.push(ChildAttribute { stage, path, what });
     if let Some(signum) = attributes.pdeath_signal {
@@ -137,12 +140,12 @@ fn by_permissions(attributes: &Attributes, early: &mut Vec<ChildAttribute>) {
     }
 }
 
-/// The working directory of whoever starts processes, as it is now.
+/// The current working directory of this process.
 pub(super) fn own_cwd() -> Option<String> {
     std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned())
 }
 
-/// A path as it is from a directory.
+/// A path relative to a directory.
 pub(super) fn below(cwd: Option<&str>, path: &str) -> String {
     match cwd {
         Some(cwd) if !path.starts_with('/') => {
@@ -152,8 +155,8 @@ pub(super) fn below(cwd: Option<&str>, path: &str) -> String {
     }
 }
 
-/// The open-file limit until the fds are set up, where it cannot be our own: the process is to have a higher hard one, and once the user
-/// has changed it could no longer raise it.
+/// The open-file limit during the set-up of the fds, if ours does not suffice: the process is to
+/// have a higher hard limit, which it could not set after the change of user.
 fn room_for(wanted: libc::rlimit64) -> Option<libc::rlimit64> {
     let ours = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     let (rlim_cur, rlim_max) = ours.unwrap_or((wanted.rlim_cur, wanted.rlim_max));
@@ -168,7 +171,7 @@ fn limit(pair: LimitPair) -> libc::rlimit64 {
     libc::rlimit64 { rlim_cur: value(pair.soft), rlim_max: value(pair.hard) }
 }
 
-/// The number that the kernel knows a resource by.
+/// The kernel's number of a resource.
 fn number(resource: Resource) -> u32 {
     match resource {
         Resource::As => libc::RLIMIT_AS,
@@ -190,7 +193,7 @@ fn number(resource: Resource) -> u32 {
     }
 }
 
-/// As the kernel's `ioprio.h` has it: the class in the bits from 13 up, the level below.
+/// The format of the kernel's `ioprio.h`: the class in the bits from 13 up, the level below.
 fn io_priority(priority: IoPriority) -> i32 {
     let class = match priority.class {
         IoClass::Realtime => 1,
@@ -266,7 +269,7 @@ mod tests {
             panic!()
         };
         assert_eq!((limit.rlim_cur, limit.rlim_max), (10, 10));
-        // A higher limit than this program's own is made room for while there is privilege.
+        // A limit above this program's own is raised while there is privilege.
         let unlimited = LimitPair { soft: Bound::Value(10), hard: Bound::Unlimited };
         attributes.limits.iter_mut().for_each(|(_, pair)| *pair = unlimited);
         let higher = plan(&attributes);

@@ -5,40 +5,40 @@ use std::os::fd::RawFd;
 
 use crate::engine::failure::Stage;
 
-/// One thing that the child sets of itself; what it needs is made before it is cloned.
+/// One attribute, with all that the child needs to set it.
 pub(in crate::engine) struct ChildAttribute {
-    /// What has failed if this fails.
+    /// The stage of a failure.
     pub(in crate::engine) stage: Stage,
-    /// What the failure is about: a path, a user.
+    /// The subject of a failure: a path, a user.
     pub(in crate::engine) path: Option<String>,
     pub(in crate::engine) what: AttributeValue,
 }
 
-/// What is set.
+/// The value of an attribute.
 pub(in crate::engine) enum AttributeValue {
     /// A limit: the resource's number.
     Limit(u32, libc::rlimit64),
     /// The text for `/proc/self/oom_score_adj`.
     OomScoreAdj(String),
     Nice(i32),
-    /// As ioprio_set(2) takes it.
+    /// In the format of ioprio_set(2).
     IoPriority(i32),
     /// A bit for each CPU.
     CpuAffinity(Vec<u64>),
     Groups(Vec<libc::gid_t>),
     Group(libc::gid_t),
     User(libc::uid_t),
-    /// A session keyring that nobody else has.
+    /// A new session keyring.
     Keyring,
-    /// Capabilities to take out of the bounding set, a bit for each.
+    /// Capabilities to remove from the bounding set, a bit for each.
     Bounding(u64),
-    /// No capability in any set; and whether execution may grant none either.
+    /// Empty all capability sets, and optionally set `no_new_privs`.
     NoCapabilities {
         no_new_privileges: bool,
     },
     /// `/dev/null` at this number, opened with these flags.
     Null(RawFd, libc::c_int),
-    /// The signal, and the pid of whose death it is to tell.
+    /// The death signal, and the pid of the expected parent.
     DeathSignal(i32, libc::pid_t),
     Umask(libc::mode_t),
     Cwd(CString),

@@ -1,4 +1,5 @@
-//! Data that a process reads from an fd: a file that is written before it starts, so no reader, however slow, costs anybody anything.
+//! Data that a process reads from an fd: a file that is written before the start, so that a slow
+//! reader blocks no one.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -12,11 +13,12 @@ use crate::engine::sys;
 /// Data up to this size is kept in memory.
 const IN_MEMORY: usize = 1024 * 1024;
 
-/// A file without a name that holds `data`, open for reading from its start. A small one lives in memory and is sealed, a
-/// larger one in the directory `files`. Who opens the fd again, by way of `/dev/stdin`, may do so as any user.
+/// A file without a name that holds `data`, open for reading from its start. A small one is in
+/// memory and sealed, a larger one in the directory `files`. Any user can open the fd again by
+/// `/dev/stdin`.
 ///
 /// # Errors
-/// The OS error; nothing is left then.
+/// The OS error; then no file remains.
 pub(super) fn open(data: &[u8], files: &Path) -> io::Result<OwnedFd> {
     failpoints::check(Call::DataFile)?;
     let mut file = if data.len() <= IN_MEMORY {
@@ -33,10 +35,10 @@ pub(super) fn open(data: &[u8], files: &Path) -> io::Result<OwnedFd> {
         file.set_permissions(PermissionsExt::from_mode(0o444))?;
     }
     failpoints::check(Call::DataOpen)?;
-    // An open file of its own: only for reading, at its start.
+    // A separate open file: read-only, at its start.
     match File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) {
         Ok(file) => Ok(file.into()),
-        // Without `/proc` it is the same open file: nobody else has it, and it is sealed.
+        // Without `/proc`, use the same open file: it is not shared, and sealed.
         Err(_) if data.len() <= IN_MEMORY && !Path::new("/proc/self").exists() => {
             file.rewind()?;
             Ok(file.into())

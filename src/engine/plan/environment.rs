@@ -1,4 +1,4 @@
-//! The environment of a process, with what is read from files for it.
+//! The environment of a process, including values that are read from files.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -21,13 +21,13 @@ use crate::engine::helpers;
 use crate::engine::restriction::{Restriction, open};
 use crate::spec::{EnvSpec, Inherit, VarSpec, VarValue, is_inherited_by_others};
 
-/// The longest string that the kernel takes at an exec: the variable, with its name and the NUL behind it.
+/// The longest string that the kernel accepts at exec: a variable with its name and NUL.
 const LONGEST: usize = 128 * 1024;
-/// How long a file may take to be read.
+/// Timeout of reading a file.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What is shown in place of a secret value.
+/// Shown in place of a secret value.
 const MASK: &str = "***";
-/// What a user has whose entry names no shell.
+/// The shell of a user whose entry names none.
 const SHELL: &[u8] = b"/bin/sh";
 
 /// A child's environment.
@@ -38,23 +38,23 @@ pub(super) struct Environment {
     pub(super) own: Vec<CString>,
     /// The value of PATH.
     pub(super) path: Option<CString>,
-    /// How large the variables are.
+    /// The size of the variables.
     pub(super) size: Size,
-    /// What results show, where that is asked for.
+    /// The variables for results, if the spec asks for them.
     pub(super) shown: Option<IndexMap<String, String>>,
-    /// The names of those that a restriction has kept out, sorted.
+    /// The names of the variables that a restriction has removed, sorted.
     pub(super) dropped: Vec<String>,
 }
 
-/// How large variables are.
+/// The size of variables.
 #[derive(Default)]
 pub(super) struct Size {
     pub(super) count: usize,
-    /// With their names and NULs.
+    /// All bytes, with names and NULs.
     pub(super) bytes: usize,
-    /// The longest one, without its NUL.
+    /// The length of the longest variable, without its NUL.
     pub(super) longest: usize,
-    /// The name of that one.
+    /// The name of the longest variable.
     pub(super) name: Option<String>,
 }
 
@@ -70,10 +70,11 @@ impl Size {
     }
 }
 
-/// Makes the environment that `env` asks for, of a process of our own user or of another one, as far as a restriction lets it.
+/// Makes the environment of a spec, for a process of our own user or another one, within a
+/// restriction.
 ///
 /// # Errors
-/// Each file that cannot be read, that the restriction does not allow, or whose content is no value.
+/// Each file that cannot be read, is not allowed, or has an invalid value.
 pub(super) fn make(
     env: &EnvSpec,
     inherited: &Inherited,
@@ -98,7 +99,7 @@ pub(super) fn make(
             }
             VarSpec::Unset | VarSpec::Detailed(_) => continue,
         };
-        // Validation and reading have left no NUL in it.
+        // Validation and reading have excluded NULs.
         own.extend(CString::new([name.as_bytes(), b"=", value.as_ref()].concat()));
     }
     if !failures.is_empty() {
@@ -139,17 +140,17 @@ fn is_inherited(env: &EnvSpec, by_other: bool, name: &[u8]) -> bool {
     asked && !env.vars.keys().any(|given| given.as_bytes() == name)
 }
 
-/// The variables that say who a process's user is.
+/// The variables that describe a process's user.
 const OF_USER: [&str; 4] = ["HOME", "USER", "LOGNAME", "SHELL"];
 
-/// Those variables for another user, but for what the spec sets, removes, or inherits by name. A user without an entry has what a container
-/// gives such a one: a home at the root, and no name.
+/// Those variables for another user, except those that the spec sets, removes, or inherits by name.
+/// A user without an entry gets the values of a container: a home at the root, and no name.
 fn of_user(env: &EnvSpec, user: &OtherUser) -> Vec<CString> {
     let values: [Option<&[u8]>; 4] = match &user.entry {
         Some(entry) => {
             let name = entry.name.as_bytes();
             let [home, shell] = [&entry.home, &entry.shell].map(|path| path.as_os_str().as_bytes());
-            // As login(1) and passwd(5) have it.
+            // The default of login(1) and passwd(5).
             let shell = if shell.is_empty() { SHELL } else { shell };
             [Some(home), Some(name), Some(name), Some(shell)]
         }
@@ -165,9 +166,10 @@ fn of_user(env: &EnvSpec, user: &OtherUser) -> Vec<CString> {
         .collect()
 }
 
-/// Reads a variable's value from a file, less one newline at its end. It is read with our rights, and the process may write in the directory
-/// where it is: a link there is not followed, under a restriction none that leads out of the allowed directory, and a file system that
-/// does not answer is not waited for.
+/// Reads a variable's value from a file, less one newline at its end. Reading uses our rights, and
+/// the process may write in the file's directory. So links there are not followed, under a
+/// restriction no link may lead out of the allowed directory, and a hung file system is not waited
+/// for.
 fn read(
     name: &str,
     path: &str,
@@ -186,7 +188,7 @@ fn read(
         let inside = below.map(|below| open::below(&below)).transpose()?;
         let file = File::from(below::read(&plain)?);
         match inside {
-            // Somebody moves its directories about.
+            // A directory of the path was moved meanwhile.
             Some(inside) if !open::are_same(&inside, &file) => {
                 Err(io::Error::from_raw_os_error(libc::EXDEV).into())
             }
@@ -209,7 +211,7 @@ fn content(
             return Err(io::Error::from_raw_os_error(libc::EINVAL).into());
         }
         let mut value = Vec::new();
-        // One newline more, and one byte more, to see that it is too long.
+        // One byte for the newline, and one to detect an overlong value.
         file.take(most as u64 + 2).read_to_end(&mut value)?;
         Ok::<_, WalkError>(value)
     })?;
@@ -234,7 +236,7 @@ fn value(variable: &CStr) -> &[u8] {
     variable.to_bytes().get(name(variable).len() + 1..).unwrap_or_default()
 }
 
-/// A variable as results show it.
+/// A variable as results show it, with secrets masked.
 fn shown(env: &EnvSpec, variable: &CStr) -> (String, String) {
     let name = String::from_utf8_lossy(name(variable)).into_owned();
     let secret = matches!(env.vars.get(&name), Some(VarSpec::Detailed(value)) if value.secret);
@@ -259,10 +261,10 @@ mod tests {
         std::fs::write(path.join("file"), "value\n").unwrap();
         symlink("file", path.join("link")).unwrap();
         assert_eq!((value("file"), value("link")), (Ok("value".into()), Ok("value".into())));
-        // Nobody writes it: it would be waited for without end.
+        // Without a writer, opening it would block for ever.
         nix::unistd::mkfifo(&path.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(value("fifo"), Err(libc::EINVAL));
-        // Anybody can have made the link.
+        // Any user may have made the link.
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
         assert_eq!((value("file"), value("link")), (Ok("value".into()), Err(libc::ELOOP)));
     }

@@ -1,4 +1,4 @@
-//! What a process executes: looked up where that is asked for, and checked where procstar is restricted.
+//! The executable of a process: looked up in PATH if requested, and checked against a restriction.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -14,31 +14,31 @@ use crate::engine::failure::{Stage, StartFailure};
 use crate::engine::restriction::{Allowlist, open};
 use crate::spec::ValidatedProc;
 
-/// Where a name is looked up if the environment has no PATH, as execvp(3) has it.
+/// Default of PATH, as in execvp(3).
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
-/// What the child executes.
+/// The executable of a child.
 pub(in crate::engine) enum Executable {
-    /// The first of these that can be executed, as execvp(3) tries them.
+    /// The first of these that can be executed, as in execvp(3).
     Paths(Vec<CString>),
-    /// What was opened and checked.
+    /// An opened and checked file.
     Opened {
         /// Its index among the sources.
         source: usize,
-        /// The path for what is executed by an interpreter, which has to open it again: its real path, or one that is allowed to
-        /// the letter.
+        /// The path for an interpreter, which has to open the file again: its real path, or one
+        /// that is allowed literally.
         path: CString,
-        /// The path by which it was found.
+        /// The path of its lookup.
         found: CString,
     },
-    /// Nothing: the errno of looking for it.
+    /// No executable: the errno of the lookup.
     Missing(i32),
 }
 
-/// Finds what `proc` executes; what is opened for it goes to the sources.
+/// Finds the executable of `proc`; adds an opened one to the sources.
 ///
 /// # Errors
-/// Where it is not among what procstar is restricted to.
+/// The executable is not allowed.
 pub(super) fn find(
     proc: &ValidatedProc,
     path: Option<&CString>,
@@ -72,7 +72,7 @@ pub(super) fn find(
         let file = match opened {
             Ok(file) => file,
             Err(error) if is_magic(&error) => return Err(refused(Some(magic(&written)))),
-            // It is allowed, and not there.
+            // It is allowed, but missing.
             Err(error) if allowlist.names(&written) => {
                 return Ok(Executable::Missing(errno_of(&error)));
             }
@@ -86,14 +86,15 @@ pub(super) fn find(
         sources.push(file.into());
         return Ok(Executable::Opened { source: sources.len() - 1, path, found: candidate });
     }
-    // Nothing that could be executed, so nothing that is forbidden.
+    // Nothing to execute, so nothing that is forbidden.
     Ok(Executable::Missing(errno))
 }
 
-/// The real path of an opened file, which a glob allows, and where the same file, by device and inode, is in our own mount namespace.
+/// The real path of an opened file, if a glob allows it, and the path leads to the same file, by
+/// device and inode, in our own mount namespace.
 ///
 /// # Errors
-/// Why it is refused, where that is not plain.
+/// Details of the refusal, if they are not obvious.
 fn real_path(file: &File, allowlist: &Allowlist, written: &str) -> Result<CString, Option<String>> {
     let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let real = real.ok().filter(|real| allowlist.matches(real)).ok_or(None)?;
@@ -114,7 +115,7 @@ fn magic(written: &str) -> String {
     )
 }
 
-/// Every path where the executable may be.
+/// Every candidate path of the executable.
 fn candidates(proc: &ValidatedProc, path: Option<&CString>) -> Vec<CString> {
     let exe = &proc.exe;
     if !proc.lookup_path || exe.is_empty() || exe.contains('/') {
@@ -130,13 +131,13 @@ fn candidates(proc: &ValidatedProc, path: Option<&CString>) -> Vec<CString> {
         .collect()
 }
 
-/// Opens a file for nothing but to be told apart and executed.
+/// Opens a file only to identify and execute it.
 fn open(path: &str) -> io::Result<File> {
     failpoints::check(Call::OpenExe)?;
     open::executable(path)
 }
 
-/// Whether a file may be executed by somebody.
+/// Whether any user may execute a file.
 fn is_program(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

@@ -1,4 +1,4 @@
-//! The size that files of every process are limited to by configuration.
+//! The configured limit on the size of the files of every process.
 
 use nix::sys::resource::{Resource as Limited, getrlimit};
 
@@ -6,10 +6,10 @@ use super::child_attribute::{AttributeValue, ChildAttribute};
 use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::{Attributes, Bound, LimitPair, Resource};
 
-/// The configured limit, where the spec sets no lower one. Where this program's own is lower still, it holds.
+/// The configured limit, unless the spec or this program has a lower one.
 ///
 /// # Errors
-/// That the spec asks for more.
+/// The spec asks for a higher limit.
 pub(super) fn attribute(
     attributes: &Attributes,
     most: Option<u64>,

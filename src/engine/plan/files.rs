@@ -1,4 +1,4 @@
-//! The files of a process's fds, where specs are restricted: only below the configured directories.
+//! The restriction of a process's files to the configured directories.
 
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -7,10 +7,11 @@ use super::{FdAction, attributes};
 use crate::engine::restriction::Restriction;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
-/// The file that every process may have.
+/// The file that every process may open.
 const NULL: &str = "/dev/null";
 
-/// Why files of a process are refused, by the index of their fds; `cwd` is the process's working directory.
+/// The reasons why files of a process are refused, by the index of their fds; `cwd` is the
+/// process's working directory.
 pub(super) fn refused(
     proc: &ValidatedProc,
     cwd: Option<&str>,
@@ -32,7 +33,8 @@ pub(super) fn refused(
     fds.filter_map(|(index, (_, fd))| Some((index, reason(fd)?))).collect()
 }
 
-/// The same action, of a file that has to be below an allowed directory; one that fails where it is below none.
+/// The same action with a file that must be below an allowed directory; a failing action if it is
+/// below none.
 pub(super) fn confine(
     action: FdAction,
     cwd: Option<&str>,

@@ -1,11 +1,13 @@
-//! Which capabilities this program has, and what a process must shed of them.
+//! The capabilities of this program, and those that a process must drop.
 //!
-//! A process gets what its user has, and nothing of what this program has for its own work: a process that is not root's own, started by root,
-//! has no capability at all, neither while it is set up nor by inheriting them.
+//! A process gets the privileges of its user, and none that this program has for its own work: a
+//! process that root starts as another user has no capabilities, neither in its set-up nor by
+//! inheritance.
 //!
-//! It may not come back to them either. Set-user-ID programs and file capabilities grant at most the bounding set, so that is emptied.
-//! That takes `CAP_SETPCAP`; a program without it sets `no_new_privs` instead, with which no execution grants anything. Both end `sudo` in
-//! such a process, so a setting leaves them out. A program without any capability changes nothing: its processes can do what its user can.
+//! Nor can it regain them. Set-user-ID programs and file capabilities grant at most the bounding
+//! set, so that is emptied. Without `CAP_SETPCAP`, which this takes, `no_new_privs` is set instead,
+//! so that no exec grants anything. Both disable `sudo` in such a process, so a setting turns them
+//! off. A program without capabilities changes nothing: its processes have the rights of its user.
 
 use std::io;
 
@@ -14,18 +16,18 @@ const SETPCAP: u64 = 1 << 8;
 /// `_LINUX_CAPABILITY_VERSION_3` of the kernel's `capability.h`: sets of 64 bits.
 pub(in crate::engine) const VERSION: u32 = 0x2008_0522;
 
-/// What this program may, which it goes on to.
+/// The privileges of this program, which it keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Privileges {
-    /// Whether it acts as user 0.
+    /// Whether its user is root.
     root: bool,
     sets: Sets,
     bounding: u64,
-    /// Whether processes may gain privileges by executing.
+    /// Whether processes may gain privileges by exec.
     gain: bool,
 }
 
-/// The capabilities that it can act by, and those that its processes could get of it, a bit for each.
+/// Its effective capabilities, and those that its processes could inherit, a bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sets {
     effective: u64,
@@ -33,41 +35,42 @@ struct Sets {
     inheritable: u64,
 }
 
-/// What a process does of itself before it changes to its user, and after.
+/// The privileges that a process drops before and after it changes to its user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shed {
-    /// The capabilities to take out of the bounding set, before.
+    /// Capabilities to remove from the bounding set, before.
     pub(super) bounding: u64,
-    /// Whether all sets are emptied, after.
+    /// Whether to empty all sets, after.
     pub(super) sets: bool,
-    /// Whether it gains nothing by executing, after.
+    /// Whether to set `no_new_privs`, after.
     pub(super) no_new_privileges: bool,
 }
 
 impl Privileges {
-    /// As they are. Processes `gain` privileges by executing set-user-ID programs only if that is said.
+    /// The present privileges. With `gain`, processes may gain privileges by executing set-user-ID
+    /// programs.
     pub(in crate::engine) fn now(gain: bool) -> Privileges {
         Privileges {
             root: nix::unistd::geteuid().is_root(),
-            // A process that cannot read its own sets is given all: then all are shed.
+            // If the sets cannot be read, assume all capabilities: then all are dropped.
             sets: Sets::now().unwrap_or(Sets { effective: !0, permitted: !0, inheritable: !0 }),
             bounding: bounding_set(),
             gain,
         }
     }
 
-    /// Those of root.
+    /// The privileges of root.
     #[cfg(test)]
     pub(super) fn of_root() -> Privileges {
         let sets = Sets { effective: !0, permitted: !0, inheritable: 0 };
         Privileges { root: true, sets, bounding: !0, gain: false }
     }
 
-    /// What a process sheds that changes to this user, or stays with ours.
+    /// The privileges that a process drops when it changes to this user, or keeps ours.
     pub(super) fn shed(&self, user: Option<libc::uid_t>) -> Shed {
         let Sets { effective, permitted, inheritable } = self.sets;
         let root_by_root = self.root && user.is_none_or(|uid| uid == 0);
-        // What is ambient is permitted and inheritable too.
+        // Ambient capabilities are also permitted and inheritable.
         if root_by_root || effective | permitted | inheritable == 0 {
             return Shed::default();
         }
@@ -81,16 +84,16 @@ impl Privileges {
 }
 
 impl Sets {
-    /// Of the calling thread.
+    /// The sets of the calling thread.
     ///
     /// # Errors
     /// The OS error.
     fn now() -> io::Result<Sets> {
-        // As the kernel has it: the lower halves of the three sets, then the upper ones.
+        // The kernel's layout: the lower halves of the three sets, then the upper ones.
         let mut words = [0u32; 6];
         let mut header = [VERSION, 0];
-        // SAFETY: the kernel reads a header of two words, of which it may rewrite the first one for another version than this, and writes six
-        // words for this one.
+        // SAFETY: the kernel reads a header of two words, whose first it may rewrite for another
+        // version, and writes six words for this version.
         let ret =
             unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), words.as_mut_ptr()) };
         if ret < 0 {
@@ -127,21 +130,21 @@ mod tests {
         let held = Shed { bounding: 0, sets: true, no_new_privileges: true };
         let sets_alone = Shed { no_new_privileges: false, ..held };
         for (root, set, user, gain, shed) in [
-            // Root by root has what root has, also where that is less.
+            // A process of root keeps root's privileges, even if root has only some.
             (true, all, None, false, Shed::default()),
             (true, all, Some(0), false, Shed::default()),
             (true, some, None, false, Shed::default()),
-            // Another user has nothing of root's.
+            // Another user gets none of root's privileges.
             (true, all, Some(7), false, emptied),
             (true, some, Some(7), false, held),
             (true, all, Some(7), true, sets_alone),
-            // Nor does anybody of a user's with capabilities, root included.
+            // Nor does any process of a user with capabilities, including root's.
             (false, some, None, false, held),
             (false, some, Some(0), false, held),
             (false, all, None, false, emptied),
             (false, all, Some(0), false, emptied),
             (false, some, None, true, sets_alone),
-            // Whoever has none gives none.
+            // A program without capabilities passes none on.
             (false, 0, None, false, Shed::default()),
             (true, 0, Some(7), false, Shed::default()),
         ] {

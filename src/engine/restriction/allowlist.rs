@@ -1,11 +1,11 @@
-//! The executables that procstar is restricted to.
+//! The allowed executables.
 
 use std::fmt;
 use std::path::Path;
 
 use glob::{MatchOptions, Pattern};
 
-/// Executables that may be started: paths as they are written, and globs that the real path of an executable matches.
+/// Allowed executables: literal paths, and globs that match an executable's real path.
 #[derive(Clone, Debug, Default)]
 pub struct Allowlist {
     written: Vec<String>,
@@ -15,27 +15,27 @@ pub struct Allowlist {
 #[derive(Clone, Debug)]
 struct Glob {
     pattern: Pattern,
-    /// The directories before the first part that is no plain name, with the slash at their end.
+    /// The leading directories without special characters, with a slash at the end.
     directory: String,
-    /// What comes after them.
+    /// The rest of the glob.
     rest: String,
 }
 
-/// `*` and `?` do not cross a slash, `**` does; a dot at the start of a name is nothing special.
+/// `*` and `?` do not match a slash, `**` does; a leading dot needs no explicit match.
 const MATCHING: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
     require_literal_leading_dot: false,
 };
 
-/// What makes a path a glob.
+/// The characters that make a path a glob.
 const SPECIAL: [char; 3] = ['*', '?', '['];
 
 impl Allowlist {
-    /// A allowlist of paths and globs.
+    /// An allowlist of paths and globs.
     ///
     /// # Errors
-    /// What is wrong with a glob, for the user.
+    /// The problem with a glob, for the user.
     pub fn new(written: Vec<String>) -> Result<Allowlist, String> {
         let globs = written
             .iter()
@@ -45,19 +45,19 @@ impl Allowlist {
         Ok(Allowlist { written, globs })
     }
 
-    /// Whether an executable is, to the letter, among the paths.
+    /// Whether an executable is literally among the paths.
     pub fn names(&self, exe: &str) -> bool {
         self.written.iter().any(|written| written == exe)
     }
 
-    /// Whether an executable whose real path this is matches a glob.
+    /// Whether a glob matches an executable's real path.
     pub fn matches(&self, real: &Path) -> bool {
         real.to_str().is_some_and(|real| self.globs.iter().any(|glob| glob.matches(real)))
     }
 }
 
 impl fmt::Display for Allowlist {
-    /// All of them, as written, joined by colons.
+    /// All entries as written, joined by colons.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written.join(":"))
     }
@@ -75,7 +75,8 @@ impl Glob {
         })
     }
 
-    /// Whether a real path matches, also where the glob's own directories are reached by links, as `/bin` often is.
+    /// Whether the glob matches a real path, also if the glob's own directories are links, as
+    /// `/bin` often is.
     fn matches(&self, real: &str) -> bool {
         if self.pattern.matches_with(real, MATCHING) {
             return true;

@@ -1,4 +1,4 @@
-//! Opening of files that a restriction has a say in: through no magic link of `/proc`, and out of no directory.
+//! Opening files under a restriction: through no magic link of `/proc`, and below a directory.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -11,19 +11,19 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::Below;
 
-/// How often a path is looked up again while somebody moves its directories about.
+/// Attempts to look a path up while its directories are moved.
 const TRIES: usize = 32;
 
-/// Opens an executable for nothing but to be told apart and executed.
+/// Opens an executable only to identify and execute it.
 ///
-/// A magic link of `/proc`, such as `/proc/PID/root`, leads into another mount namespace, where any file can have any path. Kernels
-/// before 5.6 cannot refuse it: there it is left to [`is_at`].
+/// A magic link of `/proc`, such as `/proc/PID/root`, leads into another mount namespace, where any
+/// file can have any path. Kernels before 5.6 cannot refuse it: there, [`is_at`] must detect it.
 ///
 /// # Errors
 /// The OS error; `ELOOP` for a magic link.
 pub(in crate::engine) fn executable(path: &str) -> io::Result<File> {
     match resolve(AT_FDCWD, Path::new(path), OFlag::O_PATH, ResolveFlag::RESOLVE_NO_MAGICLINKS) {
-        // The access mode is not looked at.
+        // The access mode has no effect.
         Err(error) if is_unknown(&error) => {
             File::options().read(true).custom_flags(libc::O_PATH).open(path)
         }
@@ -31,10 +31,10 @@ pub(in crate::engine) fn executable(path: &str) -> io::Result<File> {
     }
 }
 
-/// Opens a file for reading that no link leads out of its allowed directory.
+/// Opens a file for reading; no link may lead out of its allowed directory.
 ///
 /// # Errors
-/// The OS error; `EXDEV` where it would be outside.
+/// The OS error; `EXDEV` for a file outside.
 pub(in crate::engine) fn below(below: &Below) -> io::Result<File> {
     // Without waiting for the writer of a FIFO.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
@@ -49,10 +49,10 @@ fn inside() -> ResolveFlag {
     ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS
 }
 
-/// Checks that a directory is the one that a file's last name is looked up in, below its allowed directory.
+/// Checks that a file's directory is the expected one, below its allowed directory.
 ///
 /// # Errors
-/// The OS error; `EXDEV` where it is outside.
+/// The OS error; `EXDEV` for a directory outside.
 pub(in crate::engine) fn check_parent(dir: &OwnedFd, below: &Below) -> io::Result<()> {
     let parent = below.rest.parent().filter(|parent| !parent.as_os_str().is_empty());
     let within = directory(&below.directory)?;
@@ -66,7 +66,7 @@ pub(in crate::engine) fn check_parent(dir: &OwnedFd, below: &Below) -> io::Resul
     are_same(&wanted, &dir.try_clone()?.into()).then_some(()).ok_or_else(outside)
 }
 
-/// Whether a path leads to this very file in our own mount namespace, by no link.
+/// Whether a path leads to this same file in our own mount namespace, without a link.
 pub(in crate::engine) fn is_at(file: &File, real: &Path) -> bool {
     let strict = ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_SYMLINKS;
     let there = match resolve(AT_FDCWD, real, OFlag::O_PATH, strict) {
@@ -78,13 +78,14 @@ pub(in crate::engine) fn is_at(file: &File, real: &Path) -> bool {
     there.is_ok_and(|there| are_same(&there, file))
 }
 
-/// Whether two descriptors are of one file.
+/// Whether two descriptors refer to the same file.
 pub(in crate::engine) fn are_same(one: &File, other: &File) -> bool {
     let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
     matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Whether the kernel, or a seccomp filter that is older than the call, does not have it. With `O_PATH` it does not fail so otherwise.
+/// Whether the kernel or an older seccomp filter lacks the call. With `O_PATH`, no other failure
+/// has these errors.
 fn is_unknown(error: &io::Error) -> bool {
     error.kind() == ErrorKind::Unsupported || error.raw_os_error() == Some(libc::EPERM)
 }

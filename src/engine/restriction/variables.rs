@@ -1,9 +1,11 @@
-//! The variables that make a loader, an interpreter or a common tool run other code than its own, or use other files than its own.
+//! Variables that make a loader, an interpreter or a common tool run other code or use other files.
 //!
-//! Four sources, each checked by name: what glibc removes from the environment of a set-user-ID program
-//! (`sysdeps/generic/unsecvars.h`) with musl's and other loaders' of the same prefix; what sudo removes (`initial_badenv_table` in
-//! `plugins/sudoers/env.c`); what the manuals of interpreters and run-times list as taken at their start; and what tools document
-//! as a command that they run, or as options that can name one. Where a prefix is an interpreter's own, all of it counts.
+//! Four sources, each checked by name: what glibc removes from the environment of a set-user-ID
+//! program (`sysdeps/generic/unsecvars.h`) with musl's and other loaders' of the same prefix; what
+//! sudo removes (`initial_badenv_table` in `plugins/sudoers/env.c`); what the manuals of
+//! interpreters and run-times list as taken at their start; and what tools document as a command
+//! that they run, or as options that can name one. Where a prefix is an interpreter's own, all of
+//! it counts.
 
 /// Names that begin with one of these.
 const PREFIXES: [&str; 17] = [
@@ -13,7 +15,7 @@ const PREFIXES: [&str; 17] = [
     "GCONV_PATH",
     "GLIBC_",
     "MALLOC_",
-    // Functions that bash takes over.
+    // Functions that bash imports.
     "BASH_FUNC_",
     // Interpreters and run-times.
     "PYTHON",
@@ -137,7 +139,8 @@ const NAMES: [&str; 102] = [
     "npm_config_userconfig",
 ];
 
-/// Whether a variable is one of them. A value that is a function, as old shells pass them, is code whatever the name.
+/// Whether a variable is one of them. A function as a value, as old shells export them, is code
+/// under any name.
 pub(super) fn runs_code(name: &[u8], value: &[u8]) -> bool {
     PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
         || NAMES.binary_search_by(|known| known.as_bytes().cmp(name)).is_ok()

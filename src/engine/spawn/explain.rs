@@ -1,7 +1,8 @@
-//! Why a file that exists could not be executed: what the errno of execve does not tell.
+//! Explains why an existing file could not be executed, which the errno of execve does not show.
 //!
-//! The kernel reports a missing interpreter as if the script itself were missing, and a file without a `#!` line as a format error. The
-//! file's beginning shows which it was. It is looked at after the failure; where it has changed since, nothing may be found.
+//! The kernel reports a missing interpreter as a missing script, and a file without a `#!` line as
+//! a format error. The beginning of the file shows the difference. It is read after the failure; if
+//! the file has changed since, there may be no explanation.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -11,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::plan::{Executable, LaunchPlan};
 
-/// How much of a file the kernel looks at to find its interpreter.
+/// Bytes of a file that the kernel reads to find its interpreter.
 const HEAD: usize = 256;
-/// How deep interpreters may be nested, as in the kernel.
+/// Depth of nested interpreters, as in the kernel.
 const DEPTH: u32 = 5;
 /// The longest path of a loader.
 const PATH_MAX: usize = 4096;
 
-/// Why what a plan executes could not be, though it is there; none where there is nothing to add to the errno.
+/// Why the existing executable of a plan could not be executed; `None` if the errno says it all.
 pub(super) fn exec(plan: &LaunchPlan, errno: i32) -> Option<String> {
     let cwd = plan.status.cwd();
     let cwd = Path::new(cwd.as_deref().unwrap_or("."));
@@ -41,7 +42,7 @@ fn explain(path: &Path, cwd: &Path, errno: i32, depth: u32) -> Option<String> {
     {
         return Some(reason);
     }
-    // Opening something else than a file may wait, or do something.
+    // Opening a special file may block, or have effects.
     let file = if meta.is_file() { open(path).ok()? } else { return None };
     let mut head = [0; HEAD];
     let read = file.read_at(&mut head, 0).ok()?;
@@ -84,7 +85,7 @@ fn is_noexec(path: &Path) -> bool {
     statvfs(path).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_NOEXEC))
 }
 
-/// What is wrong with a script's interpreter; `line` is what follows `#!`.
+/// The problem with a script's interpreter; `line` is the text after `#!`.
 fn interpreter(line: &[u8], cwd: &Path, errno: i32, depth: u32) -> Option<String> {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | 0);
@@ -107,7 +108,7 @@ fn interpreter(line: &[u8], cwd: &Path, errno: i32, depth: u32) -> Option<String
     Some(format!("its interpreter {shown} cannot be executed: {reason}"))
 }
 
-/// What is wrong with the loader of an ELF program.
+/// The problem with the loader of an ELF program.
 fn loader(file: &File, cwd: &Path) -> Option<String> {
     let name = loader_of(file)?;
     let shown = String::from_utf8_lossy(&name).into_owned();
@@ -145,7 +146,7 @@ fn loader_of(file: &File) -> Option<Vec<u8>> {
     None
 }
 
-/// What is wrong with a file that is neither a script nor a program.
+/// The problem with a file that is neither a script nor a program.
 fn without_line(head: &[u8]) -> &'static str {
     if head.is_empty() {
         "it is empty"
