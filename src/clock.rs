@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// An instant by all clocks that matter.
+/// An instant by all clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimePoint {
     /// Nanoseconds since 1970 by the wall clock.
     pub unix_nanos: i64,
     /// Nanoseconds of the monotonic clock.
     pub monotonic_nanos: u64,
-    /// Nanoseconds since the machine has started, which start times in `/proc` are relative to; 0
-    /// where that was not noted.
+    /// Nanoseconds since boot, the base of start times in `/proc`; 0 if not recorded.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub boot_nanos: u64,
 }
@@ -34,8 +33,7 @@ impl TimePoint {
         }
     }
 
-    /// When the machine has started, in nanoseconds since 1970 by the wall clock as it was set at
-    /// this instant.
+    /// The time of boot, in nanoseconds since 1970 by the wall clock of this instant.
     pub fn boot(self) -> i64 {
         let since = if self.boot_nanos == 0 { self.monotonic_nanos } else { self.boot_nanos };
         self.unix_nanos.saturating_sub(i64::try_from(since).unwrap_or(i64::MAX))

@@ -1,21 +1,21 @@
-//! Containment: which processes belong to a process, and what can be done to all of them, or be known of them.
+//! Containment: the processes that belong to a process, and the operations on all of them.
 //!
-//! The driver asks these questions through one seam, [`Containment`], and names each process by its own number of it (the
-//! *serial*). How membership is known is the business of an implementation: [`ProcessTrees`] walks `/proc` from the child
-//! down, and attributes orphans by session, group and history. A control group per process is another one: the kernel keeps the
-//! list of members there.
+//! The driver asks these questions through one seam, [`Containment`], and names each process by its
+//! own number of it (the *serial*). How membership is known is the business of an implementation:
+//! [`ProcessTrees`] walks `/proc` from the child down, and attributes orphans by session, group and
+//! history. A control group per process is another one: the kernel keeps the list of members there.
 //!
-//! An implementation owns its tables. It reads `/proc` and sends signals; it waits for nothing, sets no alarm and reports no event: it
-//! returns what the driver is to wait for or to report.
+//! An implementation owns its tables. It reads `/proc` and sends signals; it waits for nothing,
+//! sets no alarm and reports no event: it returns what the driver is to wait for or to report.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`process_trees`] | the implementation by process trees: a record for each process, its children |
 //! | [`tree`] | one walk: find, stop, signal, kill a process with its descendants |
-//! | [`orphans`] | the children of ours that we have not made: the kernel's list of them, and what is known of each |
-//! | [`attribution`] | which process an orphan comes from |
-//! | [`survivors`] | who outlives a process |
-//! | [`oom`] | the kernel's count of kills for want of memory |
+//! | [`orphans`] | the children of ours that we have not made: the kernel's list of them, and the data of each |
+//! | [`attribution`] | the process that an orphan comes from |
+//! | [`survivors`] | the descendants that outlive a process |
+//! | [`oom`] | the kernel's count of OOM kills |
 
 mod attribution;
 mod oom;
@@ -55,13 +55,14 @@ pub(super) struct Delivery {
 
 /// The members that are left of a process whose child has ended, or is ending.
 pub(super) struct Remaining {
-    /// Readable once a member has ended; none if no member is left. More members may be left than there are descriptors.
+    /// Readable once a member has ended; none if no member is left. More members may be left than
+    /// there are descriptors.
     pub(super) awaited: Vec<OwnedFd>,
     /// The members that could not be killed, those left out that were returned before.
     pub(super) failures: Vec<StopFailure>,
 }
 
-/// What a process has used, as far as only an unreaped child shows it.
+/// The resource usage that only an unreaped child shows.
 pub(super) struct LastUsage {
     /// Its last `/proc/PID/stat`.
     pub(super) stat: Option<RawStat>,
@@ -69,25 +70,25 @@ pub(super) struct LastUsage {
     pub(super) io: Option<RawIo>,
 }
 
-/// What the next program has to know of all processes' members.
+/// The state of all processes' members for the next program.
 #[derive(Clone, Default)]
 pub(super) struct HandoverContainment {
     pub(super) orphans: HandoverOrphans,
     pub(super) kills: Option<HandoverOomKills>,
 }
 
-/// What the next program has to know of one process's members.
+/// The state of one process's members for the next program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct HandoverMembers {
     /// Its child; none if there is none.
     pub(super) pid: Option<i32>,
     /// When its child started, in ticks since boot.
     pub(super) starttime: Option<u64>,
-    /// The descendants that were met when it was stopped, and since, with their start times.
+    /// The descendants that were found when it was stopped, and since, with their start times.
     pub(super) met: HashMap<i32, u64>,
 }
 
-/// Which processes belong to a process.
+/// The membership of processes, and the operations on members.
 pub(super) trait Containment: Send {
     // The life of a process.
 
@@ -97,13 +98,13 @@ pub(super) trait Containment: Send {
     /// The child was seen in `/proc`: when it started, in ticks since boot.
     fn child_seen(&mut self, serial: u64, starttime: Option<u64>);
 
-    /// A child that an earlier engine has made in a program that is gone, and that somebody else may reap.
+    /// A child of an earlier engine whose program is gone; another process may reap it.
     fn child_adopted(&mut self, serial: u64, pid: i32, starttime: Option<u64>);
 
     /// The process is a part of our own job on the terminal: its members are in our session.
     fn shares_our_terminal(&mut self, serial: u64);
 
-    /// The child was reaped, or cannot be: its number may be another's from now on.
+    /// The child was reaped, or cannot be: its pid may be reused from now on.
     fn child_reaped(&mut self, serial: u64);
 
     /// The end of the process is reported.
@@ -112,9 +113,10 @@ pub(super) trait Containment: Send {
     /// The process is deleted.
     fn forget(&mut self, serial: u64);
 
-    // What is done to all members.
+    // Operations on all members.
 
-    /// Sends a signal to every member at one moment: a process that a member starts because of the signal does not get it.
+    /// Sends a signal to every member at one moment: a process that a member starts in response
+    /// does not get it.
     fn signal_all(&mut self, serial: u64, target: Target, signum: i32) -> Delivery;
 
     /// Sends a signal to every member that is left of a process whose child has ended.
@@ -126,24 +128,25 @@ pub(super) trait Containment: Send {
     /// The members that are left besides the child, which has ended; kills them first if `kill`.
     fn remaining(&mut self, serial: u64, kill: bool) -> Remaining;
 
-    // What is known of the members.
+    // Queries of the members.
 
     /// The members that outlive a process whose program was executed.
     fn survivors(&self, serial: u64) -> Survivors;
 
-    /// Whether the kernel has killed a child for want of memory that has died of a SIGKILL which nobody of ours has sent. Each such
-    /// kill is attributed once.
+    /// Whether the kernel's OOM killer has killed a child that died of a SIGKILL without a sender
+    /// of ours. Each such kill is attributed once.
     fn ran_out_of_memory(&mut self, serial: u64) -> bool;
 
-    /// What a process has used. Its child has ended, and is not reaped.
+    /// The resource usage of a process whose child has ended and is not reaped.
     fn last_usage(&self, serial: u64) -> LastUsage;
 
-    /// The start time of the child, as it was seen.
+    /// The recorded start time of the child.
     fn starttime(&self, serial: u64) -> Option<u64>;
 
-    // How the implementation learns of members.
+    // Notifications of the implementation.
 
-    /// Readable when some child of ours has ended: [`child_ended`](Self::child_ended) is to be called.
+    /// Readable when some child of ours has ended: [`child_ended`](Self::child_ended) is to be
+    /// called.
     fn child_events(&self) -> Option<BorrowedFd<'_>>;
 
     /// Some child of ours has ended, which may be one that we have not made.
@@ -158,24 +161,25 @@ pub(super) trait Containment: Send {
     /// A round of the driver begins: epoll has reported which children have ended.
     fn begin_round(&mut self);
 
-    /// Notices what the children have left that ended before this round, if that costs little.
+    /// Notices orphans of children that ended before this round, if that is cheap.
     fn notice_left(&mut self);
 
-    /// Notices what children have left up to now, if that costs little.
+    /// Notices orphans of children that have ended so far, if that is cheap.
     fn notice_left_now(&mut self);
 
     // Upgrades.
 
-    /// What the next program has to know of all processes; `id_of` returns the ID of a process.
+    /// The state of all processes for the next program; `id_of` returns the ID of a process.
     fn hand_over(&self, id_of: &dyn Fn(u64) -> Option<ProcId>) -> HandoverContainment;
 
-    /// What the next program has to know of one process.
+    /// The state of one process for the next program.
     fn hand_over_members(&self, serial: u64) -> HandoverMembers;
 
-    /// Goes on from what an earlier program knew of one process.
+    /// Restores the state of one process.
     fn restore_members(&mut self, serial: u64, members: HandoverMembers);
 
-    /// Goes on from what an earlier program knew, after the members of each process are restored; `serial_of` returns the number of a process.
+    /// Restores the state of all processes, after the members of each; `serial_of` returns the
+    /// number of a process.
     fn restore(
         &mut self,
         handover: HandoverContainment,

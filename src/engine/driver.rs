@@ -1,5 +1,5 @@
 //! The driver: the thread that owns every process. It keeps the poller, the tables and the pool of
-//! spawning threads; what a process is to do, the [process](crate::engine::process) itself says.
+//! spawning threads; each [process](crate::engine::process) itself decides on its actions.
 
 mod apply;
 mod budget;
@@ -48,19 +48,19 @@ use process_map::ProcessMap;
 use request::{AtomicGroup, PipeGroup};
 use sealing::Sealer;
 
-/// How many jobs may wait for a spawning thread or a clone helper; more would hold descriptors for
-/// nothing.
+/// Most jobs that wait for a spawning thread or a clone helper; more would hold descriptors in
+/// vain.
 const MAX_QUEUED_JOBS: usize = 8;
-/// How long jobs may wait while no thread or clone helper comes free, before more are started.
+/// Time that jobs wait without a free thread or clone helper before more are started.
 const POOL_STALL: Duration = Duration::from_millis(20);
 
-/// The number of no process.
+/// A number that no process has.
 const NO_PROCESS: u64 = u64::MAX;
 
-/// Where the driver's events go, those of one round at once.
+/// The receiver of the driver's events, in batches of one round.
 pub(super) type Sink = Box<dyn FnMut(&mut Vec<Event>) + Send>;
 
-/// Starts the driver's thread, which goes on with what was handed over, if anything was.
+/// Starts the driver's thread, with the state of an earlier engine, if any.
 ///
 /// # Errors
 /// The OS error of making its threads and descriptors.
@@ -89,18 +89,18 @@ struct Driver {
     sink: Sink,
     /// Events that are reported at the end of the round.
     pending_events: Vec<Event>,
-    /// An empty list, whose room the effects of a process get.
+    /// An empty list that collects the effects of a process, to reuse its allocation.
     effects: Vec<Effect>,
     processes: ProcessMap,
     serials: HashMap<ProcId, u64>,
-    /// Which processes belong to each process.
+    /// The members of each process.
     containment: Box<dyn Containment>,
-    /// The epoll token of what reports that some child has ended.
+    /// The epoll token of the descriptor that reports ends of children.
     children_token: u64,
     next_serial: u64,
-    /// Asked for, and not yet planned.
+    /// Requested processes that are not planned yet.
     waiting: VecDeque<PipeGroup>,
-    /// Processes that are started all or not at all, while some of them have not been.
+    /// All-or-nothing groups whose start is not resolved.
     atomic_groups: HashMap<u64, AtomicGroup>,
     /// The process that is a part of our own job on the terminal.
     shares_terminal: Option<u64>,
@@ -110,9 +110,9 @@ struct Driver {
     last_cloned: Instant,
     procfs: ProcFs,
     sealer: Sealer,
-    /// Whether files get the very modes that we make them with.
+    /// Whether files get exactly the modes that we create them with.
     own_umask: bool,
-    /// A request to stand still.
+    /// A request to pause.
     quiesce: Option<Quiesce>,
     stopped: bool,
 }
@@ -196,7 +196,7 @@ impl Driver {
         }
     }
 
-    /// Reports what has happened.
+    /// Reports the pending events.
     fn flush_events(&mut self) {
         if !self.pending_events.is_empty() {
             (self.sink)(&mut self.pending_events);
@@ -205,8 +205,7 @@ impl Driver {
         }
     }
 
-    /// How long to sleep: to the next alarm, or to the moment when held-up jobs need another
-    /// thread.
+    /// The time to sleep: until the next alarm, or until stalled jobs need another thread.
     fn timeout(&self) -> EpollTimeout {
         let now = Instant::now();
         let alarm = self.io.timers.next_in(monotonic());
@@ -218,7 +217,7 @@ impl Driver {
             stall(self.pool.pending_clones(), self.last_cloned),
         ];
         match alarm.into_iter().chain(stalls.into_iter().flatten()).min() {
-            // One millisecond more, for epoll rounds down, and would wake too early again and
+            // One millisecond more, because epoll rounds down and would wake up early again and
             // again. It cannot wait for more than 24 days at once.
             Some(wait) => EpollTimeout::try_from(wait.saturating_add(Duration::from_millis(1)))
                 .unwrap_or(EpollTimeout::MAX),
@@ -252,7 +251,7 @@ impl Driver {
             Some(Source::Children) => self.containment.child_ended(),
             Some(Source::Descendant(serial)) => self.descendant_exited(serial, token),
             Some(Source::Filter(pid)) => self.filter_exited(pid),
-            // Taken out by an earlier event of the same round.
+            // Removed by an earlier event of the same round.
             None => {}
         }
     }
@@ -283,7 +282,7 @@ impl Driver {
         }
     }
 
-    /// Takes in a new process: from now on it can be signaled, whenever its turn to be made comes.
+    /// Adds a new process: from now on it can be signaled, even before its start.
     fn insert_process(&mut self, process: Process) -> u64 {
         let serial = self.next_serial;
         self.next_serial += 1;
@@ -292,9 +291,9 @@ impl Driver {
         serial
     }
 
-    /// Plans what waits, as far as the spawning threads keep up.
+    /// Plans waiting processes, as far as the spawning threads keep up.
     fn dispatch(&mut self, now: Instant) {
-        // Several at once: then a thread that plans them is woken once for all.
+        // In batches, so that one wake of a thread serves several.
         let waiting = self.pool.queued() + self.pool.pending_clones();
         let room = if waiting <= MAX_QUEUED_JOBS / 2 { MAX_QUEUED_JOBS - waiting } else { 0 };
         for _ in 0..room {
@@ -308,7 +307,7 @@ impl Driver {
             self.pool.grow();
             self.last_spawned = now;
         }
-        // However well those come on that threads clone.
+        // Clone helpers can stall while the threads that clone themselves make progress.
         if self.pool.pending_clones() == 0 {
             self.last_cloned = now;
         } else if now.saturating_duration_since(self.last_cloned) >= POOL_STALL {

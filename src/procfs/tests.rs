@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// As Linux 6.1 wrote it, with every number replaced by one that tells its place.
+/// As Linux 6.1 wrote it, with every number replaced by one that shows its position.
 const LINE: &str = "4 (cat) R 104 105 106 34817 -1 109 110 111 112 113 114 115 116 117 -118 -19 120 0 \
     122 123 124 18446744073709551615 126 127 128 129 130 1 2 4 2147483647 135 136 137 17 139 140 141 142 143 \
     144 145 146 147 148 149 150 151 35584\n";
@@ -153,7 +153,7 @@ fn clock_turns_ticks_and_pages_into_times_and_bytes() {
     assert_eq!(clock.after_boot(u64::MAX), Timestamp::MAX);
     let moment = |boot_nanos| TimePoint { unix_nanos: 1_500, monotonic_nanos: 400, boot_nanos };
     assert_eq!((moment(500).boot(), moment(0).boot()), (1_000, 1_100));
-    // What was noted at the start of a process stays its own, however the wall clock is set later.
+    // The recorded clock of a process's start stays the same, even if the wall clock is set later.
     assert_eq!(clock.at(moment(500)).boot_nanos, 1_000);
     assert_eq!(clock.at(moment(0)), clock);
 }
@@ -191,7 +191,7 @@ fn every_process_of_this_machine_is_parsed_as_the_procfs_crate_does() {
     for process in ::procfs::process::all_processes().unwrap().flatten() {
         let first = proc.read_stat(process.pid);
         let (Ok(theirs), second) = (process.stat(), proc.read_stat(process.pid)) else { continue };
-        // Another test's process may exec, or go, between the reads; those say nothing.
+        // Another test's process may exec or end between the reads; those reads do not count.
         match (first, second) {
             (Ok(first), Ok(second)) if first.arg_start == second.arg_start => {
                 assert_same(&second, &theirs);

@@ -1,4 +1,4 @@
-//! What captures keep, with real children: limits, named files, compression, pieces.
+//! The contents of captures, with real children: limits, named files, compression, pieces.
 
 mod compression;
 mod handover;
@@ -30,7 +30,7 @@ fn all(mut view: View) -> Vec<u8> {
     bytes
 }
 
-/// `n` bytes that are no period of anything: the numbers from 0 up, one a line.
+/// `n` bytes without a period: the numbers from 0 up, one per line.
 fn numbers(n: usize) -> &'static [u8] {
     static ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
         use std::io::Write;

@@ -1,6 +1,7 @@
-//! Stopping processes with all that descends from them, and who survives an ordinary end.
+//! Stopping processes with all their descendants, and survivors of an ordinary end.
 //!
-//! Orphans come to the process that runs the engine: each test wants one of its own, which nextest gives it.
+//! Orphans become children of the process that runs the engine: each test needs its own, as nextest
+//! provides.
 
 mod grace;
 mod unknown;
@@ -15,14 +16,14 @@ use procstar::procfs::ProcFs;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// A shell's script with these keys beside; what it writes is captured.
+/// A shell script with these further keys in its spec; its output is captured.
 fn with(script: &str, keys: Value) -> Value {
     let mut proc = sh(script, json!([["stdin", {"null": {}}], ["stdout", {"capture": {}}]]));
     proc.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
     proc
 }
 
-/// The numbers that a process has written, once it has written so many.
+/// The numbers that a process has written, once there are enough.
 fn pids(harness: &mut EngineHarness, id: &str, count: usize) -> Vec<i32> {
     harness.pid(id);
     let captures = harness.started[id].captures.clone();
@@ -55,7 +56,7 @@ fn a_timeout_asks_and_the_process_ends() {
     assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Timeout)));
     assert!(ended.stop.seconds_since(ended.start) >= 0.05);
     assert!(ended.survivors.listed.is_empty());
-    // One that ends before has not been stopped.
+    // A process that ends before was not stopped.
     let (ended, _harness) = run(with("exit 3", json!({"timeout": 600})));
     assert_eq!((ended.status, ended.cause), (3 << 8, None));
 }
@@ -81,7 +82,7 @@ fn the_spec_names_the_signal_and_how_it_ends_is_its_own_affair() {
 #[test]
 fn the_whole_tree_is_killed_when_the_grace_is_over() {
     become_subreaper().unwrap();
-    // None of them hears SIGTERM; one is in a session of its own, with children; one is an orphan already.
+    // All ignore SIGTERM; one is in its own session, with children; one is an orphan already.
     let script = "trap '' TERM
         setsid bash -c 'echo $$; sleep 600 & echo $!; wait' &
         (sleep 600 & echo $!)
@@ -102,7 +103,7 @@ fn the_whole_tree_is_killed_when_the_grace_is_over() {
     assert_eq!(harness.end("b").status, libc::SIGKILL);
 }
 
-/// A set-up that waits in the child is ended, and one that waits for its turn as soon as it has come.
+/// A stop ends a set-up that blocks in the child, and a waiting process as soon as it starts.
 #[test]
 fn a_process_that_is_still_being_made_is_stopped() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +128,7 @@ fn a_process_that_is_still_being_made_is_stopped() {
     }
 }
 
-/// What was asked of a process goes on in the program that takes it over.
+/// A stop continues in the program that restores the process.
 #[test]
 fn a_stop_and_a_timeout_cross_an_upgrade() {
     let mut harness = EngineHarness::new(options());
@@ -158,7 +159,7 @@ fn a_timeout_counts_for_an_adopted_process() {
     harness.launch(json!({"a": with("sleep 600", json!({"timeout": 1}))}));
     harness.pid("a");
     let started = harness.started["a"].clone();
-    // The engine that has started it lives on in this test; only the other one knows of a deadline.
+    // The engine that started it lives on in this test; only the other one knows the deadline.
     let (tx, events) = std::sync::mpsc::channel();
     let next = Engine::start(harness.options(), move |event| drop(tx.send(event))).unwrap();
     let mut adopted: procstar::engine::Started =
@@ -178,7 +179,7 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
     become_subreaper().unwrap();
     let mut harness = EngineHarness::new(options());
     let table = [
-        // First, for later ones are not the only ones that may have started it.
+        // First, because later processes have several possible origins.
         ("daemon", "setsid sleep 600 & echo $!; sleep 0.1", vec![Relation::Inferred]),
         ("none", "true", vec![]),
         ("holds", "sleep 600 & echo $!", vec![Relation::Group]),
@@ -207,15 +208,16 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
         wanted.sort();
         assert_eq!(kinds, wanted, "{id}");
         assert_eq!(harness.ended[id].cause, None);
-        // Who survives an ordinary end is not killed.
+        // Survivors of an ordinary end are not killed.
         for pid in told {
             assert!(is_running(pid), "{id}");
             let pid = nix::unistd::Pid::from_raw(pid);
             nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
         }
     }
-    // Orphans are reaped once they have ended. In a test SIGCHLD is not blocked in the main thread, and does not tell of those that
-    // come to us as zombies: the end of a process has the engine look.
+    // Orphans are reaped after their end. In a test, SIGCHLD is not blocked in the main thread, and
+    // does not report orphans that become our children as zombies: the end of a process triggers a
+    // scan.
     let procfs = ProcFs::default();
     let mut looks = 0;
     eventually("the orphans' burial", || {
@@ -227,7 +229,8 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
     });
 }
 
-/// A process may have left its orphan and ended before the engine hears that it was made: in a crowd, many do.
+/// A process may leave an orphan and end before its start is reported to the engine: in a crowd,
+/// many do.
 #[test]
 fn each_of_a_crowd_lists_its_own_survivor() {
     become_subreaper().unwrap();
@@ -264,7 +267,7 @@ fn many_survivors() {
     .unwrap();
 }
 
-/// A request that is to start as a whole or not at all.
+/// An all-or-nothing request.
 fn all_or_nothing(specs: Value) -> procstar::spec::Validated {
     let text = json!({"specs": specs, "all_or_nothing": true}).to_string();
     procstar::spec::from_json(text.as_bytes()).unwrap()
@@ -277,7 +280,7 @@ fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
     let mut harness = EngineHarness::new(options());
     let mut specs = serde_json::Map::new();
     specs.insert("bad".into(), json!({"argv": ["/nope"]}));
-    // Many more than can be planned before the failure is known, on a busy machine too.
+    // More than can be planned before the failure is known, on a busy machine too.
     const COUNT: usize = 600;
     for i in 0..COUNT {
         let script = format!("echo {i} >> {}; exec sleep 600", trace.display());
@@ -295,13 +298,13 @@ fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
                 assert_eq!((failure.to_string().as_str(), failure.exit_code()), (text, 125));
                 assert_eq!((ended.pid, ended.cause), (None, None));
             }
-            // In its set-up, or later.
+            // Either in its set-up or later.
             _ => assert_eq!(ended.cause, Some(StopCause::Stopped)),
         }
     }
     assert!(not_started > 100, "{not_started}");
     assert!(harness.started.len() + not_started <= COUNT);
-    // The IDs are free again, and what can be started as a whole is.
+    // The IDs are free again, and an all-or-nothing request without a failure starts.
     harness.launch(json!({"next": with("exit 0", json!({}))}));
     harness.engine.launch(all_or_nothing(
         json!({"x": with("exit 1", json!({})), "y": with("exit 2", json!({}))}),
@@ -311,7 +314,7 @@ fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
     assert_eq!((y.status, y.cause), (2 << 8, None));
 }
 
-/// One that fails late, when the others run already.
+/// A process that fails late, when the others already run.
 #[test]
 fn those_that_run_are_stopped_as_their_specs_say() {
     let dir = tempfile::tempdir().unwrap();
@@ -352,14 +355,15 @@ fn the_others_run_and_pipes_end() {
     assert_eq!(harness.end("no-reader").failures[0].exit_code(), 125);
 }
 
-/// Limits this process's open files, to so many more than it has now.
+/// Limits the open files of this process to this many more than it has now.
 fn leave_descriptors(count: u64) {
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
     let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
     nix::sys::resource::setrlimit(resource, open + count, open + count).unwrap();
 }
 
-/// More processes than there are descriptors: they wait for each other, those joined by pipes together.
+/// With more processes than descriptors, processes wait for each other; those joined by pipes wait
+/// together.
 #[test]
 fn a_burst_under_a_small_open_file_limit() {
     leave_descriptors(50);
@@ -369,7 +373,7 @@ fn a_burst_under_a_small_open_file_limit() {
     for i in 0..100 {
         specs.insert(format!("p{i}"), sh("echo x; echo y >&2", both.clone()));
     }
-    // The readers first: each would wait for a writer that comes after all of them.
+    // The readers first: each waits for a writer that comes after all of them.
     for i in 0..50 {
         let from = json!({"pipe-read": {"proc_id": format!("w{i}"), "fd": "1"}});
         specs.insert(
@@ -393,7 +397,7 @@ fn a_burst_under_a_small_open_file_limit() {
     }
 }
 
-/// One that needs more than there is has an error; the next one runs.
+/// A process that needs more than the whole budget fails; the next one runs.
 #[test]
 fn a_process_that_needs_more_descriptors_than_there_are() {
     leave_descriptors(50);

@@ -1,4 +1,5 @@
-//! Every system call of a start fails once, in turn: an error of that one process, and nothing is left of it.
+//! Every system call of a start fails once, in turn: only that one process gets an error, and
+//! nothing remains of it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,7 +10,7 @@ use procstar::engine::{Allowlist, Ended, EngineOptions, Restriction, Stage, Star
 use procstar::spec::{Attribute, Resource};
 use serde_json::{Value, json};
 
-/// A process that needs every call there is. As root it becomes another user, and else its own.
+/// A process that needs every call. As root it changes to another user, otherwise to its own.
 fn everything(dir: &str) -> Value {
     let capture = |mode| json!({"capture": {"mode": mode, "encoding": "utf-8"}});
     let root = nix::unistd::geteuid().is_root();
@@ -44,7 +45,7 @@ fn skipped() -> (u32, u32, Vec<u32>) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw(), vec![])
 }
 
-/// The stages that the failure of a call may have.
+/// The possible stages of a call's failure.
 fn stages(call: Call) -> Vec<Stage> {
     let fds = |numbers: &[i32]| numbers.iter().map(|fd| Stage::Fd(*fd)).collect();
     match call {
@@ -72,7 +73,7 @@ fn stages(call: Call) -> Vec<Stage> {
     }
 }
 
-/// The failure of a call: the only one, but for that of the fd that duplicates the failed one.
+/// The failure of a call: the only one, except for the fd that duplicates the failed one.
 fn only_failure(call: Call, ended: &Ended) -> &StartFailure {
     match ended.failures.as_slice() {
         [failure] => failure,
@@ -99,17 +100,17 @@ fn files(dir: &std::path::Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Launches a process, and waits for its end and for all that goes with it.
+/// Launches a process, and waits for its end and its cleanup.
 fn launch(harness: &mut EngineHarness, id: &str, proc: &Value) -> Ended {
     harness.launch(json!({ id: proc }));
     harness.end(id);
     harness.engine.forget(id.into());
-    // Has the threads' proxies ended: each start makes one anew.
+    // Ends the clone helpers, so that each start makes a new one.
     drop(harness.engine.quiesce(DEADLINE).unwrap());
     harness.ended.remove(id).unwrap()
 }
 
-/// Fails every call in turn with `errno`; gives how often each was failed.
+/// Fails every call in turn with `errno`; returns the number of failures of each.
 fn fail_each(
     options: EngineOptions,
     proc: &Value,
@@ -126,7 +127,7 @@ fn fail_each(
         failpoints::arm(passing, errno);
         let ended = launch(&mut harness, &format!("failing {passing}"), proc);
         let Some(call) = failpoints::disarm() else {
-            // It has fewer calls: they have all had their turn.
+            // The start has fewer calls: all have failed once.
             assert!(ended.failures.is_empty(), "{:?}", ended.failures);
             break;
         };
@@ -135,7 +136,7 @@ fn fail_each(
         assert!(stages(call).contains(&failure.stage), "{call:?}: {failure:?}");
         assert_eq!(failure.errno, if call == Call::OpenExe { 0 } else { errno }, "{call:?}");
         assert!(!harness.started.contains_key(&format!("failing {passing}")), "{call:?}");
-        // Nothing is left, and the next one runs.
+        // Nothing remains, and the next process runs.
         let next = launch(&mut harness, &format!("next {passing}"), proc);
         assert!(next.failures.is_empty() && next.status == 0, "{call:?}: {:?}", next.failures);
         eventually("as many descriptors as before", || open_fds() == fds);
@@ -145,12 +146,12 @@ fn fail_each(
     hits
 }
 
-/// The engine's options, with the captures in a directory that the test looks at.
+/// The engine's options, with the captures in a directory that the test inspects.
 fn options_in(dir: &tempfile::TempDir) -> (EngineOptions, std::path::PathBuf) {
     let captures = dir.path().join("captures");
     std::fs::create_dir(&captures).unwrap();
     std::fs::write(dir.path().join("value"), "x").unwrap();
-    // As the user that the process becomes, too.
+    // Also as the user that the process becomes.
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();
     let places =
@@ -158,11 +159,11 @@ fn options_in(dir: &tempfile::TempDir) -> (EngineOptions, std::path::PathBuf) {
     let executables = Allowlist::new(vec!["/bin/*".into(), "/usr/bin/*".into()]).unwrap();
     let restriction = Restriction::new(executables).allow_directories(vec![dir.path().into()]);
     let restriction = Some(restriction.into());
-    // A set-up that takes long is reported as a start: on a busy machine a failing one may.
+    // A slow set-up is reported as a start: on a busy machine, that of a failing process may be.
     (EngineOptions { places, restriction, setup_patience: DEADLINE, ..options() }, captures)
 }
 
-/// A kernel without keyrings, and a filter that refuses them, have nothing to read a key by.
+/// A kernel without keyrings, or with a filter that refuses them, cannot read a key either.
 #[test]
 fn a_refused_keyring_is_no_failure() {
     if !nix::unistd::geteuid().is_root() {

@@ -1,4 +1,4 @@
-//! The engine with real children, and the frozen forms of what it reports.
+//! The engine with real children, and the frozen formats of its reports.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

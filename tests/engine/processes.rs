@@ -35,7 +35,7 @@ fn exit_codes_signals_and_output() {
             assert_eq!(ended.status, status, "{id}");
             assert!(ended.failures.is_empty() && ended.cut_short.is_empty());
             assert_eq!(ended.stat.as_ref().unwrap().pid, ended.pid.unwrap());
-            // Negative where it may be ours.
+            // Negative if it may be our own value.
             assert!(ended.rusage.ru_maxrss != 0);
             assert!(ended.stop.seconds_since(ended.start) > 0.0);
         }
@@ -128,7 +128,7 @@ fn a_pipe_whose_peer_fails_ends() {
 
 #[test]
 fn a_child_starts_clean() {
-    // What the agent has: an fd without close-on-exec, an ignored signal, a blocked one.
+    // The keeper has an fd without close-on-exec, an ignored signal, and a blocked one.
     let leaked = std::fs::File::open("/etc/hostname").unwrap();
     let inherited = std::fs::File::open("/etc/passwd").unwrap();
     use std::os::fd::AsRawFd;
@@ -155,7 +155,7 @@ fn a_child_starts_clean() {
         "session": sh("set -- $(</proc/self/stat); echo $(($1 == $5 && $1 == $6))", fds.clone()),
         "env": {"argv": ["/usr/bin/env"], "fds": fds},
     }));
-    // ls has the directory itself open as well.
+    // ls also has the directory itself open.
     assert_eq!(
         text(harness.end("fds"), "stdout").split_whitespace().collect::<Vec<_>>(),
         ["0", "1", "2", "3"]
@@ -260,7 +260,7 @@ fn a_survivor_that_ends_in_time_is_waited_for() {
         let mut harness = EngineHarness::new(EngineOptions { drain_grace: DEADLINE, ..options() });
         harness.launch(json!({"a": sh(&format!("(read x < {f}; echo late) & echo early", f = fifo.display()), fds)}));
         let pid = harness.pid("a");
-        // Reaped: only the survivor holds the capture.
+        // The process is reaped: only the survivor holds the capture.
         eventually("the exit", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
         std::fs::write(&fifo, "go\n").unwrap();
         let ended = harness.end("a");
@@ -284,7 +284,7 @@ fn what_was_captured_never_changes_afterwards() {
         harness.launch(json!({"a": sh(&script, fds)}));
         let ended = harness.end("a");
         assert_eq!(text(ended, "stdout"), "early\n", "{mode}");
-        // The survivor goes on to its own end, neither stopped by a full pipe nor killed by a closed one.
+        // The survivor runs to its own end: no full pipe blocks it, and no closed pipe kills it.
         std::fs::write(&fifo, "go\n").unwrap();
         std::fs::read(&fifo).unwrap();
         assert_eq!(text(harness.end("a"), "stdout"), "early\n", "{mode}");
@@ -351,7 +351,7 @@ fn nothing_is_left_of_forgotten_processes() {
         for (id, _) in harness.ended.drain() {
             harness.engine.forget(id.as_str().into());
         }
-        // An answer to a later command: the engine has come past the earlier ones.
+        // The answer to a later command shows that the engine has handled the earlier ones.
         harness.engine.command("none".into(), ProcessCommand::Signal(0), 1);
         harness.signaled.clear();
         harness.until("the engine", |harness| !harness.signaled.is_empty());
@@ -411,7 +411,7 @@ fn a_signal_reaches_a_process_that_waits_for_its_turn() {
     let sleep = json!({"argv": ["/bin/sleep", "100"]});
     let specs: serde_json::Map<_, _> = ids.iter().map(|id| (id.clone(), sleep.clone())).collect();
     harness.launch(specs.into());
-    // Most of them are not even planned yet; SIGQUIT is held until a child has come through its set-up.
+    // Most are not planned yet; SIGQUIT waits until a child has finished its set-up.
     for (ticket, id) in (0..).zip(&ids) {
         let signum = if ticket % 2 == 0 { libc::SIGKILL } else { libc::SIGQUIT };
         harness.engine.command(id.as_str().into(), ProcessCommand::Signal(signum), ticket);
@@ -451,7 +451,7 @@ fn a_process_that_cannot_be_made_ends_without_a_grace() {
     let mut harness = EngineHarness::new(EngineOptions { drain_grace: DEADLINE * 2, ..options() });
     use std::os::fd::AsRawFd;
     let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
-    // Room for the descriptor of a capture, and none for a pidfd.
+    // Room for the descriptor of a capture, but not for a pidfd.
     let (_, hard) =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, free + 1, hard)
@@ -475,7 +475,7 @@ fn a_traced_process_is_waited_for_without_haste() {
     let pid = harness.pid("a");
     let (told, tell) = nix::unistd::pipe().unwrap();
     use std::os::fd::AsRawFd;
-    // A tracer that does not wait for what it traces: until it ends, nobody else can.
+    // A tracer that does not wait for its tracee: until the tracer ends, no other process can.
     // SAFETY: the child calls only what is async-signal-safe.
     let tracer = unsafe { libc::fork() };
     if tracer == 0 {
@@ -494,7 +494,7 @@ fn a_traced_process_is_waited_for_without_haste() {
         harness.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 1);
         let stat = format!("/proc/{pid}/stat");
         eventually("the zombie", || std::fs::read_to_string(&stat).unwrap().contains(") Z "));
-        // While the engine looks ten times, it takes next to no CPU.
+        // While the engine polls ten times, it uses hardly any CPU.
         let (began, before) = (std::time::Instant::now(), cpu_time());
         let (_silent, nothing) = std::sync::mpsc::channel::<()>();
         let _ = nothing.recv_timeout(std::time::Duration::from_millis(500));

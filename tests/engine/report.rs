@@ -1,5 +1,4 @@
-//! The frozen forms of the parts of a result: keys, their order, and types. A change here is a change of
-//! what clients rely on.
+//! The frozen formats of the parts of a result: keys, their order, and types. Clients rely on them.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -19,7 +18,8 @@ use serde::de::DeserializeOwned;
 const CLOCK: Clock =
     Clock { boot_nanos: 1_700_000_000_000_000_000, ticks_per_second: 100, page_size: 4096 };
 
-/// The value has this JSON, the same as a MessagePack map with string keys, and both can be read again.
+/// Checks that the value has this JSON and the same MessagePack map with string keys, and that both
+/// can be read back.
 fn assert_frozen<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, json: &str) {
     assert_eq!(serde_json::to_string(value).unwrap(), json);
     assert_eq!(&serde_json::from_str::<T>(json).unwrap(), value);
@@ -147,7 +147,7 @@ fn proc_stat_has_the_contracts_keys_in_its_order_and_units() {
 
 #[test]
 fn proc_stat_is_null_where_there_is_nothing() {
-    // A thread of the kernel, as an old one would write it.
+    // A kernel thread, in the format of an old kernel.
     let line = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
     let json = |line: &[u8]| {
         serde_json::to_value(ProcStat::new(&parse_stat(line).unwrap(), &CLOCK)).unwrap()

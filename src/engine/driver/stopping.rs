@@ -1,5 +1,5 @@
-//! The driver's part in signals: it sends those that a process asks for, to the child, its group or
-//! all its members, and watches the members that a stopped process waits for.
+//! The driver's part in signals: it sends the signals of a process to the child, its group or all
+//! its members, and watches the members that a stopped process waits for.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use crate::engine::sys;
 use crate::engine::timers::Alarm;
 
 impl Driver {
-    /// Sends a signal that a process asks for.
+    /// Sends a signal on behalf of a process.
     ///
     /// # Errors
     /// The OS error for the child itself.
@@ -74,8 +74,8 @@ impl Driver {
         self.pending_events.push(Event::StopFailed { id, failures });
     }
 
-    /// The child of a process that is being stopped has ended: the process does not end before its
-    /// members have. They have the rest of the grace; if there is none, they are killed.
+    /// The child of a stopped process has ended: the process waits for its members. They have the
+    /// rest of the grace; without a rest, they are killed.
     pub(super) fn await_tree(&mut self, serial: u64) {
         self.forget_exiting(serial);
         let process = self.processes.get(&serial);
@@ -93,14 +93,14 @@ impl Driver {
         }
     }
 
-    /// A member has ended that a process waits for.
+    /// Handles the end of a member that a process waits for.
     pub(super) fn descendant_exited(&mut self, serial: u64, token: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         if let Some(pidfd) = process.exiting.remove(&token) {
             self.io.poller.unwatch(&pidfd, token);
         }
         if process.exiting.is_empty() {
-            // It may have left others, and there may be more members than can be watched.
+            // The member may have left orphans, and not all members may be watched.
             self.containment.notice_left_now();
             self.await_tree(serial);
         }
@@ -108,7 +108,7 @@ impl Driver {
         self.on(serial, Input::Progress);
     }
 
-    /// Waits no longer for the members of a process.
+    /// Stops waiting for the members of a process.
     pub(super) fn forget_exiting(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
         for (token, pidfd) in std::mem::take(&mut process.exiting) {
@@ -116,14 +116,14 @@ impl Driver {
         }
     }
 
-    /// Schedules the next scan for members, if the containment wants one.
+    /// Schedules the next scan for members, if the containment requests one.
     pub(super) fn schedule_scan(&mut self) {
         if let Some(wait) = self.containment.take_scan_request() {
             self.io.timers.set(after(monotonic(), wait), Alarm::OrphanScan);
         }
     }
 
-    /// Scans for members that have come or ended; from now on the end of a child is reported again.
+    /// Scans for new and ended members; from now on the end of a child is reported again.
     pub(super) fn scan_members(&mut self) {
         self.containment.scan();
         if let Some(events) = self.containment.child_events() {
@@ -132,7 +132,7 @@ impl Driver {
         self.report_suspension();
     }
 
-    /// Reports a process of our own job on the terminal that has been stopped: then the job is.
+    /// Reports that a process of our own job on the terminal was stopped, which stops the job.
     fn report_suspension(&mut self) {
         let process = self.shares_terminal.and_then(|serial| self.processes.get(&serial));
         let Some(process) = process else { return };
@@ -146,9 +146,9 @@ impl Driver {
 
 /// Signals a child that runs, with its group.
 fn signal_group(target: Target, signum: i32) -> io::Result<()> {
-    // An adopted child may have been reaped by another program, and its number be another's.
+    // Another program may have reaped an adopted child, and its pid may be reused.
     sys::pidfd_send_signal(target.pidfd, 0)?;
-    // That there is no group is no error here.
+    // A missing group is no error here.
     let _ = sys::signal_group(target.pid, signum);
     Ok(())
 }

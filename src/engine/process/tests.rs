@@ -1,4 +1,4 @@
-//! Every transition of a process, without a child: a file stands for its pidfd.
+//! Every transition of a process, without a child: a file replaces its pidfd.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -20,12 +20,12 @@ const SETUP: u64 = 5 * SECOND;
 const DRAIN: u64 = 2 * SECOND;
 const FILTERS: u64 = 30 * SECOND;
 
-/// A process with a driver that notes what it is to do.
+/// A process with a driver that records its effects.
 struct Driver {
     process: Process,
     status: Arc<ChildStatus>,
     now: u64,
-    /// What the last input has brought, as texts.
+    /// The effects of the last input, as texts.
     last: Vec<String>,
     answered: BTreeMap<u64, u32>,
     alarms: BTreeSet<(u64, ProcessAlarm)>,
@@ -65,7 +65,7 @@ fn signal(signum: i32, ticket: u64) -> Input {
 }
 
 impl Driver {
-    /// A process that is asked for, with so many captures that are not closed.
+    /// A requested process with this many open captures.
     fn new(captures: usize) -> Driver {
         let stopping = Stopping { signum: 15, grace: 10.0, given: true };
         let policy = StopPolicy { deadline: None, stopping };
@@ -105,7 +105,7 @@ impl Driver {
         self.on(Input::Spawned { live: child(), facts: facts(), setup: Box::default() })
     }
 
-    /// The child has come into being, and is still in its set-up.
+    /// The child exists, and is still in its set-up.
     fn clone_child(&self) {
         self.status.pidfd().store(3, Ordering::Release);
         self.status.pid().store(42, Ordering::Release);
@@ -171,7 +171,7 @@ impl Driver {
         }
     }
 
-    /// Lets the alarms go off that are due.
+    /// Fires the alarms that are due.
     fn wait(&mut self, nanos: u64) {
         self.now += nanos;
         while let Some((at, alarm)) = self.alarms.first().copied().filter(|(at, _)| *at <= self.now)
@@ -201,7 +201,7 @@ impl Driver {
     }
 }
 
-/// Whether a process takes such an alarm back.
+/// Whether a process cancels such an alarm.
 fn is_owned(alarm: ProcessAlarm) -> bool {
     matches!(alarm, ProcessAlarm::Deadline | ProcessAlarm::Kill)
 }
@@ -350,7 +350,7 @@ fn the_group_gets_a_signal_only_while_there_is_a_child() {
 fn a_stopped_process_is_asked_then_killed() {
     let mut driver = Driver::running(0);
     assert_eq!(driver.on(stop(None, Some(3), 1)), ["set Kill 4", "signal 15 Tree"]);
-    // A client with less patience ends the grace earlier.
+    // A client shortens the grace.
     let sooner = ["cancel Kill", "set Kill 2", "signal 2 Tree"];
     assert_eq!(driver.on(stop(Some(2), Some(1), 2)), sooner);
     driver.wait(SECOND);
@@ -383,7 +383,7 @@ fn a_process_waits_for_its_tree_which_has_the_rest_of_the_grace() {
     let mut driver = Driver::running(1);
     driver.on(stop(None, None, 1));
     driver.await_descendant(7);
-    // The captures have no grace of their own before the tree is through.
+    // The drain timeout begins after the end of the tree.
     assert_eq!(driver.on(Input::Exited(exit())), [""; 0]);
     assert_eq!(driver.on(stop(Some(2), None, 2)), ["signal 2 Leftovers"]);
     assert_eq!(driver.on(signal(10, 3)), ["answer 3 gone"]);
@@ -439,7 +439,7 @@ fn a_draining_process_goes_on_after_an_upgrade() {
     driver.process.state = State::Draining(exit());
     driver.process.drains = Some(2 * SECOND);
     assert_eq!(driver.on(Input::Resumed), ["set DrainTimeout 2"]);
-    // One whose tree has time left of the grace.
+    // A process whose tree has time left of the grace.
     let mut driver = Driver::new(0);
     driver.process.state = State::Draining(exit());
     driver.process.stop = StopState::Asked { cause: StopCause::Timeout, until: Some(4 * SECOND) };

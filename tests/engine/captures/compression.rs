@@ -80,7 +80,7 @@ fn a_head_alone_is_kept_of_compressed_output() {
     }
 }
 
-/// What was written shows while the process runs, once it pauses.
+/// Written output becomes readable while the process runs, once the output pauses.
 #[test]
 fn compressed_output_can_be_read_while_it_runs() {
     for kind in KINDS {
@@ -98,7 +98,7 @@ fn compressed_output_can_be_read_while_it_runs() {
     }
 }
 
-/// The filter of a capture, by what it has open.
+/// The filter of a capture, found by its open files.
 fn filter_of(capture: &Capture) -> Option<i32> {
     let open = |pid: i32| {
         std::fs::read_link(format!("/proc/{pid}/fd/1")).is_ok_and(|path| path == capture.path())
@@ -109,7 +109,7 @@ fn filter_of(capture: &Capture) -> Option<i32> {
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid| open(*pid))
 }
 
-/// A filter that dies is the capture's loss, and not the process's, which writes on as before.
+/// The death of a filter affects its capture only: the process continues to write.
 #[test]
 fn a_filter_that_dies_ends_no_process() {
     let mut harness = EngineHarness::new(options());
@@ -133,7 +133,8 @@ fn a_filter_that_dies_ends_no_process() {
     assert_eq!(text(ended, "stdout"), "before\n");
 }
 
-/// A survivor that still writes is cut off after the grace, is not stopped, and its filter stores no more.
+/// A survivor that still writes is cut off after the drain timeout: it is not blocked, and its
+/// filter stores no more.
 #[test]
 fn a_survivor_is_cut_off() {
     let mut harness = EngineHarness::new(options());
@@ -155,7 +156,7 @@ fn a_survivor_is_cut_off() {
     assert!(std::fs::metadata(capture.path()).unwrap().len() < 100);
 }
 
-/// The fields of the status of a filter of ours, once it is confined.
+/// The fields in the status of one of our filters, once it is confined.
 fn confined_filter() -> std::collections::HashMap<String, String> {
     let fields = |pid: &str| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -179,7 +180,7 @@ fn confined_filter() -> std::collections::HashMap<String, String> {
     found.unwrap()
 }
 
-/// It ran with all the rights of the agent on what a process chose to write.
+/// A regression test: filters had all rights of the keeper while they processed a process's bytes.
 #[test]
 fn a_filter_has_the_user_of_its_process_and_no_privilege() {
     let root = nix::unistd::geteuid().is_root();

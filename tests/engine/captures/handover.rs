@@ -1,4 +1,4 @@
-//! Captures that an engine hands over to another one while they are written.
+//! Captures that an engine hands over to another one while they grow.
 
 use procstar::engine::{Engine, EngineOptions, Event};
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use super::*;
 use crate::support::engine::*;
 use crate::support::wait::DEADLINE;
 
-/// What the captures of this test are, and what each keeps of `n` bytes.
+/// The captures of this test, and the part of `n` bytes that each keeps.
 fn kinds(dir: &std::path::Path) -> Vec<(serde_json::Value, usize, usize)> {
     let all = usize::MAX;
     vec![
@@ -32,7 +32,7 @@ fn kinds(dir: &std::path::Path) -> Vec<(serde_json::Value, usize, usize)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
-    /// At a random moment, by the form that crosses in an upgrade: nothing is lost, and nothing comes twice.
+    /// At a random moment, in the format of an upgrade: no byte is lost or duplicated.
     #[test]
     fn nothing_is_lost(moments in prop::collection::vec(0u64..80, 1..4)) {
         let dir = tempfile::tempdir().unwrap();
@@ -53,13 +53,13 @@ proptest! {
             std::thread::sleep(Duration::from_millis(moment));
             let current = engines.last().unwrap_or(&harness.engine);
             let (handover, standstill) = current.quiesce(DEADLINE).unwrap();
-            // It stands still for ever, as if it had become another program.
+            // It stays paused for ever, as if it had become another program.
             std::mem::forget(standstill);
             let options = EngineOptions { places: harness.places(), ..options() };
             let next = resume(options, &handover, tell.clone());
             engines.push(next);
         }
-        // One that ended before the first pause has told so to the harness.
+        // A process that ended before the first pause was reported to the harness.
         let ended = loop {
             match told.recv_timeout(DEADLINE).unwrap() {
                 Event::Ended(ended) => break ended,

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::support::engine::*;
 
-/// What a limit keeps of `all`.
+/// The part of `all` that a limit keeps.
 fn model(all: &[u8], head: Option<u64>, tail: Option<u64>) -> Vec<u8> {
     let head = (head.unwrap_or(0) as usize).min(all.len());
     let tail = (tail.unwrap_or(0) as usize).min(all.len() - head);
@@ -78,7 +78,7 @@ fn the_default_limit_is_for_specs_without_one() {
     }
 }
 
-/// The files have no more room than what is kept and a mebibyte, though a gigabyte goes through.
+/// The files are no larger than the kept bytes and a mebibyte, though a gigabyte goes through.
 #[test]
 fn a_gigabyte_leaves_what_the_limit_says() {
     let mut harness = EngineHarness::new(options());
@@ -93,7 +93,8 @@ fn a_gigabyte_leaves_what_the_limit_says() {
     assert!(std::fs::metadata(capture.path()).unwrap().len() <= 3 * MIB);
 }
 
-/// Whoever looks while it is written sees a beginning and an end of what there was at that moment, by a share of its own.
+/// A reader sees a beginning and an end of the output at that moment, through its own copy of the
+/// capture.
 #[test]
 fn every_look_is_one_moment() {
     let mut harness = EngineHarness::new(options());
@@ -101,7 +102,7 @@ fn every_look_is_one_moment() {
     const TAIL: u64 = 300_000;
     let fds = json!([["stdout", limited("memory", Some(HEAD), Some(TAIL))]]);
     let count = 4_000_000;
-    // Lines of 10 bytes, each telling its number.
+    // Lines of 10 bytes, each with its number.
     harness.launch(json!({"a": sh(&format!("seq -f %09.0f 0 {}", count - 1), fds)}));
     harness.pid("a");
     let told = rmp_serde::to_vec(&*harness.started["a"].captures).unwrap();
@@ -140,7 +141,7 @@ fn every_look_is_one_moment() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Random limits and writes, by writers that change: what is kept is what the model keeps.
+    /// Random limits and writes, by changing writers: the kept bytes are those of the model.
     #[test]
     fn random_limits(
         head in prop::option::of(0u64..200_000),

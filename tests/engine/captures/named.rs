@@ -21,7 +21,7 @@ fn named(path: &Path, more: Value) -> Value {
     json!([["stdout", {"capture": capture}]])
 }
 
-/// Whoever writes it, the file has the output, its mode, and stays or goes as asked.
+/// For each writer, the file has the output and its mode, and is kept or deleted as the spec asks.
 #[test]
 fn every_way_to_a_named_file() {
     let kinds = [
@@ -36,7 +36,7 @@ fn every_way_to_a_named_file() {
         for keep in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("out");
-            // What was there goes.
+            // Earlier content is removed.
             std::fs::write(&path, "older and longer than what comes").unwrap();
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
             let mut more = more.clone();
@@ -85,19 +85,20 @@ fn a_file_that_cannot_be_made_is_told_with_its_path() {
             assert_eq!(text(&ended, "stdout"), "");
             harness.engine.forget("a".into());
             eventually("no file of ours", || harness.files() == 0);
-            // Nothing that was there is touched.
+            // Existing files are not changed.
             assert!(path.exists() || path == at("link") || path == at("no/such"));
             assert!(at("link").symlink_metadata().is_ok() && !at("target").exists());
         }
     }
 }
 
-/// The kinds of captures whose bytes are in the named file itself: the process writes it, or a filter does.
+/// The kinds of captures whose bytes are in the named file itself: written by the process, or by a
+/// filter.
 fn kinds() -> [Value; 3] {
     [json!({}), json!({"mode": "memory"}), json!({"keep": {"head": 100}})]
 }
 
-/// What a process finds that has been swapped for another: it must run to its end, and so must the next one.
+/// A process whose file was replaced must run to its end, and so must the next one.
 fn swapped(
     script: &str,
     more: &Value,
@@ -116,7 +117,7 @@ fn swapped(
     (dir, ended, harness)
 }
 
-/// Waits until the engine has done what belongs to a deletion.
+/// Waits until the engine has completed a deletion.
 fn forget(harness: &EngineHarness) {
     harness.engine.forget("a".into());
     harness.settle();
@@ -129,7 +130,7 @@ fn a_fifo_in_its_place_stops_neither_the_engine_nor_a_reader() {
         assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
         assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
         assert_eq!(super::capture(&ended.captures, "stdout").loss(), None, "{more}");
-        // And where it comes after the end.
+        // The same for a file that appears after the end.
         std::fs::remove_file(dir.path().join("d/o")).unwrap();
         std::fs::rename(dir.path().join("d/o2"), dir.path().join("d/o3")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("d/o"), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -142,12 +143,12 @@ fn a_fifo_in_its_place_stops_neither_the_engine_nor_a_reader() {
 #[test]
 fn a_deletion_removes_only_the_file_that_was_made() {
     for more in kinds() {
-        // Another file at its path stays, and so does the one that was made, at its new one.
+        // Another file at its path stays, and so does the created file at its new path.
         let (dir, _, harness) = swapped("mv d/o d/o2; echo other >d/o", &more);
         forget(&harness);
         let read = |path: &str| std::fs::read_to_string(dir.path().join(path)).unwrap_or_default();
         assert_eq!((read("d/o"), read("d/o2")), ("other\n".into(), "mine\n".into()), "{more}");
-        // Its directory is the one that it was made in, wherever that is, and no other.
+        // The removal uses the directory of the creation, wherever it is now, and no other.
         let (dir, ended, harness) = swapped("mv d d2; mkdir e; echo other >e/o; ln -s e d", &more);
         assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
         forget(&harness);
@@ -164,7 +165,7 @@ fn a_file_without_a_name_is_gone() {
     }
 }
 
-/// Another user's processes; needs root.
+/// Processes of another user; needs root.
 mod of_another_user {
     use super::*;
     use std::os::unix::fs::{MetadataExt, chown, symlink};
@@ -172,7 +173,8 @@ mod of_another_user {
 
     const BATCH: u32 = 65001;
 
-    /// A directory of root's, with one of batch's in it, `d`, and one that only root may look into, `root`, with a file `o`.
+    /// A directory of root's, with `d`, a directory of batch's, and `root`, which only root may
+    /// read, with a file `o`.
     fn place() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().canonicalize().unwrap();
@@ -208,7 +210,7 @@ mod of_another_user {
             assert_eq!(text(&ended, "stdout"), "hi\n");
             let meta = path.join("d/o").metadata().unwrap();
             assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (BATCH, BATCH, 0o640));
-            // Where that user may not make one, there is none.
+            // If that user may not create a file, there is none.
             for forbidden in ["root/new", "root/o", "new"] {
                 let fds = named(&path.join(forbidden), more.clone());
                 let (ended, _harness) = run(by_batch("echo hi", fds));
@@ -219,12 +221,12 @@ mod of_another_user {
         }
     }
 
-    /// Batch's directory is a link to root's: nothing comes to be there.
+    /// Batch's directory is a link to root's: no file appears there.
     #[test]
     fn a_link_of_that_user_is_not_followed() {
         for more in kinds() {
             let (_dir, path) = place();
-            // Also into a directory that it may write in.
+            // Also into a directory in which batch may write.
             for (link, target) in [("d/root", path.join("root")), ("d/own", path.join("d"))] {
                 symlink(&target, path.join(link)).unwrap();
                 let fds = named(&path.join(link).join("new"), more.clone());
@@ -244,7 +246,7 @@ mod of_another_user {
         }
     }
 
-    /// A link in a directory of root's is part of how the host is set up, as `/var/run` is.
+    /// A link in a directory of root's is part of the host's configuration, like `/var/run`.
     #[test]
     fn a_link_of_root_is_followed() {
         let (_dir, path) = place();
@@ -254,7 +256,8 @@ mod of_another_user {
         assert_eq!(std::fs::read_to_string(path.join("d/o")).unwrap(), "hi\n");
     }
 
-    /// While it runs, batch swaps its directory for a link to root's: nothing there is read, measured, or removed.
+    /// During the run, batch replaces its directory by a link to root's: nothing there is read,
+    /// measured, or removed.
     #[test]
     fn a_link_that_comes_later_leads_nowhere() {
         for more in kinds() {
@@ -275,7 +278,7 @@ mod of_another_user {
         }
     }
 
-    /// A deletion, too, is made with that user's rights: of what is in a directory of root's, nothing is removed.
+    /// A deletion uses that user's rights too: nothing in a directory of root's is removed.
     #[test]
     fn what_that_user_may_not_remove_stays() {
         let (_dir, path) = place();

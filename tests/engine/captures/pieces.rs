@@ -16,7 +16,7 @@ fn fds(more: &Value) -> Value {
     json!([["stdout", capture(more)], ["stderr", capture(more)]])
 }
 
-/// Interleaves what both fds hold, by their pieces.
+/// Interleaves the contents of both fds by their pieces.
 fn interleaved(ended: &procstar::engine::Ended) -> String {
     let mut text = String::new();
     for (_, fd, offset, length) in ended.captures.pieces().unwrap() {
@@ -29,7 +29,7 @@ fn interleaved(ended: &procstar::engine::Ended) -> String {
 
 #[test]
 fn both_fds_are_shown_as_they_were_written() {
-    // A pause, so that the engine has read one before the next is written.
+    // A pause, so that the engine has read one piece before the next is written.
     let script =
         "for i in 1 2 3 4 5 6 7 8; do echo out$i; sleep 0.03; echo err$i >&2; sleep 0.03; done";
     let (ended, harness) = run(sh(script, fds(&json!({}))));
@@ -39,7 +39,7 @@ fn both_fds_are_shown_as_they_were_written() {
     assert_eq!(pieces.len(), 16);
     let start = ended.start.monotonic_nanos;
     let times: Vec<u64> = pieces.iter().map(|(time, ..)| time - start).collect();
-    // Each is read after it was written, however late.
+    // Each piece is read after it was written, however late.
     let pauses = (0..).map(|n| n * 30_000_000);
     assert!(times.is_sorted() && times.iter().zip(pauses).all(|(at, n)| *at >= n), "{times:?}");
     harness.engine.forget("a".into());
@@ -66,7 +66,7 @@ fn pieces_cover_all_that_is_written() {
     assert!(ended.captures.pieces().is_none());
 }
 
-/// Also where filters write the files.
+/// Also if filters write the files.
 #[test]
 fn named_files_have_pieces() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Output that is changed after the end of its process: what is read then is what it was at the end, or an error.
+//! Output that is changed after the end of its process: a later read returns the original, or an
+//! error.
 
 use std::fs::{File, Permissions};
 use std::io::Write;
@@ -16,7 +17,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// As another program knows it: an agent, or one that has read the journal.
+/// The capture as another program knows it: a worker, or one that has read the journal.
 fn elsewhere(captures: &Captures) -> Captures {
     rmp_serde::from_slice(&rmp_serde::to_vec(captures).unwrap()).unwrap()
 }
@@ -25,7 +26,7 @@ fn ended(script: &str, keys: &Value) -> (Ended, EngineHarness) {
     run(sh(script, json!([["stdout", {"capture": keys}]])))
 }
 
-/// Whether it can still be read, here and elsewhere, with what is said of it.
+/// Checks whether it can still be read, here and elsewhere, and the reported loss.
 fn readable(ended: &Ended) -> Vec<(bool, Option<Loss>)> {
     let other = elsewhere(&ended.captures);
     [capture(&ended.captures, "stdout"), capture(&other, "stdout")]
@@ -40,7 +41,7 @@ fn readable(ended: &Ended) -> Vec<(bool, Option<Loss>)> {
         .into()
 }
 
-/// Whatever a capture is written by, and whether it is hashed at once or by another thread.
+/// For every writer, and for hashing at once or on another thread.
 #[test]
 fn the_hash_of_what_is_stored_is_recorded() {
     for count in [0, 5, 70_000, 3_000_000] {
@@ -80,7 +81,7 @@ fn a_file_of_ours_is_read_only_after_the_end() {
     }
 }
 
-/// In every way in which somebody can change a file, of every size and kind.
+/// For every way to change a file, and every size and kind.
 #[test]
 fn what_is_changed_after_the_end_is_an_error() {
     type Change = fn(&File, u64);
@@ -113,7 +114,7 @@ fn what_is_changed_after_the_end_is_an_error() {
     }
 }
 
-/// Others may read a file that the spec has named, change its mode and give it other names: what counts is what is in it.
+/// Others may read a named file, change its mode and rename it: only its content counts.
 #[test]
 fn a_named_file_may_have_another_mode_but_no_other_content() {
     for count in [30, 70_000] {
@@ -130,7 +131,7 @@ fn a_named_file_may_have_another_mode_but_no_other_content() {
     }
 }
 
-/// One that began to read before a change has an error too, and nothing of the change.
+/// A reader that began before a change also gets an error, and no changed byte.
 #[test]
 fn a_reader_notices_a_change_while_it_reads() {
     let (ended, _harness) = ended(&super::write_numbers(3_000_000), &json!({}));
@@ -145,7 +146,8 @@ fn a_reader_notices_a_change_while_it_reads() {
     assert!(Capture::is_changed(&error), "{error}");
 }
 
-/// A survivor may go on writing what it held at the end: it is said to be there, and what was captured by the end is still that.
+/// A survivor may continue to write to an fd that it held at the end: it is reported as a survivor,
+/// and the captured output stays the same.
 #[test]
 fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
     let mut harness = EngineHarness::new(options());
@@ -166,7 +168,7 @@ fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
     assert_eq!(text(ended, "stdout"), told);
     let file = capture(&ended.captures, "stdout").path();
     std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
-    // Behind the guard.
+    // After the guard.
     File::options().write(true).open(file).unwrap().write_all_at(b"X", 16).unwrap();
     assert!(readable(ended).iter().all(|(read, _)| !read));
     let survivor: i32 = told.trim().parse().unwrap();
@@ -187,7 +189,7 @@ fn terabytes_of_nothing_are_not_hashed_and_changes_are_noticed() {
     assert_eq!(readable(&ended), [(false, Some(Loss::Changed)); 2]);
 }
 
-/// However many end at once, each is hashed.
+/// Each capture is hashed, however many processes end at once.
 #[test]
 fn a_crowd_that_ends_at_once_is_hashed_whole() {
     let mut harness = EngineHarness::new(options());

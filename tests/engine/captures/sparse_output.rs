@@ -1,4 +1,5 @@
-//! Captures to which a process gave any length by `truncate`: what results contain of them is bounded, and holes cost nothing.
+//! Captures that a process has extended by `truncate`: their size in results is bounded, and holes
+//! cost nothing.
 
 use procstar::report::{
     AsOf, OutputView, ProcessRecord, ResultContext, ResultFormat, ResultStream,
@@ -58,7 +59,8 @@ fn a_tail_contains_no_more_than_a_result_may() {
     assert_eq!(json["offsets"]["stdout"], TERABYTES - 16 - 2);
 }
 
-/// The length of a text has to be known in MessagePack: the same as by reading the hole, in which a character breaks off.
+/// MessagePack needs the length of a text: it equals that of reading the hole, which cuts a
+/// character off.
 #[test]
 fn a_hole_counts_as_the_zeros_that_it_is() {
     let script = "printf 'a\\303'; truncate -s 20M /dev/stdout; printf '\\244z'";

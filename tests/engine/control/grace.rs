@@ -1,15 +1,16 @@
-//! The stop signal and the grace of a whole tree, also where its leader ends first, and of those that are stopped.
+//! The stop signal and the grace of a whole tree, also if its leader ends first, and of stopped
+//! processes.
 
 use super::*;
 use crate::support::wait::{DEADLINE, eventually};
 use procstar::engine::ProcessCommand;
 
-/// A part of a script that runs a loop, and goes on for a while when it is asked to end.
+/// A part of a script that runs a loop, and continues for a while after the signal.
 fn saves(name: &str) -> String {
     format!("trap 'sleep 0.2; echo {name} saved; exit' TERM; echo $$; while :; do sleep 0.05; done")
 }
 
-/// Lines that a process has written, without those that are numbers.
+/// The lines of a process that are not numbers.
 fn told(ended: &procstar::engine::Ended) -> Vec<String> {
     let text = String::from_utf8(output(&ended.captures, "stdout")).unwrap();
     let lines = text.lines().filter(|line| line.parse::<i32>().is_err());
@@ -54,7 +55,8 @@ fn the_rest_of_the_tree_gets_the_signal_and_the_grace_when_the_leader_ends_first
 #[test]
 fn every_group_and_session_of_the_tree_gets_the_signal() {
     become_subreaper().unwrap();
-    // One in a session of its own below the shell, and one that is an orphan by then. What their traps start does not get the signal.
+    // One in its own session below the shell, and one that is an orphan by then. Children of their
+    // traps do not get the signal.
     let script = format!(
         "setsid bash -c \"{}\" & (setsid bash -c \"{}\" &); trap '' TERM; wait; wait",
         saves("session").replace('$', "\\$"),
@@ -79,12 +81,12 @@ fn the_rest_of_the_tree_is_killed_when_the_grace_is_over() {
     let ended = harness.end("a");
     assert!(asked.elapsed() >= Duration::from_millis(500));
     assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
-    // They are gone before the end is told, and with them who held the capture.
+    // All members, and so all holders of the capture, are gone before the end is reported.
     assert!(ended.survivors.listed.is_empty() && ended.cut_short.is_empty());
     assert!(members.into_iter().all(|pid| !is_running(pid)));
 }
 
-/// While the rest has its grace, a stop can still end it sooner, and a signal finds no process.
+/// During the grace of the rest, a stop can shorten it, and a signal finds no process.
 #[test]
 fn a_second_stop_reaches_what_the_leader_has_left() {
     become_subreaper().unwrap();
@@ -164,7 +166,7 @@ fn a_plain_signal_leaves_a_stopped_process_stopped() {
     assert_eq!(harness.end("a").status, libc::SIGTERM);
 }
 
-/// A stop by a signal that stops stays one.
+/// A stop by a stopping signal leaves the process stopped.
 #[test]
 fn a_signal_that_stops_is_not_taken_back() {
     let mut harness = EngineHarness::new(options());
@@ -178,7 +180,7 @@ fn a_signal_that_stops_is_not_taken_back() {
     assert_eq!(harness.end("a").status, libc::SIGKILL);
 }
 
-/// What the leader has left has its grace in the next program too, and no more than that.
+/// In the next program, the leader's descendants have the rest of their grace, and no more.
 #[test]
 fn the_grace_of_the_rest_crosses_an_upgrade() {
     become_subreaper().unwrap();

@@ -1,11 +1,13 @@
-//! Daemons that have escaped from a stop, a timeout or a shutdown, for other processes ran beside theirs: no end says that nobody survived.
+//! Daemons that escape from a stop, a timeout or a shutdown because other processes run beside
+//! their own: no end reports that there were no survivors.
 
 use procstar::engine::Survivors;
 
 use super::*;
 use crate::support::wait::eventually;
 
-/// A script that leaves a daemon, by a double fork into a session of its own, and goes on. It writes the daemon's pid.
+/// A script that leaves a daemon in its own session by a double fork, writes the daemon's pid, and
+/// goes on.
 const DAEMON: &str = "(setsid bash -c 'echo $$; exec sleep 600 >/dev/null' &); exec sleep 600";
 
 fn kill(pid: i32) {
@@ -38,11 +40,11 @@ fn who_may_have_escaped_from_a_stop_is_not_known() {
             stop(&mut harness, id, order, 1).unwrap();
         }
         assert_eq!(harness.end(id).survivors, Survivors::unknown(), "{id}");
-        // Of the other one it is not known either, as long as the daemon lives.
+        // As long as the daemon lives, the survivors of the other process are unknown too.
         stop(&mut harness, "other", within(0.1), 2).unwrap();
         assert_eq!(harness.end("other").survivors, Survivors::unknown(), "{id}");
         assert!(is_running(daemon));
-        // It was there before this one, by the clock that the kernel notes starts with.
+        // The daemon is older than this process, by the kernel's clock of start times.
         let made = ProcFs::default().read_stat(daemon).unwrap().starttime;
         eventually("the next tick", || ticks_since_boot() > made);
         harness.launch(json!({"later": with("true", json!({}))}));
@@ -57,7 +59,7 @@ fn known_survivors_are_listed_where_there_may_be_others() {
     let mut harness = EngineHarness::new(options());
     harness.launch(json!({"other": with("echo $$; exec sleep 600", json!({}))}));
     pids(&mut harness, "other", 1);
-    // One in its group, and a daemon.
+    // One survivor in its group, and a daemon.
     let script = "sleep 600 >/dev/null & echo $!; \
         (setsid bash -c 'echo $$; exec sleep 600 >/dev/null' &); exec sleep 600";
     harness.launch(json!({"a": with(script, json!({}))}));
@@ -73,7 +75,7 @@ fn known_survivors_are_listed_where_there_may_be_others() {
     [member, daemon, harness.pid("other")].into_iter().for_each(kill);
 }
 
-/// Orphans go elsewhere where this process does not take them.
+/// If this process is no subreaper, orphans get another parent.
 #[test]
 fn without_orphans_nothing_is_known() {
     let (ended, _harness) = run(with("true", json!({})));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Fds as the child sees them: `number -> what it refers to`, for what was given.
+/// Fds as the child sees them, `number -> target`, for the given ones.
 #[test]
 fn any_fd_map() {
     let dir = tempfile::tempdir().unwrap();
@@ -77,7 +77,7 @@ fn any_fd_map() {
     }
 }
 
-/// A random fd of a map, and what it holds: a text that was written before, or a capture.
+/// A random fd of a map, and its content: an earlier text, or a capture.
 #[derive(Clone, Debug)]
 enum Kind {
     Data(String),
@@ -98,7 +98,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// What a test process writes to an fd that it finds open for writing.
+/// The text that a test process writes to each fd that is open for writing.
 fn mark(fd: i32) -> String {
     format!("<{fd}>")
 }
@@ -106,7 +106,7 @@ fn mark(fd: i32) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
-    /// Whatever map of fds: each is what it should be by a model of the array in order, and nothing else is open.
+    /// In any map of fds, each matches a model of the array in order, and no other fd is open.
     #[test]
     fn random_fd_maps(
         map in prop::collection::btree_map(0i32..40, kinds(), 1..12),
@@ -115,7 +115,7 @@ proptest! {
         let mut entries: Vec<(i32, Kind)> = map.into_iter().collect();
         let start = order.index(entries.len());
         entries.rotate_left(start);
-        // The model: which entry each number refers to, in order.
+        // The model: the entry that each number refers to, in order.
         let mut table: std::collections::BTreeMap<i32, Option<usize>> =
             [0, 1, 2].map(|fd| (fd, None)).into();
         let mut fds = Vec::new();
@@ -142,7 +142,8 @@ proptest! {
             }
             fds.push(json!([fd.to_string(), spec]));
         }
-        // Its last fd, far away, is what it tells by: which are open, and what each reads. Then it writes to each.
+        // A last fd, far away, takes the report: the open fds, and the text of each. Then the
+        // process writes to each.
         fds.push(json!(["99", {"capture": {"mode": "memory"}}]));
         let script = "import os, sys
 open_ = []
@@ -188,7 +189,7 @@ for fd in open_:
 #[test]
 fn file_flags() {
     let dir = tempfile::tempdir().unwrap();
-    // flags, what was there, what is there after writing "new", or the error
+    // flags, content before, content after writing "new", or the error
     let table: [(&str, Option<&str>, Result<&str, &str>); 11] = [
         ("Write", Some("older"), Ok("new")),
         ("Write", None, Ok("new")),
