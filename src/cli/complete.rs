@@ -10,9 +10,6 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::cli::host_command::Shell;
 
-/// The name of the hidden command.
-pub(super) const COMMAND: &str = "__complete";
-
 /// The completion script of a shell.
 pub(super) fn script(shell: Shell) -> &'static str {
     match shell {

@@ -3,6 +3,7 @@
 use clap::{Arg, Command, CommandFactory};
 
 use crate::cli::arguments::CommandLine;
+use crate::cli::host_command::COMPLETE;
 
 /// Options of the program that describe an instance. Only commands that start or describe one accept them.
 const OF_INSTANCES: [&str; 13] = [
@@ -42,7 +43,7 @@ const AGENT_ALIASES: [(&str, &str); 3] =
 
 /// Commands that start no lasting instance and address none.
 const WITHOUT_INSTANCES: [&str; 8] =
-    ["validate", "schema", "run", "completions", "man", "help", "version", "__complete"];
+    ["validate", "schema", "run", "completions", "man", "help", "version", COMPLETE];
 
 /// The command line, complete with the options that commands inherit.
 pub(super) fn definition() -> Command {

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum, ValueHint};
 
+use crate::cli::help;
 use crate::cli::output_format::ReportFormat;
-use crate::cli::{complete, help};
+
+/// The name of the hidden command that completes a command line.
+pub(super) const COMPLETE: &str = "__complete";
 
 /// A command.
 #[derive(Subcommand, Clone, Debug)]
@@ -29,7 +32,7 @@ pub enum HostCommand {
     },
 
     /// Print candidates for the last of the words; the scripts of `completions` call it
-    #[command(name = complete::COMMAND, hide = true)]
+    #[command(name = COMPLETE, hide = true)]
     Complete {
         /// The words of the command line, the program's name first
         #[arg(value_name = "WORD", allow_hyphen_values = true, trailing_var_arg = true)]
@@ -65,7 +68,7 @@ impl HostCommand {
         match self {
             HostCommand::Doctor { .. } => "doctor",
             HostCommand::Completions { .. } => "completions",
-            HostCommand::Complete { .. } => complete::COMMAND,
+            HostCommand::Complete { .. } => COMPLETE,
             HostCommand::Man { .. } => "man",
         }
     }

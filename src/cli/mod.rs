@@ -24,6 +24,7 @@ pub(crate) mod input;
 mod complete;
 mod definition;
 mod help;
+mod help_page;
 mod instances;
 mod printable;
 mod process_options;

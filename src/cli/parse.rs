@@ -16,7 +16,7 @@ use crate::cli::definition::definition;
 use crate::cli::invocation::{Input, Invocation, Run, TokenFiles, UsageError};
 use crate::cli::output_format::ReportFormat;
 use crate::cli::run_command::{OnTerminal, RunCommand};
-use crate::cli::{descriptor, help, suggest};
+use crate::cli::{descriptor, help, help_page, suggest};
 use crate::config::{
     EVERY_INTERFACE, Env, FileState, Loaded, SYSTEM_FILE, Sources, load, mistyped,
 };
@@ -124,7 +124,7 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
     let mut options = CommandLine::from_arg_matches(&matches)?;
     let command = options.command.take();
     if let Some(Command::Help { of }) = &command {
-        return Err(UsageError::answer(help::page(of)?));
+        return Err(UsageError::answer(help_page::page(of)?));
     }
     if let Some(Command::Version) = &command {
         return Err(UsageError::answer(root.render_version()));
@@ -144,7 +144,7 @@ fn explain(error: clap::Error, args: &[OsString]) -> UsageError {
     match error.kind() {
         ErrorKind::DisplayHelp => {
             let is_long = args.iter().any(|arg| arg == "--help");
-            let page = is_long.then(|| help::page(&command_path(args)));
+            let page = is_long.then(|| help_page::page(&command_path(args)));
             page.and_then(Result::ok).map_or_else(|| error.into(), UsageError::answer)
         }
         ErrorKind::UnknownArgument => {
