@@ -2,6 +2,7 @@
 
 mod changes;
 mod process;
+mod subscribe;
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use crate::report::ProcessRecord;
 use crate::spec::{ProcId, Validated};
 pub use changes::{
     Change, ChangeKind, Cursor, Dated, GetCursor, GetPage, GetProcessCounts, InvalidCursor, Page,
-    ProcessCounts, Query, Question, Reply, Snapshot, Subscribe, Subscribed,
+    ProcessCounts, Query, Question, Reply, Snapshot,
 };
 pub use process::{
     AwaitEnd, AwaitStart, FollowOutput, GetUsage, ProcessQuestion, ReadOutput, Usage,
 };
+pub use subscribe::{Subscribe, Subscribed};
 
 /// Start every process of a request, or none. Handled by the
 /// [`Supervisor`](super::supervisor::Supervisor).

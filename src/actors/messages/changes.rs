@@ -1,7 +1,4 @@
-//! The messages about all processes: lists by pages, a snapshot, and every change after it.
-//!
-//! The results actor pushes changes into bounded [`Subscription`]s: a slow reader costs a bounded
-//! amount and delays nobody. It gets the changes beyond the bound coalesced by process.
+//! The messages about all processes: lists by pages, a snapshot, and what each change after it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +8,6 @@ use std::sync::Arc;
 use actix::Message;
 
 use super::ShutdownState;
-use crate::actors::subscription::{Delivery, Subscription};
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
@@ -90,29 +86,6 @@ impl ChangeKind {
             ChangeKind::Shutdown(_) => None,
         }
     }
-}
-
-/// Follow the changes. Handled by [`Results`](crate::actors::results::Results). Dropping the
-/// [`Subscription`] ends it.
-#[derive(Message)]
-#[rtype(result = "Subscribed")]
-pub struct Subscribe {
-    /// The last change that the reader knows; none: begin with a snapshot.
-    pub after: Option<Cursor>,
-    /// Which changes the subscription may coalesce.
-    pub delivery: Delivery,
-}
-
-/// The answer to [`Subscribe`].
-pub enum Subscribed {
-    /// The present state, and every later change.
-    From(Snapshot, Subscription),
-    /// Every change after the cursor. If [`seq`](Change::seq) has a gap, the changes in it are
-    /// coalesced into later ones.
-    After(Subscription),
-    /// The cursor is of another run, or older than the deletions that the log still has: the reader
-    /// begins with a snapshot.
-    Reset,
 }
 
 /// All processes at one moment.
