@@ -26,6 +26,7 @@ mod proc_net_tcp;
 mod refusal;
 mod remote;
 pub mod session;
+mod session_check;
 mod sock_diag;
 mod tcp_socket;
 

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::parse::{parse, utf8};
+use super::parse::parse;
 use super::tree::{Node, Value};
-use super::{MAX_FD, Segment, SpecError, SpecErrors, SpecPath, Validated};
+use super::{MAX_FD, Segment, SpecError, SpecErrors, SpecPath};
 
 /// So many errors are told; more are hardly read.
 pub(super) const ERRORS: usize = 100;
@@ -17,7 +17,7 @@ const ROUNDS: usize = 4 * ERRORS;
 /// What the search for errors of a stranger's request may cost. A valid request is read once, and costs nothing of this.
 pub(super) const BUDGET: Budget = Budget { text: 1 << 20, again: 4 << 20 };
 /// There is no limit to what a user's own file may cost.
-const UNLIMITED: Budget = Budget { text: usize::MAX, again: usize::MAX };
+pub(super) const UNLIMITED: Budget = Budget { text: usize::MAX, again: usize::MAX };
 
 /// What the search for errors may cost.
 #[derive(Clone, Copy)]
@@ -33,16 +33,6 @@ const TOO_LARGE: &str = "the request is too large to be searched for further err
 
 /// Values that are tried in turn where one is missing.
 const STUBS: [&str; 4] = ["\"-\"", "0", "[\"-\"]", "{}"];
-
-/// Reads and validates a whole request from JSON.
-///
-/// # Errors
-/// Everything that is wrong with the request, in the order of the text, each with its line and column: up to 100 errors, and then one
-/// that says so. If the text is not JSON, where it ceases to be.
-pub fn diagnose(text: &[u8]) -> Result<Validated, SpecErrors> {
-    let text = utf8(text)?;
-    super::from_valid_json(text).map_err(|first| diagnose_within(text, first, UNLIMITED))
-}
 
 /// Everything that is wrong with a request in JSON, which a reader has refused for `first`.
 pub(super) fn diagnose_within(text: &[u8], mut first: SpecErrors, budget: Budget) -> SpecErrors {
@@ -304,6 +294,7 @@ fn reworded(message: &str, node: &Node<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::diagnose;
 
     /// `LINE:COLUMN PLACE: MESSAGE` of each error.
     fn errors(text: &str) -> Vec<String> {

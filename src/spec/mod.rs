@@ -35,7 +35,6 @@ pub use attributes::{
     SignalsSpec, StopSpec,
 };
 pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, KeepSpec};
-pub use diagnose::diagnose;
 pub use environment::{
     EnvSpec, INHERITED_BY_OTHERS, Inherit, VarSpec, VarValue, is_inherited_by_others,
 };
@@ -45,7 +44,7 @@ pub use fds::{
 };
 pub use id::{FdName, ProcId};
 pub use identity::{Identity, SYSTEMD_UNAPPLIED};
-pub use read::{from_json, from_msgpack, from_valid_json};
+pub use read::{diagnose, from_json, from_msgpack, from_valid_json};
 pub use schema::schema;
 pub use types::{
     OomPolicy, ProcSpec, ScopeProperties, SliceProperties, StartRequest, SystemdProperties,

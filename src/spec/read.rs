@@ -1,6 +1,6 @@
-//! Reads and validates a request in JSON or MessagePack; all errors of a refused request come from [`diagnose`](super::diagnose()).
+//! Reads and validates a request in JSON or MessagePack; the errors of a refused request come from [`diagnose_within`] and [`diagnose_msgpack`].
 
-use super::diagnose::{BUDGET, diagnose_msgpack, diagnose_within};
+use super::diagnose::{BUDGET, UNLIMITED, diagnose_msgpack, diagnose_within};
 use super::locate::locate;
 use super::parse::{parse, parse_msgpack, utf8};
 use super::{SpecError, SpecErrors, SpecPath, StartRequest, Validated};
@@ -12,7 +12,17 @@ const LOCATED: usize = 50;
 /// Reads and validates a whole request from JSON.
 ///
 /// # Errors
-/// As of [`diagnose`](super::diagnose()), but bounded in what it costs: of a large text, or one that is wrong in very many places, the errors that were
+/// Everything that is wrong with the request, in the order of the text, each with its line and column: up to 100 errors, and then one
+/// that says so. If the text is not JSON, where it ceases to be.
+pub fn diagnose(text: &[u8]) -> Result<Validated, SpecErrors> {
+    let text = utf8(text)?;
+    from_valid_json(text).map_err(|first| diagnose_within(text, first, UNLIMITED))
+}
+
+/// Reads and validates a whole request from JSON.
+///
+/// # Errors
+/// As of [`diagnose`], but bounded in what it costs: of a large text, or one that is wrong in very many places, the errors that were
 /// found by then, the last one of which says so.
 pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     let text = utf8(text)?;

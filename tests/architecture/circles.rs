@@ -1,0 +1,193 @@
+//! No room has a circle between its files. The uses of a file are the paths in its text, followed through imports and
+//! re-exports to the file of the definition.
+//!
+//! The file of a module is the ground of the files below it: these may use its names, which are private to them all, and
+//! count as parts of it there. Test modules are left out.
+
+mod paths;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+use crate::layering::{modules, sources};
+use paths::{Found, read};
+
+/// The names of a module, from the crate's root on.
+type Module = Vec<String>;
+
+/// The files of a tree, and which of them each uses, with the line of the first use.
+struct Tree {
+    paths: BTreeMap<Module, PathBuf>,
+    uses: BTreeMap<Module, BTreeMap<Module, usize>>,
+}
+
+impl Tree {
+    fn of(sources: &BTreeMap<PathBuf, String>) -> Tree {
+        let mut paths: BTreeMap<Module, PathBuf> =
+            sources.keys().map(|path| (modules(path), path.clone())).collect();
+        let mut found: BTreeMap<Module, Found> = BTreeMap::new();
+        for (path, text) in sources {
+            let module = modules(path);
+            found.insert(module.clone(), read(text, &module, &|at| paths.contains_key(at)));
+        }
+        let tests: Vec<Module> =
+            found.values().flat_map(|found| found.test_modules.iter().cloned()).collect();
+        let is_test = |module: &Module| {
+            let is_named_so = module.last().is_some_and(|last| last.ends_with("_tests"));
+            is_named_so || tests.iter().any(|test| module.starts_with(test))
+        };
+        paths.retain(|module, _| !is_test(module));
+        found.retain(|module, _| !is_test(module));
+        let names: BTreeMap<Module, Module> =
+            found.values().flat_map(|found| found.names.clone()).collect();
+        let uses = found.into_iter().map(|(module, found)| {
+            let mut uses = BTreeMap::new();
+            for (line, path) in found.paths {
+                let used = file_of(&path, &paths, &names, 0);
+                let Some(used) = used.filter(|used| !module.starts_with(used)) else { continue };
+                if used.first() == module.first() {
+                    uses.entry(used).or_insert(line);
+                }
+            }
+            (module, uses)
+        });
+        Tree { uses: uses.collect(), paths }
+    }
+
+    /// A shortest circle of each group of files that use each other: `FILE:LINE uses FILE:LINE uses ... FILE`.
+    fn circles(&self) -> Vec<String> {
+        let (mut known, mut found) = (BTreeSet::new(), Vec::new());
+        for start in self.uses.keys() {
+            if known.contains(start) {
+                continue;
+            }
+            if let Some(circle) = self.circle_from(start) {
+                found.push(self.shown(&circle));
+                known.extend(circle);
+            }
+        }
+        found
+    }
+
+    /// The shortest way from a file to itself, without its end.
+    fn circle_from(&self, start: &Module) -> Option<Vec<Module>> {
+        let mut ways = VecDeque::from([vec![start.clone()]]);
+        let mut seen = BTreeSet::new();
+        while let Some(way) = ways.pop_front() {
+            for next in self.uses.get(way.last()?).into_iter().flat_map(BTreeMap::keys) {
+                if next == start {
+                    return Some(way);
+                }
+                if seen.insert(next.clone()) {
+                    ways.push_back(way.iter().chain([next]).cloned().collect());
+                }
+            }
+        }
+        None
+    }
+
+    fn shown(&self, circle: &[Module]) -> String {
+        let mut shown = String::new();
+        for (module, next) in circle.iter().zip(circle.iter().cycle().skip(1)) {
+            let (file, line) = (self.paths[module].display(), self.uses[module][next]);
+            shown.push_str(&format!("src/{file}:{line} uses "));
+        }
+        shown + &format!("src/{}", self.paths[&circle[0]].display())
+    }
+}
+
+/// The file that defines what a path names; none outside of the tree.
+fn file_of(
+    path: &[String],
+    paths: &BTreeMap<Module, PathBuf>,
+    names: &BTreeMap<Module, Module>,
+    depth: usize,
+) -> Option<Module> {
+    for length in (1..=path.len()).rev() {
+        let (start, rest) = path.split_at(length);
+        if paths.contains_key(start) {
+            return Some(start.to_vec());
+        }
+        // An import of a name under the same name would end nowhere.
+        if let Some(meant) = names.get(start).filter(|meant| *meant != start && depth < 10) {
+            return file_of(&[meant, rest].concat(), paths, names, depth + 1);
+        }
+    }
+    None
+}
+
+#[test]
+fn no_room_has_a_circle_between_its_files() {
+    let circles = Tree::of(&sources()).circles();
+    assert!(circles.is_empty(), "files that use each other:\n{}", circles.join("\n"));
+}
+
+fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    let sources = files.iter().map(|(path, text)| (path.into(), (*text).to_owned())).collect();
+    Tree::of(&sources).circles()
+}
+
+#[test]
+fn a_circle_is_found_with_its_files_and_lines() {
+    let found = circles(&[
+        ("room/mod.rs", "mod a;\nmod b;\nmod c;\nmod d;"),
+        ("room/a.rs", "//! Words.\n\nuse super::b::B;"),
+        ("room/b.rs", "use crate::room::{d::D, c::{self, C}};"),
+        ("room/c.rs", "fn f() {\n    super::a::g();\n}"),
+        ("room/d.rs", "use std::io;"),
+    ]);
+    let circle = "src/room/a.rs:3 uses src/room/b.rs:1 uses src/room/c.rs:2 uses src/room/a.rs";
+    assert_eq!(found, [circle]);
+}
+
+#[test]
+fn every_way_to_use_a_file_is_seen() {
+    for text in [
+        "use super::a::A;",
+        "use super::{a, c};",
+        "use super::{c, a as other};",
+        "type A = Box<crate::room::a::A>;",
+        "use crate::room::{c, a::{A, f}};",
+        "use super::A;",
+        "use super::Renamed;",
+        "use crate::A;",
+        "use super::Imported;",
+        "mod inner {\n    use super::super::a::A;\n}",
+        "#[cfg(test)]\nmod tests { use super::*; }\nuse super::a::A;",
+        "#[cfg(test)]\nuse std::io;\nuse super::a::A;",
+    ] {
+        let found = circles(&[
+            ("lib.rs", "pub mod room;\npub use room::A;"),
+            ("room/mod.rs", "mod a;\nmod b;\npub use a::{A, C as Renamed};\nuse a::Imported;"),
+            ("room/a.rs", "use super::b::B;"),
+            ("room/b.rs", text),
+        ]);
+        assert_eq!(found.len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn what_makes_no_circle_is_passed_over() {
+    for text in [
+        "use super::c::A;",
+        "use crate::a::A;",
+        "// use super::a::A;",
+        "const A: &str = \"super::a::A\";",
+        "pub(in crate::room::a) fn f() {}",
+        "#[cfg(test)]\nmod tests {\n    use super::super::a::A;\n}",
+        "#[cfg(test)]\nuse super::a::A;",
+        "#[cfg(test)]\n#[rustfmt::skip]\nfn f(x: [u8; 2]) { super::a::f(); }",
+        "use super::own;",
+    ] {
+        let found = circles(&[
+            ("lib.rs", "pub mod room;"),
+            ("room/mod.rs", "mod a;\nmod b;\npub use a::A;\n#[cfg(test)]\nmod t;\nfn own() {}"),
+            ("room/a.rs", "use super::b::B;"),
+            ("room/b.rs", text),
+            ("room/t.rs", "use super::a_tests::A;"),
+            ("room/a_tests.rs", "use super::t::A;"),
+            ("other/a.rs", "use crate::room::b::B;"),
+        ]);
+        assert_eq!(found, [""; 0], "{text}");
+    }
+}
