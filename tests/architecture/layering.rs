@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use page::{Table, rooms_of};
+pub use uses::tokens;
 use uses::uses;
 
 /// The longest that a file of `src/` may be.
@@ -19,7 +20,7 @@ fn root() -> &'static Path {
 }
 
 /// Every source of `src/`, by its path below that.
-fn sources() -> BTreeMap<PathBuf, String> {
+pub fn sources() -> BTreeMap<PathBuf, String> {
     let src = root().join("src");
     let (mut pending, mut found) = (vec![src.clone()], BTreeMap::new());
     while let Some(path) = pending.pop() {
@@ -38,7 +39,7 @@ fn table() -> Table {
 }
 
 /// The modules that a file is, from the crate's root on; none for the root itself.
-fn modules(path: &Path) -> Vec<String> {
+pub fn modules(path: &Path) -> Vec<String> {
     let mut modules: Vec<String> =
         path.with_extension("").iter().map(|part| part.to_str().unwrap().to_owned()).collect();
     if modules.len() > 1 && modules.last().is_some_and(|last| last == "mod") {

@@ -71,7 +71,7 @@ fn named(tokens: &[(usize, String)], at: usize) -> Vec<(usize, String)> {
 }
 
 /// Words, `::` and single signs with their lines; without comments, strings and white space.
-fn tokens(text: &str) -> Vec<(usize, String)> {
+pub fn tokens(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let (mut rest, mut line) = (text, 1);
     while let Some(first) = rest.chars().next() {
