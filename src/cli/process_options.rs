@@ -206,5 +206,5 @@ pub(super) fn option_error(error: &SpecError) -> String {
         Some("group") => "--group",
         _ => return error.to_string(),
     };
-    format!("{option}: {}", error.message)
+    format!("{option}: {}", error.advice())
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::input::{InputError, read_text};
 use crate::cli::invocation::Input;
-use crate::spec::{self, SpecError, SpecPath};
+use crate::spec::{self, SpecError};
 
 /// The result of a check.
 pub struct Verdict {
@@ -55,9 +55,6 @@ fn error_as_json(error: &SpecError) -> serde_json::Value {
 }
 
 fn line(error: &SpecError) -> String {
-    let SpecError { place, message, position } = error;
-    let at = position.map_or(String::new(), |(line, column)| format!("{line}:{column}: "));
-    let place = if *place == SpecPath::root() { String::new() } else { format!("{place}: ") };
-    let remedy = error.remedy().map_or(String::new(), |remedy| format!("; {remedy}"));
-    format!("{at}{place}{message}{remedy}")
+    let at = error.position.map_or(String::new(), |(line, column)| format!("{line}:{column}: "));
+    format!("{at}{}", error.text())
 }

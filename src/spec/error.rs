@@ -96,17 +96,25 @@ impl SpecError {
     pub fn new(place: SpecPath, message: impl Into<String>) -> Self {
         SpecError { place, message: message.into(), position: None }
     }
+
+    /// The message, and the remedy after it.
+    pub fn advice(&self) -> String {
+        match self.remedy() {
+            Some(remedy) => format!("{}; {remedy}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    /// Place and [advice](Self::advice): the same text for every reader, who may put the position before or after it.
+    pub fn text(&self) -> String {
+        let advice = self.advice();
+        if self.place.segments().is_empty() { advice } else { format!("{}: {advice}", self.place) }
+    }
 }
 
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.place.segments().is_empty() {
-            write!(f, "{}: ", self.place)?;
-        }
-        f.write_str(&self.message)?;
-        if let Some(remedy) = self.remedy() {
-            write!(f, "; {remedy}")?;
-        }
+        f.write_str(&self.text())?;
         if let Some((line, column)) = self.position {
             write!(f, " (line {line}, column {column})")?;
         }
