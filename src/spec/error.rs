@@ -105,7 +105,8 @@ impl SpecError {
         }
     }
 
-    /// Place and [advice](Self::advice): the same text for every reader, who may put the position before or after it.
+    /// Place and [advice](Self::advice): the same text for all callers, which may add the position
+    /// before it or after it.
     pub fn text(&self) -> String {
         let advice = self.advice();
         if self.place.segments().is_empty() { advice } else { format!("{}: {advice}", self.place) }

@@ -1,4 +1,5 @@
-//! Reads and validates a request in JSON or MessagePack; the errors of a refused request come from [`diagnose_within`] and [`diagnose_msgpack`].
+//! Reads and validates a request in JSON or MessagePack; the errors of a refused request come from
+//! [`diagnose_within`] and [`diagnose_msgpack`].
 
 use super::diagnose::{BUDGET, UNLIMITED, diagnose_msgpack, diagnose_within};
 use super::locate::locate;

@@ -1,8 +1,8 @@
-//! No room has a circle between its files. The uses of a file are the paths in its text, followed through imports and
-//! re-exports to the file of the definition.
+//! No room has a circle between its files. The uses of a file are the paths in its text, followed
+//! through imports and re-exports to the file of the definition.
 //!
-//! The file of a module is the ground of the files below it: these may use its names, which are private to them all, and
-//! count as parts of it there. Test modules are left out.
+//! Not counted: uses of a module's own file by the files below it, which are parts of that module
+//! and may use its private names; re-exports of the files below; test modules.
 
 mod paths;
 
@@ -54,7 +54,8 @@ impl Tree {
         Tree { uses: uses.collect(), paths }
     }
 
-    /// A shortest circle of each group of files that use each other: `FILE:LINE uses FILE:LINE uses ... FILE`.
+    /// A shortest circle of each group of files that use each other, as
+    /// `FILE:LINE uses FILE:LINE uses ... FILE`.
     fn circles(&self) -> Vec<String> {
         let (mut known, mut found) = (BTreeSet::new(), Vec::new());
         for start in self.uses.keys() {

@@ -1,4 +1,5 @@
-//! Sessions by the policy: codes for them, the trade of a code, and the check of a request that needs a session.
+//! Sessions by the policy: codes for them, the trade of a code, and the check of a request that
+//! needs a session.
 
 use std::time::{Duration, Instant};
 
