@@ -9,7 +9,8 @@ use super::session::{CODE_LIFETIME, NewCode, site_of};
 use super::{AccessRequest, Authority, Header, Policy, Refusal, browser, check_bearer};
 
 impl Policy {
-    /// A new code for a session, and the host to open the page at. None where there are no sessions.
+    /// A new code for a session, and the host to open the page at. None where there are no
+    /// sessions.
     pub fn new_code(&self, tls: bool) -> Option<NewCode> {
         self.sessions.new_code(tls, Instant::now())
     }
@@ -25,7 +26,8 @@ impl Policy {
             .ok_or(Refusal::WrongCode { seconds: CODE_LIFETIME.as_secs() })
     }
 
-    /// Whether a request has the session that it needs, for this site; or the token, which proves more.
+    /// Whether a request has the session that it needs, for this site; or the token, which proves
+    /// more.
     pub(super) fn check_session(
         &self,
         request: &AccessRequest<'_>,
@@ -45,7 +47,8 @@ impl Policy {
     }
 }
 
-/// The time since the machine's boot, also while it was suspended: every worker of a keeper has the same, and nobody sets it.
+/// The time since the machine's boot, also while it was suspended: every worker of a keeper has the
+/// same, and nobody sets it.
 fn uptime() -> Option<Duration> {
     clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
 }

@@ -137,7 +137,8 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads a path, or a tree of paths, below `start`: each with the name that it gets in an import.
+    /// Reads a path, or a tree of paths, below `start`: each with the name that it gets in an
+    /// import.
     fn tree(&mut self, start: &[String], paths: &mut Vec<(Vec<String>, Option<String>)>) {
         let mut path = start.to_vec();
         loop {
