@@ -118,7 +118,7 @@ pub enum ToKeeper {
 }
 
 impl ToKeeper {
-    /// The message that carries a verb on one process. With [`sort`](Self::sort), this function is
+    /// The message that carries a verb on one process. With `sort`, this function is
     /// the only place that maps verbs to messages: a new verb gets its variant here, at the end.
     pub fn process(id: ProcId, command: ProcessCommand, ticket: u64) -> ToKeeper {
         match command {
