@@ -1,36 +1,46 @@
-//! Procstar: runs Linux processes from declarative specs and tells exactly what became of them.
+//! Procstar runs Linux processes from declarative specs and reports exactly how each one ended.
 //!
 //! # Theory of operation
 //!
-//! A request comes as JSON (INPUT, HTTP) or MessagePack (the server). [`spec`] reads and validates the whole of it before
-//! anything starts. The supervisor among the [`actors`] accepts it or refuses it whole, and hands it to the [`engine`].
+//! A request arrives as JSON (the INPUT argument, HTTP) or MessagePack (the scheduler). [`spec`]
+//! reads and validates all of it before anything starts. The supervisor among the [`actors`]
+//! accepts or refuses it as a whole, and passes an accepted one to the [`engine`].
 //!
-//! There are two processes of this one program. The [`keeper`] is what the user launched. It has the engine: a thread,
-//! with a few more that clone children, which owns every child, its pidfd and the pipes it is captured through, and tells of each process at
-//! most one start and exactly one end. The keeper notes all of it, in memory and in a journal, and passes it on to the
-//! *worker*, its child, where the actors and the network live, on one thread that nothing blocks. When the worker dies it is started
-//! again, and goes on from what the keeper noted. A process's actor makes *records* of what the engine tells; the results actor keeps the
-//! latest record of every process, and passes each change, in order, to its subscribers. Who sends a result to somebody ([`http`],
-//! the connection, the one-shot's writer) makes it at that moment from the record and the captures, as a stream ([`report`]):
-//! output is pulled from its capture by range, never pushed through a queue, and never in memory as a whole.
+//! Two processes run this one program. The [`keeper`] is the process that the user launches. It
+//! contains the engine: a thread, with a few more that clone children. The engine owns every child,
+//! its pidfd and the pipes of its output, and reports at most one start and exactly one end for
+//! each process. The keeper records these events in memory and in a journal, and forwards them to
+//! its child, the *worker*. The worker contains the actors and the network, on one thread that
+//! never blocks. If the worker dies, the keeper starts another, which continues from the keeper's
+//! records.
 //!
-//! The connection actor speaks the protocol of [`wire`] over the sockets of [`net`]. It is a subscriber like any other, and what it
-//! queues for a server is dropped with the connection; a new connection starts from a new snapshot.
+//! In the worker, each process has an actor, which turns the engine's events into *records*. The
+//! results actor holds the latest record of every process, and publishes each change, in order, to
+//! its subscribers. A subscriber that sends a result ([`http`], the connection, the one-shot's
+//! writer) creates it at that moment from the record and the captured output, as a stream
+//! ([`report`]). It reads output from the capture by range: output passes through no queue, and is
+//! never in memory as a whole.
 //!
-//! # Who owns what, and what dropping does
+//! The connection actor speaks the protocol of [`wire`] over the sockets of [`net`]. It subscribes
+//! like the others. When a connection breaks, its queue is dropped; the next connection begins with
+//! a new snapshot.
 //!
-//! - A child belongs to the engine until it is reaped. Dropping the engine leaves children as they are.
-//! - A capture is a file in the instance's directory, which the worker reads itself. A process's deletion removes the file: a
-//!   reader that has begun reads on to its end.
-//! - The instance's directory belongs to the keeper, and is removed at the ordered end, unless it is a lasting one.
+//! # Ownership, and the effect of dropping
+//!
+//! - The engine owns a child until it reaps the child. Dropping the engine does not end children.
+//! - A capture is a file in the instance's directory, which the worker reads itself. Deleting a
+//!   process removes the file; a reader that has opened the file still reads all of it.
+//! - The keeper owns the instance's directory, and removes it at shutdown unless a state directory
+//!   is configured.
 //! - The supervisor owns the processes' actors. An actor ends when its process is deleted.
-//! - A link owns its socket: dropping it closes TCP.
+//! - A link owns its socket: dropping the link closes the TCP connection.
 //!
-//! # The end
+//! # Shutdown
 //!
-//! Signals and the connection give orders to the supervisor, whose life cycle (active, idling, terminating, killing, done) is
-//! pure data in [`actors::lifecycle`]. When it is done, the results are written, the server is told, HTTP stops, the worker says goodbye
-//! to its keeper, and both exit.
+//! Signals and the connection send commands to the supervisor. Its life cycle (active, idling,
+//! terminating, killing, done) is pure data in [`actors::lifecycle`]. Once it is done, the worker
+//! writes the results, flushes its messages to the scheduler, stops the HTTP service and says
+//! goodbye to the keeper; then both processes exit.
 
 pub mod actors;
 pub mod api;

@@ -1,4 +1,5 @@
-//! The `procstar` program: the keeper, which is the process that the user launched, or the worker that a keeper has started.
+//! The `procstar` program: the keeper, which the user launches, or the worker, which a keeper
+//! starts.
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
@@ -20,17 +21,20 @@ use procstar::keeper::variables;
 use procstar::keeper::{self, LaunchEnvironment, ProgramExit, WorkerCommand, check, secrets};
 use procstar::{app, config, logging, mem};
 
-/// Opens what is closed of standard output and standard error, before Rust's own start does so with a `/dev/null` that takes everything: what
-/// is written to these must fail, as it does to a closed descriptor, for the program and for its children.
+/// Opens standard output and standard error, if they are closed, on a descriptor that rejects
+/// writes. Otherwise Rust's runtime would open `/dev/null`, which accepts every write. The program
+/// and its children must see their writes fail, as on a closed descriptor.
 #[used]
-// SAFETY: the C library calls the functions of this section once, before `main` and before there are threads.
+// SAFETY: the C library calls the functions of this section once, before `main` and before any
+// other thread starts.
 #[unsafe(link_section = ".init_array")]
 static OPEN_CLOSED_OUTPUTS: extern "C" fn() = open_closed_outputs;
 
 extern "C" fn open_closed_outputs() {
     for fd in [1, 2] {
-        // SAFETY: the path is a C string, and no call takes another pointer. This runs before `main`, so no value of Rust owns a descriptor:
-        // 1 or 2 is set only if it is closed, and the number that is closed was opened here.
+        // SAFETY: the path is a C string, and the other calls take no pointer. This runs before
+        // `main`, so no Rust value owns a descriptor. Only a closed 1 or 2 is replaced, and only
+        // the descriptor opened here is closed.
         unsafe {
             if libc::fcntl(fd, libc::F_GETFD) != -1 {
                 continue;
@@ -45,7 +49,7 @@ extern "C" fn open_closed_outputs() {
 }
 
 fn main() {
-    // A filter is no keeper, and nothing else either.
+    // This process is a capture's filter, and neither keeper nor worker.
     if let Some(work) = std::env::var_os(FILTER) {
         let code = filter::run(&work);
         let code = code.unwrap_or_else(|| reserved(&Foreign { variable: FILTER }));
@@ -56,7 +60,7 @@ fn main() {
         std::process::exit(i32::from(reserved(&foreign)));
     }
     mem::use_single_arena();
-    // Before anything else is opened: these are the user's.
+    // Before anything else is opened: these descriptors are the user's.
     let fds = claim_inherited_fds();
     let code = if let Some(number) = variable(variables::CHECK_FD) {
         check(&number, variable(variables::NONCE).as_deref(), &fds)
@@ -71,7 +75,7 @@ fn main() {
     } else {
         keep(fds, start)
     };
-    // Threads that still wait for something must not hold up the end.
+    // Blocked threads must not delay the exit.
     std::process::exit(i32::from(code));
 }
 
@@ -79,13 +83,14 @@ fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Does what needs no keeper: every command but a run, help, and the refusal of wrong usage. Returns the exit code; none for a run.
+/// Handles every command except a run, and help and usage errors: they need no keeper. Returns the
+/// exit code, or `None` for a run.
 fn command(fds: &[RawFd]) -> Option<u8> {
     let args: Vec<_> = std::env::args_os().collect();
     descriptor::claim(fds.to_vec());
     let env = config::process_env();
     let parse = || parse::parse_without_keeper(&args, &env);
-    // On a thread, whose stack is given back: it is deep, and a keeper stays small.
+    // On a thread of its own, because parsing needs a deep stack and a keeper must stay small.
     let parsed = thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, parse) {
         Ok(thread) => thread.join().ok()?,
         Err(_) => parse(),
@@ -98,14 +103,15 @@ fn command(fds: &[RawFd]) -> Option<u8> {
     }
 }
 
-/// Keeps processes; the worker that this starts does all else.
+/// Runs the keeper, which starts the worker.
 fn keep(fds: Vec<RawFd>, start: TimePoint) -> u8 {
     unblock_signals();
     let nofile = raise_open_file_limit();
     ended(keeper::keep(LaunchEnvironment { start, fds, nofile }, WorkerCommand::this_program()))
 }
 
-/// Goes on for the program that was in this process before. Signals stay blocked: some may be waiting.
+/// Continues from the state of the program that this process executed before. Signals stay blocked:
+/// some may be pending.
 fn resume(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
     match UpgradeState::inherit(number, fds) {
@@ -114,8 +120,8 @@ fn resume(number: &str, fds: &[RawFd]) -> u8 {
     }
 }
 
-/// Answers a keeper that asks whether this program could go on from a state, and start with these arguments. One of an older version gives no
-/// nonce, and is content with an exit code.
+/// Answers a keeper that checks whether this program can resume from its state and accepts its
+/// arguments. An older keeper passes no nonce, and needs only the exit code.
 fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
     secrets::protect();
     let read = || -> Result<Vec<u8>, StateError> {
@@ -138,7 +144,7 @@ fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
     code
 }
 
-/// Says why there is no going on; returns the exit code.
+/// Reports why this program cannot resume; returns the exit code.
 fn cannot_go_on(error: &StateError) -> u8 {
     match error {
         StateError::Foreign(foreign) => reserved(foreign),
@@ -149,13 +155,14 @@ fn cannot_go_on(error: &StateError) -> u8 {
     }
 }
 
-/// Says that a variable of ours is not to be set by others; returns the exit code.
+/// Reports a reserved variable that somebody else has set; returns the exit code.
 fn reserved(foreign: &Foreign) -> u8 {
     print_error(foreign);
     2
 }
 
-/// How the keeper has ended. By a signal, this process ends here.
+/// The keeper's exit code. If a signal has ended the run, this process ends by the same signal
+/// here.
 fn ended(result: std::io::Result<ProgramExit>) -> u8 {
     result.map_or_else(
         |error| {
@@ -166,20 +173,20 @@ fn ended(result: std::io::Result<ProgramExit>) -> u8 {
     )
 }
 
-/// Whoever started us may have blocked signals that we are to be ended by.
+/// Unblocks all signals: the parent may have blocked signals that have to end this process.
 fn unblock_signals() {
-    // An error does not occur with a set of our own.
+    // `pthread_sigmask` cannot fail with a valid set.
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Runs as the worker of the keeper behind the descriptor with this number.
+/// Runs as a worker; `number` is the descriptor of the socket to its keeper.
 fn worker(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
     if let Err(error) = keeper::signals::prepare_worker() {
         print_error(&format_args!("cannot handle signals: {error}"));
         return 1;
     }
-    // For `ps` and `top`; without it the name would be that of a link in /proc.
+    // `ps` and `top` show this name; by default it would be that of a link in /proc.
     let _ = nix::sys::prctl::set_name(c"procstar-worker");
     let socket = match descriptors::keeper_socket(variables::KEEPER_FD, number, fds) {
         Ok(socket) => socket,
@@ -201,29 +208,30 @@ fn worker(number: &str, fds: &[RawFd]) -> u8 {
     descriptor::claim(fds.iter().copied().filter(is_users).collect());
     match parse::parse(std::env::args_os(), &env) {
         Ok(Invocation::Run(options)) => run_worker(*options, &env, socket, given),
-        // The keeper has seen a run, so another command comes only from a changed configuration.
+        // The keeper has parsed a run, so only a changed configuration leads to another command.
         Ok(command) => {
             begin_one_shot(&socket, &env);
             carry_out(command, &env).unwrap_or(1)
         }
         Err(answer) => {
             begin_one_shot(&socket, &env);
-            // The configuration of a first worker's successor may have changed since.
+            // The configuration may have changed since the first worker started.
             keeper_link::report_failure(&socket, answer.text().trim_end());
             refuse(&answer)
         }
     }
 }
 
-/// Prepares for a command that starts nothing, and ends by what would end any other command.
+/// Prepares for a command that starts no process: reports its mode, and restores the default
+/// handling of signals.
 fn begin_one_shot(socket: &UnixStream, env: &config::Env) {
     secrets::unprotect();
-    // An error is that the keeper is gone.
+    // It fails only if the keeper is gone.
     let _ = report_mode(socket, Mode::OneShot);
     warn_of_mistyped(env);
 }
 
-/// Does what the arguments ask; returns the exit code. None for a run, of which nothing is done.
+/// Carries out the arguments; returns the exit code, or `None` for a run, which it leaves alone.
 fn carry_out(invocation: Invocation, env: &config::Env) -> Option<u8> {
     Some(match invocation {
         Invocation::Run(_) => return None,
@@ -244,7 +252,7 @@ fn carry_out(invocation: Invocation, env: &config::Env) -> Option<u8> {
     })
 }
 
-/// Prints a text, and returns the exit code that belongs to it; or an error, whose code is `failed`.
+/// Prints a text and returns its exit code, or prints an error and returns `failed`.
 fn answer_or_error<E: std::fmt::Display>(result: Result<(String, u8), E>, failed: u8) -> u8 {
     match result {
         Ok((text, code)) => answer(&text, code, 1),
@@ -255,14 +263,14 @@ fn answer_or_error<E: std::fmt::Display>(result: Result<(String, u8), E>, failed
     }
 }
 
-/// Warns of variables that were meant to be ours. Where there is a log, they are in it.
+/// Warns of misspelled `PROCSTAR_` variables. A run with a log reports them there.
 fn warn_of_mistyped(env: &config::Env) {
     for warning in config::mistyped(env) {
         print_error(&format_args!("warning: {warning}"));
     }
 }
 
-/// Says why there is nothing to run, or what was asked for instead; gives the exit code.
+/// Prints a usage error, or the help or version that was asked for; returns the exit code.
 fn refuse(said: &UsageError) -> u8 {
     if said.is_answer() {
         return answer(said.text(), said.exit_code(), said.exit_code_if_unwritten());
@@ -271,8 +279,9 @@ fn refuse(said: &UsageError) -> u8 {
     said.exit_code()
 }
 
-/// Writes what was asked for to standard output; gives the exit code: `code`, or `unwritten` where it could not be written. A reader that
-/// has closed its pipe has seen enough: then the code is that of a program that SIGPIPE has ended, and there is no message.
+/// Writes a text to standard output. Returns `code`, or `unwritten` if the write fails. If the
+/// reader has closed its pipe, prints no message and returns the code of a program that SIGPIPE has
+/// ended.
 fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
     match printing::print_text(text) {
         Ok(()) => code,
@@ -305,28 +314,30 @@ fn print_error(message: &dyn std::fmt::Display) {
     write_message(&mut std::io::stderr(), &format!("procstar: {message}\n"));
 }
 
-/// Writes a message for the user, who cannot be reached in another way if this fails.
+/// Writes a message for the user. If this fails, no other way to the user is left.
 fn write_message(to: &mut impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
-/// So many numbers of descriptors are tried, where nothing lists those that are open.
+/// Number of descriptors to try if the system cannot list the open ones.
 const MANY_FDS: RawFd = 1024;
 
-/// The fds from 3 up that this process was started with; children get them only where their specs say so.
+/// The descriptors from 3 up that this process was started with. A child inherits one only if its
+/// spec says so.
 fn claim_inherited_fds() -> Vec<RawFd> {
     let open: Vec<RawFd> = match std::fs::read_dir("/proc/self/fd") {
         Ok(entries) => {
             entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
         }
-        // Without `/proc` each number is tried.
+        // Without `/proc`, each number is tried.
         Err(_) => (0..MANY_FDS).collect(),
     };
-    // The directory itself is closed by now, and is no longer among them.
+    // The directory's own descriptor is closed by now, and drops out here.
     open.into_iter().filter(|fd| *fd > 2 && descriptors::close_on_exec(*fd)).collect()
 }
 
-/// Raises the soft open-file limit to the hard one; gives both as they were, for children get them back.
+/// Raises the soft limit of open files to the hard limit. Returns both original values, which
+/// children get back.
 fn raise_open_file_limit() -> Option<(u64, u64)> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     (soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()).then_some((soft, hard))

@@ -1,4 +1,4 @@
-//! The actor that connects to the server, as the settings want it.
+//! The actor that connects to the scheduler, created from the settings.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::net::socket::SocketLimits;
 use crate::wire::{ConnInfo, ProcInfo};
 
 impl Worker {
-    /// The connection, not started yet, and how it ends.
+    /// The connection, not started yet, and a receiver of its end.
     pub(super) fn connection(
         &self,
         (host, tls): Dialer,

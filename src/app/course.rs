@@ -1,7 +1,8 @@
-//! The course of a run, from actors that have started to the program's exit code.
+//! The course of a run, from the start of the actors to the program's exit code.
 //!
-//! INPUT's processes start, the service listens, the server is connected to. When the supervisor's life cycle is done: output is passed on,
-//! results are written, the connection and the service end, and at last the keeper is sent the exit code.
+//! INPUT's processes start, the service listens, and the connection opens. When the supervisor's
+//! life cycle is done, the remaining output is copied, the results are written, and the connection
+//! and the service end. Last, the keeper receives the exit code.
 
 use std::io;
 
@@ -24,10 +25,10 @@ use crate::cli::invocation::Run;
 use crate::dispatch::websocket::{Connection, Finish, Outcome};
 use crate::keeper::ProgramExit;
 
-/// How long the server has, at the end, to take the last messages.
+/// How long the scheduler may take at the end to accept the last messages.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Through what the worker is reached from outside.
+/// The interfaces by which the worker is reached from outside.
 struct Services {
     http: Option<Service>,
     connection: Option<(Addr<Connection>, oneshot::Receiver<Outcome>)>,
@@ -37,7 +38,7 @@ impl Worker {
     /// Runs until the end; returns the program's exit code.
     ///
     /// # Errors
-    /// What the user has to know. The keeper has the exit code then, unless it is gone.
+    /// Messages for the user. The keeper has the exit code then, unless it is gone.
     pub(super) async fn run(
         self,
         run: &Run,
@@ -55,7 +56,7 @@ impl Worker {
         };
         let copies = tokio::select! {
             copies = begun => copies,
-            // No event says any more whether INPUT's processes have started.
+            // Without the keeper, no event reports whether INPUT's processes have started.
             _ = &mut ends.gone => return lost(),
         };
         let services = self.open(listening, dialer, run).await?;
@@ -64,7 +65,8 @@ impl Worker {
             _ = &mut ends.gone => false,
         };
         if !done {
-            // The supervisor ends with the keeper's events: what is known by now must not pass for results.
+            // The supervisor ends with the keeper's events: the present records must not pass for
+            // results.
             return lost();
         }
         drop(progress);
@@ -80,7 +82,7 @@ impl Worker {
         }
     }
 
-    /// Serves, and connects to the server.
+    /// Starts the service and the connection.
     async fn open(
         &self,
         listening: Listening,
@@ -89,7 +91,7 @@ impl Worker {
     ) -> Result<Services, RunError> {
         let connection = dialer.map(|dialer| self.connection(dialer, run));
         let status = connection.as_ref().map(|(connection, _)| connection.status());
-        // The service listens before the server can know of this worker.
+        // The service listens before the scheduler knows this worker.
         let http = match self.serve(listening, run, status) {
             Ok(http) => http,
             Err(error) => {
@@ -113,9 +115,10 @@ impl Worker {
         let written = self.write_results(run).await.and(told);
         let outcome = services.close().await;
         if run.exit && written.is_ok() {
-            // Nobody asks for them any more; a later run on a lasting directory must not take them for its own.
+            // These processes are no longer needed, and a later run with the same state directory
+            // must not adopt them.
             for record in self.actors.get_all().await.unwrap_or_default() {
-                // In order before the goodbye.
+                // The deletions reach the keeper before the goodbye.
                 drop(self.link.forget(record.id.clone()));
             }
         }
@@ -125,19 +128,19 @@ impl Worker {
             }
             Outcome::GaveUp => Err(RunError::GaveUp),
         });
-        // The keeper ends with our code, once we have ended.
+        // The keeper ends with our exit code, once this process has ended.
         let exit = match &ended {
             Ok(exit) => *exit,
             Err(error) => ProgramExit::Code(error.exit_code_of(run)),
         };
         self.link.bye(exit).await;
-        // The keeper alone is to end by a signal.
+        // Only the keeper ends by a signal.
         ended.map(|exit| if let ProgramExit::Code(code) = exit { code } else { 0 })
     }
 }
 
 impl Services {
-    /// Ends them, the connection first, which still has messages for the server.
+    /// Ends both, the connection first, because it still has messages for the scheduler.
     async fn close(self) -> Outcome {
         let mut outcome = Outcome::Finished;
         if let Some((connection, ended)) = self.connection {

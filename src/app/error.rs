@@ -1,4 +1,4 @@
-//! Why a run did not succeed, and the exit code for it.
+//! Errors of a run, and their exit codes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,81 +11,81 @@ use crate::cli::run_command::EXIT_INTERNAL;
 use crate::net::tls;
 use crate::{http, spec};
 
-/// Standard output, in errors.
+/// The name of standard output in errors.
 pub(super) const STDOUT: &str = "standard output";
 
-/// Why a run did not succeed.
+/// An error of a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The place of `--output` is none for a file; nothing was started.
+    /// The path of `--output` is not writable; nothing was started.
     #[error("cannot write results to {to}: {source}")]
     Output {
-        /// Where to.
+        /// The destination.
         to: String,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// INPUT cannot be read.
     #[error(transparent)]
     Read(#[from] InputError),
-    /// INPUT is no valid spec; nothing was started.
+    /// INPUT is not a valid spec; nothing was started.
     #[error("{}", spec_errors(input, errors))]
     Spec {
-        /// What was read.
+        /// The name of INPUT.
         input: String,
-        /// All that is wrong with it.
+        /// All errors in it.
         errors: spec::SpecErrors,
     },
-    /// INPUT asks for more than may be; nothing was started.
+    /// INPUT exceeds a limit; nothing was started.
     #[error("{input}: {error}")]
     Quota {
-        /// What was read.
+        /// The name of INPUT.
         input: String,
-        /// What it goes beyond.
+        /// The limit.
         error: QuotaExceeded,
     },
-    /// A file of certificates is of no use.
+    /// A certificate file is unusable.
     #[error("{setting}: {source}")]
     Cert {
         /// The setting that names it.
         setting: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         source: tls::TlsError,
     },
-    /// The HTTP port cannot be had.
+    /// Cannot listen on the HTTP port.
     #[error("cannot listen on {} port {}: {source}", address.ip(), address.port())]
     Listen {
         /// The address and port.
         address: SocketAddr,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// The HTTP socket that is asked for cannot be had.
+    /// Cannot listen on the configured HTTP socket.
     #[error("{0}")]
     Socket(#[source] io::Error),
-    /// The HTTP service would be open to whom it must not be.
+    /// The HTTP service would admit clients that it must not admit.
     #[error("{0}")]
     ExposedAddress(#[from] http::ExposedAddress),
-    /// The token is required, and there is none.
+    /// The token is required but missing.
     #[error("http.require_token is set, but no token: set http.token, or PROCSTAR_HTTP_TOKEN_FILE")]
     NoToken,
-    /// Half of the TLS settings.
+    /// TLS settings that are incomplete.
     #[error("http.{given} is of no use without http.{missing}")]
     HalfTls {
-        /// What is configured.
+        /// The configured setting.
         given: &'static str,
-        /// What is not.
+        /// The missing setting.
         missing: &'static str,
     },
-    /// A file of the HTTP service's TLS is of no use.
+    /// A TLS file of the HTTP service is unusable.
     #[error("http.tls_cert, http.tls_key or http.client_ca: {0}")]
     HttpTls(#[source] tls::TlsError),
-    /// Something that every run needs of the system.
+    /// A system feature that every run needs is not available.
     #[error("cannot {what}: {source}")]
     System {
-        /// What was tried.
+        /// The action that failed.
         what: &'static str,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// The keeper has refused this worker, or is gone.
@@ -94,22 +94,22 @@ pub enum RunError {
     /// The results could not be written.
     #[error("cannot write results to {to}: {source}{instead}")]
     Write {
-        /// Where to.
+        /// The destination.
         to: String,
-        /// Why not.
+        /// The reason.
         source: io::Error,
-        /// Where they are instead, as the end of the sentence.
+        /// The place of the results, as the end of the sentence.
         instead: String,
     },
-    /// Captured output could not be passed on.
+    /// Captured output could not be copied to ours.
     #[error("cannot write to {to}: {source}")]
     Copy {
-        /// Where to.
+        /// The destination.
         to: &'static str,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// The server could not be reached in as many attempts as are allowed.
+    /// The scheduler could not be reached within the allowed number of attempts.
     #[error("gave up connecting to the server")]
     GaveUp,
 }
@@ -120,12 +120,13 @@ fn spec_errors(input: &str, errors: &spec::SpecErrors) -> String {
 }
 
 impl RunError {
-    /// The program's exit code, of this run.
+    /// The program's exit code for this error, in this run.
     pub fn exit_code_of(&self, run: &Run) -> u8 {
         if run.foreground.is_some() { EXIT_INTERNAL } else { self.exit_code() }
     }
 
-    /// The program's exit code: 2 for what the user has to mend before anything starts, 1 for the rest.
+    /// The program's exit code: 2 if the user has to correct something before anything starts, 1
+    /// otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Output { .. }
@@ -143,7 +144,7 @@ impl RunError {
     }
 }
 
-/// An error of the system, by what was tried.
+/// Converts an OS error, by the action that failed.
 pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }

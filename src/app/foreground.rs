@@ -1,4 +1,5 @@
-//! The part of a run that is about one process in the foreground: its output, its result, its exit code.
+//! The part of a run that concerns one process in the foreground: its output, its result, its exit
+//! code.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use crate::report::ProcessRecord;
 use crate::spec::FdName;
 
 impl Foreground {
-    /// The path that the result goes to.
+    /// The path of the result's file.
     pub(super) fn file(&self) -> Option<&PathBuf> {
         match &self.result {
             Some(ResultTo::Path(path)) => Some(path),
@@ -27,15 +28,16 @@ impl Foreground {
     }
 }
 
-/// Captured output on its way to ours.
+/// Captured output that is being copied to ours.
 #[derive(Default)]
 pub(super) struct Copies(Option<JoinHandle<io::Result<Failures>>>);
 
-/// The outputs of ours that could not be written to, and why not.
+/// The outputs of ours that could not be written to, and the reasons.
 type Failures = Vec<(FdName, io::Error)>;
 
 impl Copies {
-    /// Waits until all of it is there; the process must have ended. Gives the program's exit code where the process's is 0.
+    /// Waits until all output is copied; the process must have ended. Returns the program's exit
+    /// code for a process that has exited with 0.
     pub(super) async fn finish(self) -> Result<u8, RunError> {
         let failures = match self.0 {
             Some(copies) => copies
@@ -57,8 +59,9 @@ impl Copies {
 }
 
 impl Worker {
-    /// Copies the output of a process in the foreground to ours, as it comes and in the order in which it was written, where it is captured.
-    /// Where it is not, the process has our own descriptors.
+    /// Copies the captured output of a foreground process to ours, as it comes and in the order in
+    /// which it was written. An output that is not captured goes directly to our descriptor, which
+    /// the process has.
     pub(super) async fn copy_output(&self, run: &Run) -> Copies {
         let Some(foreground) = run.foreground.as_ref().filter(|one| one.capture) else {
             return Copies::default();
@@ -78,12 +81,13 @@ impl Worker {
                 if failures.iter().any(|(failed, _)| *failed == fd) {
                     continue;
                 }
-                // On a thread of its own: a terminal that has been stopped takes nothing.
+                // On a thread of its own: a write to a stopped terminal blocks.
                 let written = actix_rt::task::spawn_blocking(move || copy(fd, &block)).await;
                 let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
                 if let Err(error) = written {
                     failures.push((fd, error));
-                    // Without us between, it would get that signal for it, and end: it might write for ever.
+                    // Without us as intermediary, the process would get SIGPIPE and end; with us,
+                    // it could otherwise write for ever.
                     let order = StopOrder { signum: Some(libc::SIGPIPE), ..StopOrder::default() };
                     actors.post_command(id.clone(), ProcessCommand::Stop(order));
                 }
@@ -92,7 +96,8 @@ impl Worker {
         })))
     }
 
-    /// Says why a process in the foreground was not started, and writes its result; returns how the program ends.
+    /// Reports why a foreground process was not started, and writes its result; returns the
+    /// program's exit.
     pub(super) async fn tell_foreground(&self, run: &Run) -> (ProgramExit, Result<(), RunError>) {
         let Some(foreground) = &run.foreground else { return (ProgramExit::Code(0), Ok(())) };
         let results = self.actors.get_all().await.unwrap_or_default();
@@ -103,7 +108,7 @@ impl Worker {
             let text: String =
                 problems.iter().map(|error| format!("procstar: {error}\n")).collect();
             let write = move || Patient::new(&io::stderr())?.write_all(text.as_bytes());
-            // Whoever has closed it does not want it.
+            // A reader that has closed it does not want the result.
             let _ = self.write_patiently(write).await;
         }
         let written = match &foreground.result {
@@ -117,7 +122,7 @@ impl Worker {
     }
 }
 
-/// What the user has to hear of a process that has not run as asked, or is not known to have ended.
+/// Messages about a process that was not run as requested, or whose end is unknown.
 fn problems(record: Option<&Arc<ProcessRecord>>) -> Vec<String> {
     match record {
         Some(record) if record.is_running() => {

@@ -1,4 +1,4 @@
-//! Who may use the HTTP service and at what cost, as the settings have it.
+//! Access control and limits of the HTTP service, from the settings.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::http::{self, HttpLimits, UnauthenticatedLimits};
 use crate::net::tls_server::{ServerTls, rotating_server_tls};
 use crate::rotating::Rotating;
 
-/// How connections at these addresses are encrypted, where clients may be let in there at all.
+/// The encryption of connections at these addresses, if clients may be admitted there at all.
 ///
 /// # Errors
-/// Where somebody would be let in who must not, or the TLS files are of no use.
+/// The settings admit clients that must not be admitted, or the TLS files are unusable.
 pub(super) fn admission(
     settings: &HttpSettings,
     addresses: &[IpAddr],
@@ -43,7 +43,7 @@ fn tls(settings: &HttpSettings) -> Result<Option<Rotating<ServerTls>>, RunError>
     }
 }
 
-/// Who may use the service; `socket` is the path of its Unix socket.
+/// The access policy of the service; `socket` is the path of its Unix socket.
 pub(super) fn policy(
     settings: &HttpSettings,
     token_file: Option<&Path>,
@@ -61,13 +61,14 @@ pub(super) fn policy(
     }
 }
 
-/// What a client may cost.
+/// The limits of clients.
 pub(super) fn limits(settings: &HttpSettings) -> HttpLimits {
     let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
     HttpLimits {
         connections: count(settings.max_connections),
         unauthenticated: UnauthenticatedLimits {
-            // Half of all at most, so that there is always room for the others.
+            // At most half of all connections, so that the other half remains for authorized
+            // clients.
             connections: count(settings.unauthenticated_connections)
                 .min(count(settings.max_connections).div_ceil(2)),
             per_source: count(settings.unauthenticated_per_source),

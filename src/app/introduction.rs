@@ -1,4 +1,4 @@
-//! What the worker says when it introduces itself to the keeper: the kind of run, the settings, the directories.
+//! The worker's introduction to the keeper: the kind of run, the settings, the directories.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,10 +13,10 @@ use crate::keeper::{format, registry};
 use crate::report::AgentInfo;
 use crate::wire::ProcInfo;
 
-/// How long a child's set-up may take before it is reported as running.
+/// Time that a child's set-up may take before the child is reported as running.
 const SETUP_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The kind of run, by which signals have their meaning.
+/// The kind of run, which determines the meaning of signals.
 pub(super) fn mode(run: &Run) -> Mode {
     let serves = run.settings.agent.enabled || run.settings.http.enabled;
     match &run.foreground {
@@ -26,7 +26,7 @@ pub(super) fn mode(run: &Run) -> Mode {
     }
 }
 
-/// Where the keeper shall open the instance's directories.
+/// Where the keeper has to create the instance's directories.
 pub(super) fn opening(run: &Run, env: &Env) -> format::Opening {
     let settings = &run.settings;
     format::Opening {
@@ -36,14 +36,15 @@ pub(super) fn opening(run: &Run, env: &Env) -> format::Opening {
     }
 }
 
-/// What the keeper has to know.
+/// The settings for the keeper.
 pub(super) fn keeper_settings(run: &Run, env: &Env) -> format::KeeperSettings {
     let settings = &run.settings;
     // A one-shot is often a job of a service, and inherits the variable from it.
     let lasts = mode(run) == Mode::Service;
     let given = env.get(OsStr::new("STATE_DIRECTORY")).filter(|value| lasts && !value.is_empty());
     let from_service_manager = given.map(|value| {
-        // Several are joined by colons; the first one is for us, below a name of our own, for only we may read it.
+        // systemd joins several directories by colons. The first one is ours, below a name of our
+        // own, because only we may read it.
         let first = value.as_bytes().split(|b| *b == b':').next().unwrap_or_default();
         Path::new(OsStr::from_bytes(first)).join("procstar")
     });
@@ -73,13 +74,13 @@ pub(super) fn keeper_settings(run: &Run, env: &Env) -> format::KeeperSettings {
     }
 }
 
-/// What results tell of this program, launched as process `pid`.
+/// The agent in results: this program, launched as process `pid`.
 pub(super) fn agent_info(pid: u32) -> AgentInfo {
     let ProcInfo { hostname: host, username: user, .. } = proc_info();
     AgentInfo { pid, host, user, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
-/// What the worker is restricted to, as the server is told: joined by colons.
+/// The allowed executables in the registration with a scheduler, joined by colons.
 pub(super) fn restricted_exe(settings: &Settings) -> Option<String> {
     let paths: Vec<String> =
         settings.run.allowed_executables.iter().map(|path| path_text(path)).collect();

@@ -1,8 +1,9 @@
-//! What the worker's services listen on: listeners that the service manager has passed, those that the keeper holds since an earlier worker,
-//! and those that are bound.
+//! The listeners of the worker's services: those passed by the service manager, those that the
+//! keeper holds since an earlier worker, and those bound here.
 //!
-//! A first start that can listen on nothing that was asked for is an error: a person who starts the program hears of a taken port at once. In any
-//! other case a worker goes on with what it has, reports what is missing, and tries again.
+//! If a first start cannot listen on any configured address, it fails, so that the user learns of
+//! an occupied port at once. In all other cases a worker continues with the listeners that it has,
+//! reports the missing ones, and retries.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,19 +32,19 @@ pub struct Given {
 }
 
 impl Given {
-    /// Takes those that the keeper has left open among `fds`, which this worker was started with. The keeper must be its parent. To be called
-    /// once.
+    /// Takes the listeners that the keeper has left open among `fds`, the descriptors that this
+    /// worker was started with. The keeper must be its parent. Must be called only once.
     pub fn take(env: &Env, fds: &[RawFd]) -> Given {
         let held = env.get(std::ffi::OsStr::new(LISTENERS)).and_then(|text| text.to_str());
         Given { held: listeners::inherited(held, fds), fds: fds.to_vec() }
     }
 
-    /// Whether a descriptor is one that the keeper holds, and so none of the user's.
+    /// Whether the keeper holds a descriptor, so that it is not the user's.
     pub fn is_held(&self, fd: RawFd) -> bool {
         self.held.iter().any(|held| held.fd.as_raw_fd() == fd)
     }
 
-    /// Those of TCP, from the service manager and from the keeper; and the Unix sockets.
+    /// The TCP listeners of the service manager and of the keeper; and the Unix sockets.
     fn sort(self, env: &Env) -> (Vec<TcpListener>, Vec<TcpListener>, Vec<UnixSocket>) {
         let (mut passed, mut held, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
         for Activated { name, address, fd } in activated(env, &self.fds) {
@@ -80,23 +81,23 @@ pub(super) struct UnixSocket {
     pub(super) path: PathBuf,
     file: Option<FileId>,
     pub(super) listener: UnixListener,
-    /// Whether the service manager has made it, and so removes it.
+    /// Whether the service manager has created it, and so removes it.
     pub(super) is_passed: bool,
 }
 
-/// What is listened on, and what is missing.
+/// The open listeners, and the missing ones.
 pub(super) struct Listening {
     pub(super) listeners: Listeners,
     pub(super) sockets: Vec<UnixSocket>,
-    /// Unix sockets that were given, and of which is still to be seen whether they are wanted.
+    /// Inherited Unix sockets of which the settings have not been consulted yet.
     given: Vec<UnixSocket>,
     pub(super) missing: Vec<MissingListener>,
 }
 
-/// Listens on the network, where there shall be a service on it; `first` says whether this is the first worker.
+/// Listens on the network, if the service is enabled there; `first` marks the first worker.
 ///
 /// # Errors
-/// Where it would let in whom it must not, or a first worker cannot listen, and has nothing else to do.
+/// The service would admit clients that must not be admitted; or a first worker cannot listen, and has nothing else to do.
 pub(super) fn on_network(
     settings: &Settings,
     env: &Env,
@@ -151,10 +152,11 @@ impl Listening {
         self.missing.push(MissingListener { address, error: error.to_string() });
     }
 
-    /// Opens the Unix socket: where the settings say, else in the instance's directory, `dir`; none where the service manager has passed one.
+    /// Opens the Unix socket: at the configured path, else in the instance's directory, `dir`.
+    /// Opens none if the service manager has passed one.
     ///
     /// # Errors
-    /// Where a first worker cannot have one that is asked for, and has nothing else to do.
+    /// A first worker cannot listen on a configured socket, and has nothing else to do.
     pub(super) fn on_unix(
         &mut self,
         settings: &Settings,
@@ -168,7 +170,7 @@ impl Listening {
             lead_to(&socket.path, dir);
         }
         if let Some(dir) = dir {
-            // Commands wait for it no longer. A later worker finds this gone.
+            // Commands stop waiting for it. For a later worker, the file is gone already.
             let _ = std::fs::remove_file(dir.join(STARTING));
         }
         opened
@@ -205,7 +207,7 @@ impl Listening {
         }
         let Some(path) = dir.map(|dir| dir.join(SOCKET)) else { return Ok(()) };
         if path.is_symlink() {
-            // It has led to the one that cannot be had.
+            // The link leads to the socket that could not be opened.
             let _ = std::fs::remove_file(&path);
         }
         match open(&path, &mut held) {
@@ -215,19 +217,19 @@ impl Listening {
         Ok(())
     }
 
-    /// Has the keeper hold the listeners on the network, for later workers.
+    /// Passes the TCP listeners to the keeper, for later workers.
     pub(super) fn hold_network(&self, link: &KeeperLink) {
         for listener in &self.listeners.tcp {
             hold_tcp(link, listener);
         }
     }
 
-    /// The same for the Unix sockets.
+    /// Passes the Unix sockets to the keeper, for later workers.
     pub(super) fn hold_unix(&self, link: &KeeperLink) {
         self.sockets.iter().for_each(|socket| hold_unix(link, socket));
     }
 
-    /// All addresses that are listened on.
+    /// The addresses of all listeners.
     pub(super) fn addresses(&self) -> Vec<Address> {
         let tcp = self.listeners.tcp.iter().filter_map(|listener| listener.local_addr().ok());
         let unix = self.sockets.iter().map(|socket| Address::Unix(socket.path.clone()));
@@ -235,14 +237,14 @@ impl Listening {
     }
 }
 
-/// Has the keeper hold a listener, and returns its address.
+/// Passes a TCP listener to the keeper, and returns its address.
 pub(super) fn hold_tcp(link: &KeeperLink, listener: &TcpListener) -> Option<Address> {
     let address = Address::Tcp(listener.local_addr().ok()?);
     note_hold(link.hold(address.clone(), None, listener));
     Some(address)
 }
 
-/// The same for a Unix socket.
+/// Passes a Unix socket to the keeper.
 pub(super) fn hold_unix(link: &KeeperLink, socket: &UnixSocket) {
     note_hold(link.hold(Address::Unix(socket.path.clone()), socket.file, &socket.listener));
 }
@@ -253,12 +255,12 @@ fn note_hold(held: io::Result<()>) {
     }
 }
 
-/// A path that means the same everywhere.
+/// The absolute form of a path.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// Listens on a socket in the file system, by the listener that is held if its file is still there.
+/// Listens on a socket in the file system, by the held listener if its file still exists.
 pub(super) fn open(path: &Path, held: &mut Vec<UnixSocket>) -> io::Result<UnixSocket> {
     let place = absolute(path);
     let file = file_at(&place);
@@ -273,7 +275,7 @@ pub(super) fn open(path: &Path, held: &mut Vec<UnixSocket>) -> io::Result<UnixSo
     Ok(UnixSocket { file: file_at(&place), path: place, listener, is_passed: false })
 }
 
-/// Has commands that look into the instance's directory find a socket that is elsewhere.
+/// Links a socket elsewhere into the instance's directory, where commands look for it.
 pub(super) fn lead_to(socket: &Path, dir: &Path) {
     let beside = dir.join("http.sock.new");
     let _ = std::fs::remove_file(&beside);
@@ -284,7 +286,7 @@ pub(super) fn lead_to(socket: &Path, dir: &Path) {
     }
 }
 
-/// Listeners as clients are told of them.
+/// Listeners as clients see them.
 pub(super) fn states(on: &[Address], missing: &[MissingListener]) -> Vec<ListenerState> {
     let on = on.iter().map(|one| ListenerState { address: one.to_string(), error: None });
     let missing = missing.iter().map(|MissingListener { address, error }| ListenerState {
@@ -294,11 +296,11 @@ pub(super) fn states(on: &[Address], missing: &[MissingListener]) -> Vec<Listene
     on.chain(missing).collect()
 }
 
-/// What a keeper that is to be replaced has told of its listeners.
+/// The listeners in the handover of a keeper that is to be replaced.
 pub struct Before<'a> {
     /// The pid of its worker.
     pub worker: Option<u32>,
-    /// What it holds, and what its worker misses.
+    /// The listeners that it holds, and those that its worker misses.
     pub listeners: &'a ListenersHandover,
 }
 
@@ -310,8 +312,8 @@ impl Before<'_> {
     }
 }
 
-/// Whether a worker could listen once that of the keeper `before` has ended; `fds` are the descriptors that this process was started with.
-/// Nothing is changed by it.
+/// Whether a worker could listen once the worker of the keeper `before` has ended; `fds` are the
+/// descriptors that this process was started with. Changes nothing.
 ///
 /// # Errors
 /// As [`on_network`] and [`Listening::on_unix`] of a worker that has nothing else to do.

@@ -1,8 +1,9 @@
 //! The worker's composition root: from options to an exit code.
 //!
-//! In this order: what can fail without harm (`prepare`), the introduction to the keeper, which starts INPUT's processes
-//! (`introduction`), the actors and signals (`wiring`), the service and the connection, and the end that the life cycle orders
-//! (`course`). This room alone knows all actors at once; `cli` parses options and prints, and knows nothing of it.
+//! In this order: steps that may fail without harm (`prepare`), the introduction to the keeper,
+//! which starts INPUT's processes (`introduction`), the actors and signals (`wiring`), the service
+//! and the connection, and the end that the life cycle requests (`course`). Only this module
+//! depends on all actors at once; `cli` parses options and prints, and does not depend on it.
 
 mod connecting;
 mod course;
@@ -38,10 +39,10 @@ use introduction::{agent_info, keeper_settings, mode, opening};
 pub use listening::{Before, Given};
 use prepare::{Prepared, prepare};
 
-/// Runs the worker until the end, over the keeper behind `socket`; gives the program's exit code.
+/// Runs the worker until the end, over the keeper behind `socket`; returns the program's exit code.
 ///
 /// # Errors
-/// What the user has to know; everything that ran has ended by then, unless nothing had been started.
+/// Messages for the user. All processes have ended by then, unless none had been started.
 pub fn run(run: &Run, env: &Env, socket: UnixStream, given: Given) -> Result<u8, RunError> {
     report_mode(&socket, mode(run)).map_err(LinkError::Io)?;
     if run.foreground.as_ref().is_some_and(|one| one.shares_terminal) {

@@ -1,11 +1,11 @@
-//! This process, as it presents itself: to a server when it registers, and in results.
+//! This process, as it appears in the registration with a scheduler and in results.
 
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgid, getppid, getuid};
 
 use crate::wire::ProcInfo;
 
-/// Returns what a registration says of this process, asked of the system now. It reads no variable. Bytes that are not
-/// UTF-8 are replaced.
+/// Returns this process's description for a registration, read from the system now, without
+/// environment variables. Bytes that are not UTF-8 are replaced.
 #[must_use]
 pub fn proc_info() -> ProcInfo {
     let (uid, gid) = (getuid(), getgid());

@@ -1,4 +1,5 @@
-//! How long the end waits for whoever reads our output: without a signal for ever, after one only while it takes something.
+//! How long the end waits for a reader of our output: without a signal for ever, after one only
+//! while the reader makes progress.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,17 +10,18 @@ use tokio::time::sleep;
 use crate::actors::signals::ShutdownRequests;
 use crate::cli::printing;
 
-/// How long a reader may take nothing before it counts as stuck.
+/// Time without progress after which a reader counts as stuck.
 const STUCK: Duration = Duration::from_secs(5);
 
-/// Output is not waited for any more.
+/// The output is given up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct GivenUp;
 
-/// The patience of one run.
+/// The waiting time of one run.
 pub(super) struct Patience {
     orders: ShutdownRequests,
-    /// How long ago an order may have come that has led to the end: an older one has not ended the process in the foreground.
+    /// Maximum age of a signal that may have led to the end: an older one has not ended the
+    /// foreground process.
     recent: Duration,
 }
 
@@ -28,10 +30,11 @@ impl Patience {
         Patience { orders, recent }
     }
 
-    /// Waits until output is written. Once an order to end has come: until nothing has been taken for a while, or another comes.
+    /// Waits until output is written. After a signal, gives up when the reader makes no progress
+    /// for a while, or when another signal comes.
     ///
     /// # Errors
-    /// Where it is given up.
+    /// The output is given up.
     pub(super) async fn wait<T>(&self, written: impl Future<Output = T>) -> Result<T, GivenUp> {
         self.wait_while(written, printing::passed_on).await
     }
@@ -67,9 +70,10 @@ impl Patience {
     }
 }
 
-/// How long ago an order may have come that has led to the end, with this grace of a process in the foreground.
+/// The maximum age of a signal that may have led to the end, for this grace period of a foreground
+/// process.
 pub(super) fn recent(foreground: Option<Duration>) -> Duration {
-    // A one-shot ends by every order, whenever it came.
+    // Every signal, of any age, ends a one-shot.
     foreground.map_or(Duration::MAX, |grace| grace.saturating_add(STUCK))
 }
 
@@ -108,7 +112,7 @@ mod tests {
         let (given_up, ()) =
             tokio::join!(patience.wait_while(pending::<()>(), || 0), advance(&log, HOUR));
         assert_eq!((given_up, begun.elapsed().as_secs()), (Err(GivenUp), 3605));
-        // One that came before counts too, for a one-shot.
+        // For a one-shot, an earlier signal counts too.
         assert_eq!(patience.wait_while(pending::<()>(), || 0).await, Err(GivenUp));
     }
 

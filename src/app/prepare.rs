@@ -1,4 +1,5 @@
-//! All that a start can do before it has an effect: reading INPUT and the certificates, listening. An error harms nothing.
+//! The steps of a start that have no effect: reading INPUT and the certificates, and listening. An
+//! error is harmless.
 
 use std::os::fd::RawFd;
 
@@ -18,10 +19,10 @@ use crate::rotating::Rotating;
 use crate::sampler::ProcReader;
 use crate::spec::{self, Validated};
 
-/// The server's host, and how connections to it are encrypted.
+/// The scheduler's host, and the encryption of connections to it.
 pub(super) type Dialer = (String, Rotating<rustls::ClientConfig>);
 
-/// What a worker needs before it introduces itself.
+/// The parts that a worker needs before it introduces itself.
 pub(super) struct Prepared {
     pub(super) dialer: Option<Dialer>,
     pub(super) context: ResultContext,
@@ -29,9 +30,9 @@ pub(super) struct Prepared {
     pub(super) input: Option<Validated>,
 }
 
-/// All that can fail without harm.
+/// Carries out the steps that may fail without harm.
 pub(super) fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, RunError> {
-    // A later worker has processes already.
+    // A later worker already has processes.
     let first = std::env::var_os(AGAIN).is_none();
     if first {
         check_destinations(run)?;
@@ -40,7 +41,8 @@ pub(super) fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, Ru
     let context =
         ResultContext::new(ProcReader::default()).with_max_inline(run.settings.capture.max_inline);
     let listening = listening::on_network(&run.settings, env, given, first)?;
-    // A later worker is not asked for INPUT's processes again, and a standard input is read up by then.
+    // A later worker does not start INPUT's processes again, and a standard input has been read to
+    // its end.
     let input = match (&run.input, &run.foreground) {
         _ if !first => None,
         (_, Some(foreground)) => Some(foreground.with_fds(descriptor::inherited())),
@@ -56,11 +58,11 @@ pub(super) fn prepare(run: &Run, env: &Env, given: Given) -> Result<Prepared, Ru
     Ok(Prepared { dialer, context, listening, input })
 }
 
-/// Whether a worker would start with these options in the place of that of the keeper `before`; `fds` are the descriptors that this process
-/// was started with. Nothing is changed by it.
+/// Whether a worker would start with these options in place of the worker of the keeper `before`;
+/// `fds` are the descriptors that this process was started with. Changes nothing.
 ///
 /// # Errors
-/// Why it would not.
+/// The reason why it would not start.
 pub(super) fn rehearse_start(
     run: &Run,
     env: &Env,
@@ -71,7 +73,7 @@ pub(super) fn rehearse_start(
     listening::rehearse(&run.settings.http, env, fds, before)
 }
 
-/// Tries whether the results can be written where they shall go.
+/// Checks that the results can be written to their destinations.
 fn check_destinations(run: &Run) -> Result<(), RunError> {
     let refused = |to: String| move |source| RunError::Output { to, source };
     for path in run.output.iter().chain(run.foreground.as_ref().and_then(Foreground::file)) {
@@ -84,7 +86,7 @@ fn check_destinations(run: &Run) -> Result<(), RunError> {
     Ok(())
 }
 
-/// What it takes to connect to the server, where there shall be one.
+/// The parts needed to connect to the scheduler, if one is configured.
 fn dialer(settings: &Settings) -> Result<Option<Dialer>, RunError> {
     match (settings.agent.enabled, &settings.agent.host) {
         (true, Some(host)) => {

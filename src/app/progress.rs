@@ -1,6 +1,8 @@
-//! The progress of a one-shot, as one line on a terminal that is drawn anew while processes run, and erased at the end.
+//! The progress of a one-shot: one line on a terminal, which is redrawn while processes run and
+//! erased at the end.
 //!
-//! The cursor waits at the beginning of the line, and whoever writes to the terminal next begins there: our log erases the rest of it.
+//! The cursor stays at the beginning of the line, where the next writer to the terminal begins: our
+//! log erases the rest of the line.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -18,18 +20,18 @@ use crate::cli::invocation::Run;
 use crate::clock::TimePoint;
 use crate::logging;
 
-/// What ends sooner shows no progress.
+/// A run that ends sooner shows no progress.
 const DELAY: Duration = Duration::from_millis(300);
-/// The time between two looks.
+/// Time between two updates.
 const PACE: Duration = Duration::from_millis(100);
-/// How wide a terminal is that does not tell.
+/// Assumed width of a terminal that does not report one.
 const WIDTH: usize = 80;
 
-/// The progress, until this is dropped.
+/// The progress display, until this is dropped.
 pub(super) struct Progress(Option<(JoinHandle<()>, Rc<RefCell<Line>>)>);
 
 impl Progress {
-    /// Shows the progress of so many processes, where it can be seen and is wanted; else it costs nothing.
+    /// Shows the progress of `count` processes, if enabled and visible; otherwise has no cost.
     pub(super) fn of(run: &Run, count: usize, start: TimePoint, actors: Handle) -> Progress {
         let unwanted = std::env::var_os("NO_PROGRESS").is_some_and(|value| !value.is_empty());
         let wanted = run.progress && run.exit && run.foreground.is_none() && !unwanted;
@@ -43,7 +45,7 @@ impl Progress {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                // The results end with the worker.
+                // The results actor has ended with the worker.
                 let Ok(tally) = actors.counts().await else { return };
                 let elapsed = TimePoint::now().seconds_since(start);
                 shared.borrow_mut().draw(&text(&tally, count, elapsed));
@@ -62,18 +64,20 @@ impl Drop for Progress {
     }
 }
 
-/// The line as it stands.
+/// The present line.
 #[derive(Default)]
 struct Line(String);
 
 impl Line {
-    /// Draws it, if it is another. A terminal that takes nothing now, for its user has stopped it, is passed over.
+    /// Draws the line, if it has changed. Skips a terminal that its user has stopped and that
+    /// accepts no bytes now.
     fn draw(&mut self, text: &str) {
         if self.0 == text || !takes(&io::stderr()) {
             return;
         }
         let shown: String = text.chars().take(width(&io::stderr()).saturating_sub(1)).collect();
-        // In one piece, and back to the beginning. Whoever has closed it does not want it.
+        // In one write, which returns the cursor to the beginning. A closed terminal does not
+        // matter.
         let _ = io::stderr().write_all(format!("\r\x1b[K{shown}\r").as_bytes());
         text.clone_into(&mut self.0);
     }
@@ -85,15 +89,15 @@ fn takes(terminal: &impl AsFd) -> bool {
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
-/// How many columns a terminal has.
+/// The number of columns of a terminal.
 fn width(terminal: &impl AsRawFd) -> usize {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the kernel fills the structure, which is ours, and outlives the call.
+    // SAFETY: the kernel fills the structure, which belongs to us and outlives the call.
     let told = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } == 0;
     if told && size.ws_col > 0 { usize::from(size.ws_col) } else { WIDTH }
 }
 
-/// The line's text, of `count` processes that were asked for.
+/// The line's text, for `count` requested processes.
 fn text(tally: &ProcessCounts, count: usize, elapsed: f64) -> String {
     let ended = tally.terminated + tally.error;
     let (running, failed, done) = (tally.running, tally.failed, ended.saturating_sub(tally.failed));

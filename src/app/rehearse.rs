@@ -1,4 +1,5 @@
-//! The rehearsal of a start, for a keeper that is to be replaced: whether a worker of this program would start in the place of its own.
+//! The rehearsal of a start, for a keeper that is to be replaced: whether a worker of this program
+//! would start in place of the present one.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -9,11 +10,12 @@ use crate::cli::invocation::Invocation;
 use crate::cli::parse;
 use crate::config::Env;
 
-/// Whether a worker would start with these arguments and this environment, and the configuration that they name, in the place of that of
-/// the keeper `before`; `fds` are the descriptors that this process was started with. Nothing is changed by it.
+/// Whether a worker would start with these arguments, this environment and their configuration, in
+/// place of the worker of the keeper `before`; `fds` are the descriptors that this process was
+/// started with. Changes nothing.
 ///
 /// # Errors
-/// Why it would not, for the user.
+/// The reason why it would not start, for the user.
 pub fn rehearse(
     args: impl Iterator<Item = OsString>,
     env: &Env,

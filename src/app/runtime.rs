@@ -1,12 +1,13 @@
-//! The end of the actors' runtime, which is that of the program.
+//! The end of the actors' runtime, which ends with the program.
 
 use actix::{System, SystemRunner};
 
-/// Leaves the runtime as it is: dropping it would wait for threads of its pool, one of which may be asking a name server, or
-/// writing where nobody reads. The program ends now.
+/// Leaks the runtime. Dropping it would wait for the threads of its pool, one of which may be
+/// blocked in a name lookup or in a write that nobody reads. The program ends now.
 pub(super) fn leave(system: SystemRunner) {
-    // A thread of the HTTP service may end later than the main thread's values. If it then dropped the last handle of the system,
-    // it would wake the system's task, and tokio panics where a thread does so while its own values are being dropped.
+    // A thread of the HTTP service may end after the main thread's values are dropped. If it then
+    // dropped the last handle of the system, it would wake the system's task; tokio panics if a
+    // thread wakes a task while its own values are being dropped.
     std::mem::forget(System::current());
     std::mem::forget(system);
 }
@@ -30,7 +31,7 @@ mod tests {
             system.block_on(async {
                 let (done, is_done) = oneshot::channel();
                 System::current().arbiter().spawn(async { done.send(()).unwrap() });
-                // By then the system's own tasks wait for what handles send.
+                // By then the system's own tasks wait for messages of the handles.
                 is_done.await.unwrap();
             });
             handle.send(System::current()).unwrap();
@@ -40,7 +41,7 @@ mod tests {
         main.join().unwrap();
         let worker = thread::spawn(move || {
             System::set_current(system);
-            // Made later than the handle, as in a worker, so dropped before it.
+            // Created after the handle, as in a worker, so dropped before it.
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             LocalSet::new().block_on(&runtime, async {});
         });

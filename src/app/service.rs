@@ -1,4 +1,4 @@
-//! The worker's HTTP service: its start, the addresses that it misses and tries again, its end.
+//! The worker's HTTP service: its start, the retries of missing addresses, and its end.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -23,7 +23,8 @@ use crate::keeper::registry::SOCKET;
 use crate::logging;
 use crate::wire::ProcInfo;
 
-/// The waits before a missing address is tried again: this, doubled each time, up to the other.
+/// The first and the longest wait before a missing address is tried again; each wait is twice the
+/// one before.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -35,17 +36,17 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Ends it; requests that are being answered have one more second.
+    /// Ends it; pending requests have one more second.
     pub(super) async fn stop(self) {
         self.trying_again.abort();
-        // Else clients that connect from now on would wait, for as long as the keeper lives.
+        // Otherwise clients that connect from now on would wait until the keeper ends.
         self.link.listening(Vec::new(), Vec::new());
         self.serving.stop().await;
     }
 }
 
 impl Worker {
-    /// Serves on the network, and at the Unix socket; one-shot runs have neither.
+    /// Serves on the network and on the Unix socket; one-shot runs have neither.
     ///
     /// # Errors
     /// As [`Listening::on_unix`].
@@ -129,7 +130,7 @@ fn log_address(address: &Address) {
     }
 }
 
-/// Sets the level of the log, here and in the keeper, which has it for later workers as well.
+/// Sets the log level, here and in the keeper, which passes it to later workers.
 struct LogSwitch(Arc<KeeperLink>);
 
 impl http::LogControl for LogSwitch {
@@ -143,11 +144,11 @@ impl http::LogControl for LogSwitch {
     }
 }
 
-/// The addresses that are missing, which are tried again and again.
+/// Retries the missing addresses until none is left.
 struct ListenRetry {
     serving: Serving,
     link: Arc<KeeperLink>,
-    /// What clients are told.
+    /// The listeners as clients see them.
     state: Arc<http::ListenerStates>,
     on: Vec<Address>,
     missing: Vec<MissingListener>,
@@ -186,7 +187,7 @@ impl ListenRetry {
     }
 }
 
-/// A listener that was missing.
+/// A listener that was missing before.
 enum Opened {
     Tcp(TcpListener, Address),
     Unix(UnixSocket),
@@ -204,7 +205,7 @@ fn open(missing: &MissingListener) -> std::io::Result<Opened> {
 }
 
 impl Opened {
-    /// Serves there too, and has the keeper hold it; returns the address.
+    /// Serves there too, and passes the listener to the keeper; returns the address.
     fn serve(self, serving: &Serving, link: &KeeperLink, dir: Option<&std::path::Path>) -> Address {
         match self {
             Opened::Tcp(listener, address) => {

@@ -1,4 +1,5 @@
-//! What the settings say to the supervisor: how much it may start and keep, how it samples, when it ends.
+//! The supervisor's settings: limits of starting and keeping, sampling, and the condition for the
+//! end.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::config::{SamplingSettings, Settings};
 use crate::procfs::ProcFs;
 use crate::spec::KeepSpec;
 
-/// How much is started and kept.
+/// The limits of starting and keeping.
 pub(super) fn quota(settings: &Settings) -> Quota {
     let capture = KeepSpec { head: settings.capture.keep_head, tail: settings.capture.keep_tail };
     Quota {
@@ -25,7 +26,7 @@ pub(super) fn quota(settings: &Settings) -> Quota {
     }
 }
 
-/// How processes are sampled; none where they are not, and then there is no thread and no timer for it.
+/// The sampling; `None` if it is disabled, which saves its thread and its timer.
 pub(super) fn sampling(settings: &SamplingSettings) -> Option<SamplingHandle> {
     let interval = settings.interval?;
     let thread = actix::Arbiter::new();
@@ -36,7 +37,7 @@ pub(super) fn sampling(settings: &SamplingSettings) -> Option<SamplingHandle> {
     Some(SamplingHandle { sampler: sampler.recipient(), count })
 }
 
-/// When the program ends of itself.
+/// The condition under which the program ends by itself.
 pub(super) fn end_when(run: &Run, start: TimePoint) -> EndWhen {
     if run.exit {
         EndWhen::NoneRuns

@@ -7,7 +7,7 @@ use crate::config::{Secret, read_secret_file};
 use crate::error_chain::chain;
 use crate::rotating::Rotating;
 
-/// A token that is read again when its file changes, where it comes from one.
+/// A token; if it comes from a file, it is read again when the file changes.
 pub(super) fn rotating_token(
     setting: &'static str,
     token: Secret,

@@ -1,4 +1,4 @@
-//! The start of the actors: who is made, in which order, and who knows whom.
+//! The start of the actors: their order, and their handles of each other.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::report::ResultContext;
 /// Starts the actors, and handles signals from now on.
 ///
 /// # Errors
-/// The system lacks what the actors need.
+/// The system lacks a feature that the actors need.
 pub(super) fn start(
     run: &Run,
     welcome: Welcome,
@@ -53,7 +53,7 @@ pub(super) fn start(
     }
     let actors = Handle::from(Mailboxes::of(&supervisor, &results));
     let patience = handle_signals(run, &supervisor, &actors, orders)?;
-    // A level that was set holds until the program ends, also for a worker that follows.
+    // A changed level holds until the program ends, for later workers too.
     logging::set_level(memory.log_level);
     let printing = memory.printing;
     let (conn_id, page_key) = identify(run, memory, &link);
@@ -76,12 +76,12 @@ pub(super) fn start(
     Ok((worker, Ends { done, gone }))
 }
 
-/// What the keeper has for the supervisor.
+/// The keeper's data for the supervisor.
 struct Supervised {
     events: mpsc::UnboundedReceiver<Event>,
-    /// The processes that there are already.
+    /// The processes that exist already.
     records: Vec<ProcessEntry>,
-    /// Whether there has ever been a process.
+    /// Whether any process has ever existed.
     any: bool,
 }
 
@@ -122,7 +122,8 @@ fn supervise(
     (supervisor, done)
 }
 
-/// Starts the actor that receives signals; returns how long their senders are waited for at the end.
+/// Starts the actor that receives signals; returns how long the end waits for the senders of
+/// signals.
 fn handle_signals(
     run: &Run,
     supervisor: &Addr<Supervisor>,
@@ -141,7 +142,8 @@ fn handle_signals(
     Ok(patience)
 }
 
-/// The connection's ID and the key of the page's sessions: those of an earlier worker, which the keeper has for later ones.
+/// The connection's ID and the key of the page's sessions: from an earlier worker by way of the
+/// keeper, which keeps them for later ones.
 fn identify(run: &Run, memory: WorkerState, link: &KeeperLink) -> (String, PageKey) {
     let settings = &run.settings;
     let conn_id = settings

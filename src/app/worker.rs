@@ -1,4 +1,4 @@
-//! The worker of a run: its actors, its link to the keeper, and what it knows of the run.
+//! The worker of a run: its actors, its link to the keeper, and its knowledge of the run.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) struct Worker {
     pub(super) link: Arc<KeeperLink>,
     /// The process that the user launched, and its parent.
     pub(super) launched: (u32, u32),
-    /// When that started.
+    /// The start of the user's process.
     pub(super) start: TimePoint,
     /// Whether this is the first worker.
     pub(super) first: bool,
@@ -31,18 +31,18 @@ pub(super) struct Worker {
     pub(super) dir: Option<PathBuf>,
     /// INPUT's processes, of the first worker.
     pub(super) input: Vec<ProcId>,
-    /// How many processes there are at the beginning.
+    /// The number of processes at the beginning.
     pub(super) count: usize,
     pub(super) conn_id: String,
     /// The key of the page's sessions.
     pub(super) page_key: PageKey,
-    /// How far an earlier worker has come with printing.
+    /// The progress of an earlier worker in printing results.
     pub(super) printing: Printing,
     pub(super) context: Arc<ResultContext>,
     pub(super) patience: Patience,
 }
 
-/// What ends a run.
+/// The events that end a run.
 pub(super) struct Ends {
     /// The life cycle is done.
     pub(super) done: oneshot::Receiver<()>,

@@ -1,4 +1,4 @@
-//! The results at the end of a run, on their way to standard output and to files.
+//! The results at the end of a run, written to standard output and to files.
 
 use std::io;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::keeper::format::Printing;
 use crate::report::{ProcessRecord, ResultContext};
 
 impl Worker {
-    /// Writes the results to where the run wants them.
+    /// Writes the results to the run's destinations.
     pub(super) async fn write_results(&self, run: &Run) -> Result<(), RunError> {
         if !run.print && run.output.is_none() {
             return Ok(());
         }
         let results = self.actors.get_all().await.unwrap_or_default();
         let printed = if run.print { self.print(&results).await } else { Ok(()) };
-        // A closed standard output must not cost the file.
+        // The file is written even if standard output is closed.
         let saved = match &run.output {
             Some(path) => self.save(&results, path, false).await,
             None => Ok(()),
@@ -42,8 +42,8 @@ impl Worker {
         .await
     }
 
-    /// Prints the results, unless an earlier worker has. Of one that died over it, nobody knows how much it had printed: then the whole
-    /// is printed again.
+    /// Prints the results, unless an earlier worker has. If that one died while printing, the
+    /// printed part is unknown, so everything is printed again.
     async fn print(&self, results: &[Arc<ProcessRecord>]) -> Result<(), RunError> {
         match self.printing {
             Printing::NotBegun => {}
@@ -61,7 +61,7 @@ impl Worker {
         self.link.flush().await;
     }
 
-    /// Writes something on a thread of its own.
+    /// Writes on a thread of its own.
     pub(super) async fn write_patiently(
         &self,
         write: impl FnOnce() -> io::Result<()> + Send + 'static,
@@ -72,7 +72,7 @@ impl Worker {
         }
     }
 
-    /// Writes results. Where that fails, they go to a file for temporary ones, or to standard error.
+    /// Writes results. If that fails, writes them to a temporary file, or to standard error.
     pub(super) async fn write(
         &self,
         to: String,
@@ -92,7 +92,8 @@ impl Worker {
     }
 }
 
-/// Writes results that could not be written where they should be; gives the end of a sentence that says where they are.
+/// Writes results whose destination has failed; returns the end of a sentence that names the new
+/// place.
 fn write_elsewhere(
     why: &io::Error,
     results: &[Arc<ProcessRecord>],

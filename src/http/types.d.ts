@@ -145,11 +145,11 @@ export interface Problem {
 export interface ProcResult {
   /** That agent. */
   agent: ResultAgentInfo;
-  /** The arguments; null where they are not known any more, as what follows. */
+  /** The arguments. They and the next keys are null if they are no longer known. */
   argv: Array<string> | null;
   /** How complete the captures are, by fd. */
   captures: Record<string, ResultCaptureReport>;
-  /** What its control group has used; null where it has none of its own. */
+  /** Resource usage of its control group; null if it has none of its own. */
   cgroup_accounting: ResultCgroupAccounting | null;
   /** The chunks of output in the order in which they were read: seconds since the start, the fd, the offset of the chunk in the output of that fd, and its length in bytes; null unless a capture asks for `chunk_times`. */
   chunk_times: Array<[number, string, number, number]> | null;
@@ -157,51 +157,51 @@ export interface ProcResult {
   cwd: string | null;
   /** The environment, secrets masked; null unless asked for. */
   env: Record<string, string> | null;
-  /** What went wrong, for people. */
+  /** Errors, for people. */
   errors: Array<string>;
   /** The executable. */
   exe: string | null;
-  /** Why it was not started as specified, in types; empty where it was. */
+  /** Why it was not started as specified, in types; empty if it was. */
   failures: Array<ResultFailureReport>;
   /** Every fd of its spec; null for one that is not captured. */
   fds: Record<string, ResultFd | null>;
-  /** The group of the agent that tells this. */
+  /** The group of the agent that reports this result. */
   group_id: string;
-  /** What it has read and written; null where the kernel does not tell. */
+  /** Bytes that it has read and written; null if the kernel does not report them. */
   io: ResultIoReport | null;
   /** Labels, as given. */
   labels: Record<string, string>;
-  /** Where in its capture what is shown of an fd begins; only there where `output=tail` is asked for over HTTP. */
+  /** For each fd, the offset of the output shown here in its capture; only present for `output=tail` over HTTP. */
   offsets?: Record<string, number> | null;
-  /** The most it has had at one time; null where there never was a process. */
+  /** Maxima of its resource usage; null if no process ever existed. */
   peak: ResultPeak | null;
-  /** The process ID; null where there never was a process. */
+  /** The process ID; null if no process ever existed. */
   pid: number | null;
-  /** The kernel's view of it: current while it runs, as of its end after. */
+  /** The kernel's view of the process: current while it runs, as of its end afterwards. */
   proc_stat: ResultProcStat | null;
   /** Its memory; null once it has ended. */
   proc_statm: ResultProcStatm | null;
-  /** Why it no longer runs; null while it does. */
+  /** The reason why it no longer runs; null while it runs. */
   reason: ResultReason | null;
-  /** What it and the children that it has waited for have used; null while it runs. */
+  /** Resource usage of the process and of the children that it has waited for; null while it runs. */
   rusage: ResultRusage | null;
-  /** Its history, oldest first; null where nothing is sampled. */
+  /** Its history, oldest first; null if it is not sampled. */
   samples: Array<ResultSample> | null;
-  /** How far it is. */
+  /** Its state. */
   state: ResultProcState;
-  /** How it ended; null while it runs. */
+  /** The exit status; null while it runs. */
   status: ResultStatus | null;
-  /** Who of its tree could not be signaled when it was stopped; empty where all were. */
+  /** Processes of its tree that could not be signaled when it was stopped; empty if all were. */
   stop_failures: Array<ResultStopFailureReport>;
-  /** How many there are, the unlisted ones too; null while it runs, and where there may be others, or more than are counted. */
+  /** The number of these descendants, unlisted ones included; null while it runs, and if there may be others, or more than are counted. */
   survivor_count: number | null;
-  /** Descendants that outlive it; null while it runs, and where it is not known whether there are any. */
+  /** Descendants that outlive it; null while it runs, and if it is unknown whether any exist. */
   survivors: Array<ResultSurvivor> | null;
-  /** When. */
+  /** The times of its start, its end and this result. */
   times: ResultTimes;
-  /** What it has used so far; null where there never was a process. */
+  /** Its resource usage so far; null if no process ever existed. */
   usage: ResultUsage | null;
-  /** What its spec asks for that was not done, though it was started; and which output this result does not contain, as it is too large. */
+  /** Requests of its spec that were not fulfilled although it was started; and output that is too large for this result. */
   warnings: Array<string>;
 }
 
@@ -216,7 +216,7 @@ export interface ProcsAnswer {
   };
 }
 
-/** The agent, in the key `agent` of a result: of the one that tells the result, which need not have started the process. */
+/** The agent, in the key `agent` of a result: the one that reports the result, which need not have started the process. */
 export interface ResultAgentInfo {
   /** The host's name. */
   host: string;
@@ -231,27 +231,27 @@ export interface ResultAgentInfo {
 /** Why a capture ended before its end. */
 export type ResultCaptureReason = "held_open" | "not_started" | "error" | "truncated" | "overwritten" | "gone" | "changed";
 
-/** One captured fd, in the key `captures` of a result: kept apart from `fds`, whose entries clients compare whole. */
+/** One captured fd, in the key `captures` of a result. It is separate from `fds`, whose entries clients compare as a whole. */
 export interface ResultCaptureReport {
   /** Whether these are all bytes that were written to the fd; false while the process runs. */
   complete: boolean;
   /** Bytes after compression. */
   compressed_bytes?: number | null;
-  /** The compression; this and the next only where the spec asks for one. */
+  /** The compression. This key and the next are only present if the spec asks for one. */
   compression?: ResultCompression | null;
   /** Bytes dropped to stay within `keep`; `length` and `dropped` add up to all bytes read. */
   dropped: number;
   /** Bytes captured so far, before any encoding and uncompressed. */
   length: number;
-  /** The file that the spec has named; only there where it has. */
+  /** The file named in the spec; only present if the spec names one. */
   path?: string | null;
-  /** Why they are not, in a final result; null where they are, and while the process runs. */
+  /** The reason for missing bytes, in a final result; null if none are missing, and while the process runs. */
   reason: ResultCaptureReason | null;
-  /** The SHA-256 of the bytes that are stored, as they were at the end; null while the process runs, and where it is not known. */
+  /** The SHA-256 of the stored bytes, as they were at the end; null while the process runs, and if it is unknown. */
   sha256: string | null;
 }
 
-/** From the files of the process's scope in cgroup v2; each part is null where its controller is not there. */
+/** From the files of the process's scope in cgroup v2; each part is null if its controller is not enabled. */
 export interface ResultCgroupAccounting {
   /** CPU time. */
   cpu_stat: ResultCgroupCpuStat | null;
@@ -261,7 +261,7 @@ export interface ResultCgroupAccounting {
   pids: ResultCgroupPids | null;
 }
 
-/** From `cpu.stat`; times are in microseconds. Only the first three are there without the cpu controller. */
+/** From `cpu.stat`; times are in microseconds. Without the cpu controller, only the first three keys are known. */
 export interface ResultCgroupCpuStat {
   /** Time that it ran beyond its quota, null before Linux 5.15. */
   burst_usec: number | null;
@@ -287,7 +287,7 @@ export interface ResultCgroupMemory {
   current: number;
   /** The most at any time, null before Linux 5.19; from `memory.peak`. */
   peak: number | null;
-  /** Swap at present, null where the kernel does not account for swap; from `memory.swap.current`. */
+  /** Swap at present, null if the kernel does not account for swap; from `memory.swap.current`. */
   swap_current: number | null;
   /** The most swap at any time, null before Linux 6.5; from `memory.swap.peak`. */
   swap_peak: number | null;
@@ -306,23 +306,23 @@ export type ResultCompression = "zstd" | "gzip" | "brotli";
 
 /** One failure, in the array `failures` of a result; `errors` has its message too. */
 export interface ResultFailureReport {
-  /** What the system's error leaves out, such as that a script's interpreter is missing; null where there is nothing to add. */
+  /** A cause that the OS error does not name, such as the missing interpreter of a script; or null. */
   detail: string | null;
-  /** The number of the system's error; null where none is behind it. */
+  /** The number of the OS error; null if there is none. */
   errno: number | null;
   /** The name of that error, such as `ENOENT`. */
   error: string | null;
-  /** The fd concerned, as in `fds`; null for steps that are about none. */
+  /** The fd concerned, as in `fds`; null if the step concerns no fd. */
   fd: string | null;
   /** What went wrong, as in `errors`. */
   message: string;
-  /** The path concerned, or the name of the user or group; null where there is none. */
+  /** The path concerned, or the name of the user or group; null if there is none. */
   path: string | null;
   /** The step of the start that failed. */
   stage: string;
 }
 
-/** What was captured of an fd. */
+/** The captured output of an fd. */
 export type ResultFd = {
   /** `utf-8`. */
   encoding: string;
@@ -330,7 +330,7 @@ export type ResultFd = {
   text: string;
   type: "text";
 } | {
-  /** What the data is compressed with; only there where the spec asks for it. */
+  /** The compression of the data; only present if the spec asks for it. */
   compression?: ResultCompression | null;
   /** The data, encoded. */
   data: string;
@@ -347,9 +347,9 @@ export type ResultFd = {
 
 /** From `/proc/PID/io`: of the process and of the children that it has waited for. */
 export interface ResultIoReport {
-  /** Bytes that were to be sent to storage and then were not, as their file was truncated first. */
+  /** Bytes that waited to be sent to storage when their file was truncated. */
   cancelled_write_bytes: number;
-  /** Bytes that read and the like have given, from whatever source. */
+  /** Bytes returned by read and similar calls, from any source. */
   rchar: number;
   /** Bytes fetched from storage. */
   read_bytes: number;
@@ -357,19 +357,19 @@ export interface ResultIoReport {
   syscr: number;
   /** Write system calls. */
   syscw: number;
-  /** Bytes that write and the like have taken, to whatever end. */
+  /** Bytes accepted by write and similar calls, for any destination. */
   wchar: number;
-  /** Bytes sent to storage, or to be sent. */
+  /** Bytes sent to storage, or waiting to be sent. */
   write_bytes: number;
 }
 
-/** The most that the process itself has had at one time, as far as anybody has seen it. */
+/** Observed maxima of the process itself. */
 export interface ResultPeak {
-  /** At the end, the kernel's mark of resident memory, in bytes, of it or any child that it has waited for, or null as in `rusage`; null while it runs. */
+  /** At the end, the kernel's maximum of resident memory, in bytes, of the process or any child that it has waited for, or null as in `rusage`; null while it runs. */
   maxrss: number | null;
-  /** Resident memory, in bytes: the kernel's own mark while it runs; after, the highest sample, null without any. */
+  /** Resident memory, in bytes: the kernel's own maximum while it runs; afterwards the highest sample, null without any. */
   rss: number | null;
-  /** Threads: the most that a sample saw, or at present. */
+  /** Threads: the maximum of all samples, or the present number. */
   threads: number | null;
   /** Mapped memory, in bytes; as `rss`. */
   vsize: number | null;
@@ -385,7 +385,7 @@ export interface ResultProcStat {
   cmajflt: number;
   /** The same, of children that were waited for. */
   cminflt: number;
-  /** Name of the executable, its first 15 bytes; what is no UTF-8 is replaced. */
+  /** Name of the executable, its first 15 bytes; bytes that are not UTF-8 are replaced. */
   comm: string;
   /** CPU time in the kernel of children that were waited for, in seconds. */
   cstime: number;
@@ -393,7 +393,7 @@ export interface ResultProcStat {
   cutime: number;
   /** Time waiting for block devices, in clock ticks, as its name says. */
   delayacct_blkio_ticks: number | null;
-  /** The raw wait status of a process that has ended; 0 before, or where the kernel hides it from us. */
+  /** The raw wait status of a process that has ended; 0 before, or if the kernel hides it from us. */
   exit_code: number | null;
   /** Name of the signal that its death sends to its parent; null for none. */
   exit_signal: string | null;
@@ -419,7 +419,7 @@ export interface ResultProcStat {
   ppid: number;
   /** Priority as the kernel counts it. */
   priority: number;
-  /** CPU it last ran on. This and all that follow are null where the kernel is too old to tell. */
+  /** CPU it last ran on. This and all following keys are null if the kernel is too old to report them. */
   processor: number | null;
   /** Resident memory, in bytes. */
   rss: number;
@@ -449,20 +449,20 @@ export interface ResultProcStat {
   utime: number;
   /** Mapped memory, in bytes. */
   vsize: number;
-  /** 1 where the process waits in the kernel, else 0; an address on old kernels. */
+  /** 1 if the process waits in the kernel, else 0; an address on old kernels. */
   wchan: number;
 }
 
-/** How far a process is. */
+/** The state of a process. */
 export type ResultProcState = "running" | "terminated" | "error";
 
 /** From `/proc/PID/statm`, in bytes. */
 export interface ResultProcStatm {
   /** Data and stack. */
   data: number;
-  /** What of it is in memory. */
+  /** The part of it that is in memory. */
   resident: number;
-  /** What of that is backed by files or shared memory. */
+  /** The part of that which is backed by files or shared memory. */
   shared: number;
   /** Mapped memory. */
   size: number;
@@ -470,27 +470,27 @@ export interface ResultProcStatm {
   text: number;
 }
 
-/** Why a process is no longer running. */
+/** The reason why a process no longer runs. */
 export type ResultReason = "exited" | "signaled" | "out_of_memory" | "timeout" | "stopped" | "error" | "lost";
 
 /** How a survivor is known to come from a process. */
 export type ResultRelation = "group" | "session" | "descendant" | "inferred";
 
-/** What a process and those of its descendants that were waited for used up, from `getrusage` or `wait4`. All is null where the process was lost. */
+/** Resource usage of a process and of those descendants that were waited for, from `getrusage` or `wait4`. All keys are null if the process was lost. */
 export interface ResultRusage {
   /** Reads from block devices, in blocks of 512 bytes. */
   inblock: number | null;
   /** Page faults that needed a disk. */
   majflt: number | null;
-  /** The most memory that any one of these processes had resident, in bytes. Null also where the kernel's figure may be that of the process that has made it: of one that has had little more than that. */
+  /** Maximum of the resident memory of any one of these processes, in bytes. Null also if the kernel's value is so small that it may be the parent's at the time of the clone. */
   maxrss: number | null;
   /** Page faults that needed no disk. */
   minflt: number | null;
-  /** Switches away as its time was up, or for something of higher priority. */
+  /** Involuntary context switches: its time slice ended, or something had higher priority. */
   nivcsw: number | null;
   /** Swaps; Linux leaves it 0. */
   nswap: number | null;
-  /** Switches away as the process waited for something. */
+  /** Voluntary context switches: the process waited for something. */
   nvcsw: number | null;
   /** Writes to block devices, in blocks of 512 bytes. */
   oublock: number | null;
@@ -500,7 +500,7 @@ export interface ResultRusage {
   utime: number | null;
 }
 
-/** One look at a running process. */
+/** A sample of a running process. */
 export interface ResultSample {
   /** CPU time so far in the kernel of children that it has waited for, in seconds. */
   cstime: number;
@@ -514,7 +514,7 @@ export interface ResultSample {
   stime: number;
   /** Threads. */
   threads: number;
-  /** When. */
+  /** The time of the sample. */
   time: ResultTime;
   /** Its own CPU time so far in user mode, in seconds. */
   utime: number;
@@ -538,17 +538,17 @@ export interface ResultStats {
   threads: number;
 }
 
-/** How a process ended. Clients compare it whole: it has exactly these keys. */
+/** The exit status of a process. Clients compare it as a whole: it has exactly these keys. */
 export interface ResultStatus {
-  /** Whether the kernel wrote, or tried to write, a core dump; false where it exited. */
+  /** Whether the kernel wrote, or tried to write, a core dump; false if it exited. */
   core_dump: boolean;
-  /** What it passed to exit(2), 0 to 255; null where a signal ended it. */
+  /** The argument of its exit(2), 0 to 255; null if a signal ended it. */
   exit_code: number | null;
-  /** Name of that signal, as [`signal_name`] has it, or null. */
+  /** Name of that signal, as returned by [`signal_name`], or null. */
   signal: string | null;
   /** Number of the signal that ended it, or null. */
   signum: number | null;
-  /** The raw wait status, as wait(2) gives it. */
+  /** The raw wait status, as returned by wait(2). */
   status: number;
 }
 
@@ -556,7 +556,7 @@ export interface ResultStatus {
 export interface ResultStopFailureReport {
   /** The name of its executable, at most 15 bytes of it. */
   comm: string;
-  /** The number of the system's error. */
+  /** The number of the OS error. */
   errno: number;
   /** The name of that error, such as `EPERM`. */
   error: string | null;
@@ -631,13 +631,13 @@ export interface ResultTimes {
   stop: ResultTime | null;
 }
 
-/** What the process and the children that it has waited for have used so far. */
+/** Resource usage so far of the process and of the children that it has waited for. */
 export interface ResultUsage {
-  /** The second, of children that it has waited for. */
+  /** Page faults that needed a disk, of children that it has waited for. */
   cmajflt: number;
-  /** The first of these, of children that it has waited for. */
+  /** Page faults that needed no disk, of children that it has waited for. */
   cminflt: number;
-  /** The CPU time of all, in seconds: exact at the end, before in clock ticks. */
+  /** The sum of the CPU times, in seconds: exact at the end, in clock ticks before. */
   cpu: number;
   /** CPU time in the kernel of children that it has waited for, in seconds. */
   cstime: number;
@@ -645,7 +645,7 @@ export interface ResultUsage {
   cutime: number;
   /** Its own page faults that needed a disk. */
   majflt: number;
-  /** The most memory that it has had resident, in bytes; at the end, as `rusage` has it, that of any one of all, or null. Null also where the kernel does not tell. */
+  /** Maximum of its resident memory, in bytes; at the end, as in `rusage`, the maximum of any one of these processes, or null. Null also if the kernel does not report it. */
   maxrss: number | null;
   /** Its own page faults that needed no disk. */
   minflt: number;

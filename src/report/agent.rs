@@ -1,4 +1,4 @@
-//! Which program a result comes from.
+//! The program that reports a result.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,4 @@
-//! The result as clients see it. One type: the stream of a result is written by it, and the published
-//! schemas are made of it.
+//! The result as clients see it. One type serves the stream of a result and the published schemas.
 
 use std::borrow::Cow;
 
@@ -21,41 +20,42 @@ use super::times::Times;
 use crate::engine::Survivor;
 use crate::spec::{CaptureSpec, Compression};
 
-/// A result. `T` is what stands for captured bytes: in a stream, the place where they are put in.
+/// A result. `T` represents captured bytes: in a stream, the place at which they are inserted.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Result", description = "A result.")]
 pub struct ResultBody<'a, T> {
-    /// How far it is.
+    /// Its state.
     pub(super) state: ProcState,
-    /// Why it no longer runs; null while it does.
+    /// The reason why it no longer runs; null while it runs.
     pub(super) reason: Option<Reason>,
-    /// What went wrong, for people.
+    /// Errors, for people.
     pub(super) errors: &'a [String],
-    /// Why it was not started as specified, in types; empty where it was.
+    /// Why it was not started as specified, in types; empty if it was.
     pub(super) failures: Vec<FailureReport>,
-    /// The process ID; null where there never was a process.
+    /// The process ID; null if no process ever existed.
     pub(super) pid: Option<i32>,
-    /// How it ended; null while it runs.
+    /// The exit status; null while it runs.
     pub(super) status: Option<&'a Status>,
-    /// When.
+    /// The times of its start, its end and this result.
     pub(super) times: Times,
-    /// What it and the children that it has waited for have used; null while it runs.
+    /// Resource usage of the process and of the children that it has waited for; null while it
+    /// runs.
     pub(super) rusage: Option<&'a Rusage>,
-    /// The kernel's view of it: current while it runs, as of its end after.
+    /// The kernel's view of the process: current while it runs, as of its end afterwards.
     pub(super) proc_stat: Option<ProcStat>,
     /// Its memory; null once it has ended.
     pub(super) proc_statm: Option<ProcStatm>,
-    /// What its control group has used; null where it has none of its own.
+    /// Resource usage of its control group; null if it has none of its own.
     pub(super) cgroup_accounting: Option<CgroupAccounting>,
-    /// What it has used so far; null where there never was a process.
+    /// Its resource usage so far; null if no process ever existed.
     pub(super) usage: Option<Usage>,
     /// Bytes that it has read and written; null if the kernel does not report them.
     pub(super) io: Option<IoReport>,
-    /// The most it has had at one time; null where there never was a process.
+    /// Maxima of its resource usage; null if no process ever existed.
     pub(super) peak: Option<Peak>,
-    /// Its history, oldest first; null where nothing is sampled.
+    /// Its history, oldest first; null if it is not sampled.
     pub(super) samples: Option<Vec<Sample>>,
-    /// The arguments; null where they are not known any more, as what follows.
+    /// The arguments. They and the next keys are null if they are no longer known.
     pub(super) argv: Option<&'a [String]>,
     /// The executable.
     pub(super) exe: Option<&'a str>,
@@ -65,8 +65,8 @@ pub struct ResultBody<'a, T> {
     pub(super) env: Option<&'a IndexMap<String, String>>,
     /// Labels, as given.
     pub(super) labels: &'a IndexMap<String, String>,
-    /// What its spec asks for that was not done, though it was started; and which output this result does not contain, as it is too
-    /// large.
+    /// Requests of its spec that were not fulfilled although it was started; and output that is too
+    /// large for this result.
     pub(super) warnings: Vec<Cow<'a, str>>,
     /// The group of the agent that reports this result.
     pub(super) group_id: &'a str,
@@ -74,23 +74,25 @@ pub struct ResultBody<'a, T> {
     pub(super) agent: &'a AgentInfo,
     /// How complete the captures are, by fd.
     pub(super) captures: IndexMap<String, CaptureReport>,
-    /// Descendants that outlive it; null while it runs, and where it is not known whether there are any.
+    /// Descendants that outlive it; null while it runs, and if it is unknown whether any exist.
     pub(super) survivors: Option<&'a [Survivor]>,
-    /// How many there are, the unlisted ones too; null while it runs, and where there may be others, or more than are counted.
+    /// The number of these descendants, unlisted ones included; null while it runs, and if there
+    /// may be others, or more than are counted.
     pub(super) survivor_count: Option<u64>,
     /// The chunks of output in the order in which they were read: seconds since the start, the fd, the offset of the chunk in the
     /// output of that fd, and its length in bytes; null unless a capture asks for `chunk_times`.
     pub(super) chunk_times: Option<Vec<(f64, String, u64, u64)>>,
-    /// Who of its tree could not be signaled when it was stopped; empty where all were.
+    /// Processes of its tree that could not be signaled when it was stopped; empty if all were.
     pub(super) stop_failures: Vec<StopFailureReport>,
     /// Every fd of its spec; null for one that is not captured.
     pub(super) fds: IndexMap<String, Option<FdResult<T>>>,
-    /// Where in its capture what is shown of an fd begins; only there where `output=tail` is asked for over HTTP.
+    /// For each fd, the offset of the output shown here in its capture; only present for
+    /// `output=tail` over HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) offsets: Option<IndexMap<String, u64>>,
 }
 
-/// What was captured of an fd.
+/// The captured output of an fd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Fd")]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -108,7 +110,7 @@ pub enum FdResult<T> {
         data: T,
         /// `base64` or `base2048`.
         encoding: Cow<'static, str>,
-        /// What the data is compressed with; only there where the spec asks for it.
+        /// The compression of the data; only present if the spec asks for it.
         #[serde(skip_serializing_if = "Option::is_none")]
         compression: Option<Compression>,
     },
@@ -122,13 +124,13 @@ pub enum FdResult<T> {
 }
 
 impl<T> FdResult<T> {
-    /// That so many bytes are captured, by this spec.
+    /// A detached output of this length, with the encoding of this spec.
     pub(super) fn detached(spec: &CaptureSpec, length: u64) -> FdResult<T> {
         FdResult::Detached { length, encoding: FdEncoding::of(spec).name().into() }
     }
 }
 
-/// Why a process is no longer running.
+/// The reason why a process no longer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -138,9 +140,9 @@ pub enum Reason {
     Signaled,
     /// The kernel's OOM killer has killed it.
     OutOfMemory,
-    /// It was stopped, for its time was over.
+    /// It was stopped because its timeout expired.
     Timeout,
-    /// It was stopped, for somebody asked for that.
+    /// It was stopped on request.
     Stopped,
     /// It was not started as specified.
     Error,

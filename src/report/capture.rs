@@ -1,12 +1,12 @@
-//! Whether what was captured is all that was written.
+//! The completeness of captured output.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::Compression;
 
-/// One captured fd, in the key `captures` of a result: kept apart from `fds`, whose entries clients compare
-/// whole.
+/// One captured fd, in the key `captures` of a result. It is separate from `fds`, whose entries
+/// clients compare as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CaptureReport {
     /// Bytes captured so far, before any encoding and uncompressed.
@@ -15,15 +15,17 @@ pub struct CaptureReport {
     pub dropped: u64,
     /// Whether these are all bytes that were written to the fd; false while the process runs.
     pub complete: bool,
-    /// Why they are not, in a final result; null where they are, and while the process runs.
+    /// The reason for missing bytes, in a final result; null if none are missing, and while the
+    /// process runs.
     pub reason: Option<CaptureReason>,
-    /// The SHA-256 of the bytes that are stored, as they were at the end; null while the process runs, and where it is not known.
+    /// The SHA-256 of the stored bytes, as they were at the end; null while the process runs, and
+    /// if it is unknown.
     #[serde(default)]
     pub sha256: Option<String>,
-    /// The file that the spec has named; only there where it has.
+    /// The file named in the spec; only present if the spec names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The compression; this and the next only where the spec asks for one.
+    /// The compression. This key and the next are only present if the spec asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
     /// Bytes after compression.

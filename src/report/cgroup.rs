@@ -1,9 +1,10 @@
-//! What a process's control group used up, with all of its descendants.
+//! The resource usage of a process's control group, with all of its descendants.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// From the files of the process's scope in cgroup v2; each part is null where its controller is not there.
+/// From the files of the process's scope in cgroup v2; each part is null if its controller is not
+/// enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CgroupAccounting {
     /// Tasks.
@@ -23,7 +24,8 @@ pub struct CgroupPids {
     pub peak: Option<u64>,
 }
 
-/// From `cpu.stat`; times are in microseconds. Only the first three are there without the cpu controller.
+/// From `cpu.stat`; times are in microseconds. Without the cpu controller, only the first three
+/// keys are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CgroupCpuStat {
     /// CPU time.
@@ -51,7 +53,7 @@ pub struct CgroupMemory {
     pub current: u64,
     /// The most at any time, null before Linux 5.19; from `memory.peak`.
     pub peak: Option<u64>,
-    /// Swap at present, null where the kernel does not account for swap; from `memory.swap.current`.
+    /// Swap at present, null if the kernel does not account for swap; from `memory.swap.current`.
     pub swap_current: Option<u64>,
     /// The most swap at any time, null before Linux 6.5; from `memory.swap.peak`.
     pub swap_peak: Option<u64>,

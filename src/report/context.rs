@@ -1,12 +1,12 @@
-//! What a result needs beside the process's own record.
+//! The input of a result besides the process's own record.
 
 use super::agent::AgentInfo;
 use crate::sampler::ProcReader;
 
-/// How many captured bytes one result contains at most, if nothing else is configured.
+/// Maximum number of captured bytes in one result, by default.
 const MAX_INLINE: u64 = 1 << 30;
 
-/// What results are made with: a reader of /proc for processes that run, and whose results they are.
+/// The context of results: a reader of /proc for running processes, and the agent that reports.
 pub struct ResultContext {
     pub(super) reader: ProcReader,
     pub(super) agent: AgentInfo,
@@ -22,23 +22,23 @@ impl Default for ResultContext {
 }
 
 impl ResultContext {
-    /// The context of no agent in particular.
+    /// A context without an agent.
     pub fn new(reader: ProcReader) -> ResultContext {
         let (agent, group_id) = (AgentInfo::default(), String::new());
         ResultContext { reader, agent, group_id, max_inline: MAX_INLINE }
     }
 
-    /// The same, with this limit of captured bytes in one result.
+    /// Sets the maximum number of captured bytes in one result.
     pub fn with_max_inline(self, max_inline: u64) -> ResultContext {
         ResultContext { max_inline, ..self }
     }
 
-    /// The same, for the results of `agent`, which is in the group `group_id`.
+    /// Sets the agent that reports, and its group `group_id`.
     pub fn with_agent(self, agent: AgentInfo, group_id: String) -> ResultContext {
         ResultContext { agent, group_id, ..self }
     }
 
-    /// How many captured bytes one result, or one answer, contains at most.
+    /// Maximum number of captured bytes in one result or response.
     pub fn max_inline(&self) -> u64 {
         self.max_inline
     }

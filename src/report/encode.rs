@@ -1,17 +1,19 @@
-//! Streaming encoders of captured bytes: each takes pieces as they come, and appends what they encode to.
+//! Streaming encoders of captured bytes: each takes pieces as they come, and appends their
+//! encoding.
 
 /// The replacement of an invalid sequence.
 const REPLACEMENT: &str = "\u{fffd}";
 
-/// Makes valid UTF-8 of bytes that come in pieces, as [`String::from_utf8_lossy`] does of the whole.
+/// Converts bytes that come in pieces to valid UTF-8, as [`String::from_utf8_lossy`] converts the
+/// whole.
 #[derive(Default)]
 pub(crate) struct LossyUtf8 {
-    /// The beginning of a sequence whose rest has not come: at most 3 bytes.
+    /// The beginning of a sequence whose rest is missing: at most 3 bytes.
     partial: Vec<u8>,
 }
 
 impl LossyUtf8 {
-    /// Gives the text of the next piece to `out`, part by part.
+    /// Passes the text of the next piece to `out`, part by part.
     pub(crate) fn push(&mut self, piece: &[u8], mut out: impl FnMut(&str)) {
         let mut rest = piece;
         // A sequence that began in an earlier piece is completed, or found invalid, byte by byte.
@@ -26,7 +28,7 @@ impl LossyUtf8 {
                 }
                 Err(error) if error.error_len().is_none() => rest = after,
                 Err(_) => {
-                    // What was there is invalid; this byte begins anew.
+                    // The partial sequence is invalid; this byte may begin another.
                     out(REPLACEMENT);
                     self.partial.clear();
                 }
@@ -96,7 +98,7 @@ pub(crate) fn escape_json(text: &str, out: &mut Vec<u8>) {
 /// Base64 of bytes that come in pieces.
 #[derive(Default)]
 pub(crate) struct Base64 {
-    /// What has not filled a group of three: at most 2 bytes.
+    /// Bytes that do not fill a group of three: at most 2.
     partial: Vec<u8>,
 }
 
@@ -126,7 +128,7 @@ impl Base64 {
         self.partial.clear();
     }
 
-    /// The length of what `length` bytes encode to.
+    /// The encoded length of `length` bytes.
     pub(crate) fn encoded_len(length: u64) -> u64 {
         length.div_ceil(3).saturating_mul(4)
     }
@@ -135,7 +137,7 @@ impl Base64 {
 /// Base2048 of bytes that come in pieces, as UTF-8: 11 bytes are 8 characters.
 #[derive(Default)]
 pub(crate) struct Base2048 {
-    /// What has not filled a group of eleven: at most 10 bytes.
+    /// Bytes that do not fill a group of eleven: at most 10.
     partial: Vec<u8>,
 }
 

@@ -15,15 +15,16 @@ use crate::spec::FdName;
 pub struct FailureReport {
     /// The step of the start that failed.
     pub stage: Cow<'static, str>,
-    /// The fd concerned, as in `fds`; null for steps that are about none.
+    /// The fd concerned, as in `fds`; null if the step concerns no fd.
     pub fd: Option<String>,
     /// The system's error number; null if the cause is no system error.
     pub errno: Option<i32>,
     /// The name of that error, such as `ENOENT`.
     pub error: Option<String>,
-    /// The path concerned, or the name of the user or group; null where there is none.
+    /// The path concerned, or the name of the user or group; null if there is none.
     pub path: Option<String>,
-    /// What the system's error leaves out, such as that a script's interpreter is missing; null where there is nothing to add.
+    /// A cause that the OS error does not name, such as the missing interpreter of a script; or
+    /// null.
     pub detail: Option<String>,
     /// What went wrong, as in `errors`.
     pub message: String,
@@ -37,7 +38,7 @@ impl From<&StartFailure> for FailureReport {
             fd: failure.stage.fd().and_then(FdName::from_number).map(|fd| fd.to_string()),
             errno,
             error: errno.and_then(error_name),
-            // A proc ID is no path; it is in the message.
+            // A proc ID is not a path; the message contains it.
             path: failure.path.clone().filter(|_| failure.stage != Stage::Sibling),
             detail: failure.detail.clone(),
             message: failure.to_string(),
@@ -54,7 +55,7 @@ pub struct StopFailureReport {
     pub comm: String,
     /// The name of the signal.
     pub signal: Option<String>,
-    /// The number of the system's error.
+    /// The number of the OS error.
     pub errno: i32,
     /// The name of that error, such as `EPERM`.
     pub error: Option<String>,

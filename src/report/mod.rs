@@ -1,7 +1,8 @@
-//! What is answered: results (`docs/reference/result.md`), their parts and their encodings.
+//! Results, their parts and their encodings.
 //!
-//! [`ProcessRecord`] are what is known of a process; [`ResultStream`] is the result made of them, as a stream in either format. The other modules
-//! hold the types of a result's parts. Their comments state keys, units and sources; [`schema`](schema()) is made of them.
+//! A [`ProcessRecord`] holds the facts about a process; [`ResultStream`] is the result made from
+//! it, as a stream in either format. The other modules hold the types of a result's parts. Their
+//! comments state keys, units and sources; [`schema`](schema()) publishes them.
 
 mod agent;
 mod body;

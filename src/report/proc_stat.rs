@@ -14,7 +14,7 @@ use crate::signal::{SignalName, signal_name, signal_set};
 pub struct ProcStat {
     /// The process.
     pub pid: i32,
-    /// Name of the executable, its first 15 bytes; what is no UTF-8 is replaced.
+    /// Name of the executable, its first 15 bytes; bytes that are not UTF-8 are replaced.
     pub comm: String,
     /// One letter as proc(5) has it: `R`, `S`, `D`, `Z`, `T`, `t`, `I`, `X`.
     pub state: char,
@@ -68,7 +68,7 @@ pub struct ProcStat {
     pub sigignore: Vec<SignalName>,
     /// Caught signals, by name.
     pub sigcatch: Vec<SignalName>,
-    /// 1 where the process waits in the kernel, else 0; an address on old kernels.
+    /// 1 if the process waits in the kernel, else 0; an address on old kernels.
     pub wchan: u64,
     /// Name of the signal that its death sends to its parent; null for none.
     pub exit_signal: Option<SignalName>,
@@ -84,12 +84,13 @@ pub struct ProcStat {
     pub guest_time: Option<f64>,
     /// The same of children that were waited for, in seconds.
     pub cguest_time: Option<f64>,
-    /// The raw wait status of a process that has ended; 0 before, or where the kernel hides it from us.
+    /// The raw wait status of a process that has ended; 0 before, or if the kernel hides it from
+    /// us.
     pub exit_code: Option<i32>,
 }
 
 impl ProcStat {
-    /// Brings the kernel's fields into the units of results.
+    /// Converts the kernel's fields to the units of results.
     pub fn new(raw: &RawStat, clock: &Clock) -> Self {
         Self {
             pid: raw.pid,
@@ -145,9 +146,9 @@ fn device(packed: i32) -> [u32; 2] {
 pub struct ProcStatm {
     /// Mapped memory.
     pub size: u64,
-    /// What of it is in memory.
+    /// The part of it that is in memory.
     pub resident: u64,
-    /// What of that is backed by files or shared memory.
+    /// The part of that which is backed by files or shared memory.
     pub shared: u64,
     /// Code.
     pub text: u64,
@@ -156,7 +157,7 @@ pub struct ProcStatm {
 }
 
 impl ProcStatm {
-    /// Brings the kernel's pages into bytes.
+    /// Converts the kernel's pages to bytes.
     pub fn new(raw: &RawStatm, clock: &Clock) -> Self {
         Self {
             size: clock.bytes(raw.size),
@@ -177,7 +178,8 @@ mod tests {
         assert_eq!(device(0), [0, 0]);
         assert_eq!(device(0x8801), [136, 1]);
         assert_eq!(device(0x0450), [4, 80]);
-        // As new_encode_dev() packs major 4095 and minor 1048575; the result is negative as a 32-bit number.
+        // The encoding of major 4095 and minor 1048575 by the kernel's new_encode_dev(); as a
+        // 32-bit number it is negative.
         assert_eq!(device(-1), [0xfff, 0xf_ffff]);
         assert_eq!(device(0x0010_8800), [136, 256]);
     }

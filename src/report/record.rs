@@ -1,4 +1,4 @@
-//! What is known of a process, and the result made of it.
+//! The facts about a process, and the result made from them.
 
 mod summary;
 
@@ -29,7 +29,8 @@ use crate::procfs::{RawIo, RawStat, RawStatm};
 use crate::sampler::ProcSnapshot;
 use crate::spec::{FdName, Identity, ProcId};
 
-/// What is known of a process at one point of its life. It does not change; a later point has a record of its own.
+/// The facts about a process at one point of its life. A record does not change; a later point has
+/// a record of its own.
 #[derive(Clone)]
 pub struct ProcessRecord {
     /// The process.
@@ -38,19 +39,19 @@ pub struct ProcessRecord {
     pub state: ProcState,
     /// Why it was not started as specified.
     pub errors: Vec<String>,
-    /// Its pid; none where there was no child.
+    /// Its pid; `None` if there was no child.
     pub pid: Option<i32>,
     /// Its fds.
     pub captures: Arc<Captures>,
-    /// What it was asked to be; none where that is not known any more.
+    /// Its spec's description; `None` if it is no longer known.
     identity: Option<Arc<Identity>>,
-    /// Its history; none where nothing is sampled.
+    /// Its history; `None` if it is not sampled.
     history: Option<Arc<SampleHistory>>,
     failures: Vec<StartFailure>,
     start: TimePoint,
-    /// When these record were made, for the end the end itself.
+    /// The time of this record; of a final one, the time of the end.
     made: TimePoint,
-    /// Boxed, for most are record of a start.
+    /// Boxed, because most records describe a start.
     ending: Option<Box<Ending>>,
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
@@ -59,7 +60,7 @@ pub struct ProcessRecord {
     stop_failures: Vec<StopFailure>,
 }
 
-/// What is known only after the end.
+/// Facts that are known only after the end.
 #[derive(Clone)]
 struct Ending {
     reason: Reason,
@@ -69,18 +70,18 @@ struct Ending {
     survivors: Survivors,
 }
 
-/// What is said of a process whose exit nobody has waited for.
+/// The error of a process whose exit status was never read.
 const LOST: &str = "exit status lost: the keeper died before the process ended";
 
-/// The exit code of such a process, for clients that read one in any case.
+/// The exit code of such a process, for clients that always read one.
 const LOST_CODE: i32 = 125;
 
-/// When a result speaks of.
+/// The point in time that a result describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsOf {
-    /// The moment the record were made: the first result of a process, made at its start.
+    /// The time of the record: for the first result of a process, made at its start.
     AtStart,
-    /// Now: a running process is looked at again.
+    /// Now: the state of a running process is read again.
     Now,
 }
 
@@ -109,7 +110,7 @@ impl ProcessRecord {
 
     /// The record of an end.
     pub fn of_end(ended: Ended) -> ProcessRecord {
-        // Of a process that was not started as specified, what its child's set-up came to tells nothing.
+        // If a process was not started as specified, the status of its set-up child is meaningless.
         let (state, status) = match ended.failures.first() {
             Some(failure) => (ProcState::Error, Status::from_exit_code(failure.exit_code())),
             None if ended.lost => (ProcState::Error, Status::from_exit_code(LOST_CODE)),
@@ -157,25 +158,25 @@ impl ProcessRecord {
         }
     }
 
-    /// The same record, of a process that was asked to be this.
+    /// The same record, with this description of the process.
     pub fn with_identity(self, identity: Option<Arc<Identity>>) -> ProcessRecord {
         ProcessRecord { identity, ..self }
     }
 
-    /// The same record, of a process whose history this is.
+    /// The same record, with this history.
     pub fn with_history(self, history: Option<Arc<SampleHistory>>) -> ProcessRecord {
         ProcessRecord { history, ..self }
     }
 
-    /// The same record, of a process of whose tree these could not be signaled.
+    /// The same record, with these processes that could not be signaled.
     pub fn with_stop_failures(self, stop_failures: Vec<StopFailure>) -> ProcessRecord {
-        // While it runs, what is new makes a record of its own.
+        // While the process runs, additional failures make another record.
         let new = self.ending.is_none() && stop_failures.len() != self.stop_failures.len();
         let made = if new { TimePoint::now() } else { self.made };
         ProcessRecord { made, stop_failures, ..self }
     }
 
-    /// What the process was asked to be; none where that is not known any more.
+    /// The description of the process; `None` if it is no longer known.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.as_ref()
     }
@@ -190,8 +191,9 @@ impl ProcessRecord {
         &self.stop_failures
     }
 
-    /// Whether the file of a capture was taken away. While the process runs there is one, though it may be empty; where it has ended
-    /// meanwhile, as these record do not show yet, an empty one was removed in good order.
+    /// Whether the file of a capture was removed by somebody else. A running process has the file,
+    /// even if it is empty. If the process has ended since this record, its empty file was removed
+    /// regularly.
     pub fn has_lost(&self, capture: &Capture, context: &ResultContext) -> bool {
         if !self.is_running() {
             return capture.loss() == Some(Loss::Gone);
@@ -205,13 +207,13 @@ impl ProcessRecord {
         self.ending.is_none()
     }
 
-    /// Why it no longer runs, as its result says; none while it runs.
+    /// The reason why it no longer runs, as its result says; `None` while it runs.
     pub fn reason(&self) -> Option<String> {
         let reason = self.ending.as_ref().map(|ending| ending.reason)?;
         serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
     }
 
-    /// The outcome in a word, for counting; none while it runs.
+    /// The outcome in a word, for counting; `None` while it runs.
     pub fn outcome(&self) -> Option<&'static str> {
         let ending = self.ending.as_ref()?;
         Some(match (ending.reason, self.state) {
@@ -226,12 +228,12 @@ impl ProcessRecord {
         })
     }
 
-    /// How it ended; none while it runs.
+    /// The exit status; `None` while it runs.
     pub fn status(&self) -> Option<&Status> {
         self.ending.as_ref().map(|ending| &ending.status)
     }
 
-    /// When it ended; none while it runs.
+    /// The time of the end; `None` while it runs.
     pub fn stop(&self) -> Option<TimePoint> {
         self.ending.as_ref().map(|_| self.made)
     }
@@ -241,21 +243,21 @@ impl ProcessRecord {
         self.identity.as_ref().map_or(&NO_LABELS, |identity| &identity.labels)
     }
 
-    /// A number that differs between records of one process that differ, and, while it runs, between looks at it that show
-    /// something else; the passing of time alone makes none.
+    /// A number that differs between different records of a process. While the process runs, it
+    /// also differs when /proc or a capture has changed, but does not change with time alone.
     pub fn fingerprint(&self, context: &ResultContext) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.start.unix_nanos, self.made.monotonic_nanos, self.state as u8).hash(&mut hasher);
         if let Some(pid) = self.pid.filter(|_| self.is_running()) {
             let seen = context.reader.snapshot(pid, self.stat.as_ref());
-            // Neither holds anything that cannot be written.
+            // Serialization of these plain values cannot fail.
             serde_json::to_string(&(seen.stat, seen.statm)).unwrap_or_default().hash(&mut hasher);
             for (_, capture) in self.captures.iter() {
                 capture.map(|capture| capture.len()).hash(&mut hasher);
             }
         }
         if !self.is_running() {
-            // A file can be changed, or be removed, after the end.
+            // A file can be changed or removed after the end.
             for (_, capture) in self.captures.iter() {
                 capture.and_then(Capture::loss).hash(&mut hasher);
             }
@@ -293,7 +295,7 @@ impl ProcessRecord {
         let io = seen.io.as_ref().or(self.io.as_ref());
         let ending = self.ending.as_ref();
         let rusage = ending.map(|ending| &ending.rusage);
-        // What a process used that was lost nobody has told.
+        // Nobody has read the final resource usage of a lost process.
         let used = stat.filter(|_| ending.is_none_or(|ending| ending.reason != Reason::Lost));
         let (exe, cwd, env) = self.resolved();
         let identity = self.identity.as_deref();
@@ -339,7 +341,7 @@ impl ProcessRecord {
         }
     }
 
-    /// Executable, working directory and environment, as they were resolved; or else as they were asked for.
+    /// Executable, working directory and environment, as resolved; otherwise as requested.
     fn resolved(&self) -> (Option<&str>, Option<&str>, Option<&IndexMap<String, String>>) {
         let Resolved { exe, cwd, env, .. } = &self.resolved;
         let identity = self.identity.as_deref();
@@ -348,7 +350,7 @@ impl ProcessRecord {
         (exe, cwd.as_deref().or(asked), env.as_ref())
     }
 
-    /// What its spec asks for that was not done, and these notices.
+    /// The unfulfilled requests of its spec, and these notices.
     fn warnings<'a>(&'a self, notices: &'a [String]) -> Vec<Cow<'a, str>> {
         let of_spec = self.identity.as_deref().map_or(Vec::new(), Identity::warnings);
         let dropped = match self.resolved.dropped.as_slice() {
@@ -420,17 +422,17 @@ impl ProcessRecord {
     }
 }
 
-/// Those that are known; none where there may only be others.
+/// The known survivors; `None` if unknown ones may exist.
 fn known_survivors(survivors: &Survivors) -> Option<&[Survivor]> {
     let Survivors { listed, unknown, .. } = survivors;
     (!unknown || !listed.is_empty()).then_some(listed)
 }
 
-/// How many there are, if that is known.
+/// The number of survivors, if it is known.
 fn count_survivors(survivors: &Survivors) -> Option<u64> {
     let Survivors { listed, more, unknown } = survivors;
     (!unknown).then(|| listed.len() as u64 + u64::from(*more))
 }
 
-/// Labels of a process that has none.
+/// The labels of a process without labels.
 static NO_LABELS: LazyLock<IndexMap<String, String>> = LazyLock::new(IndexMap::new);

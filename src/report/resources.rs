@@ -1,4 +1,4 @@
-//! What a process uses: the same keys while it runs and after its end.
+//! The resource usage of a process: the same keys while it runs and after its end.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,17 +12,17 @@ use crate::procfs::{Clock, RawIo, RawPeaks, RawStat};
 pub struct IoReport {
     /// Bytes fetched from storage.
     pub read_bytes: u64,
-    /// Bytes sent to storage, or to be sent.
+    /// Bytes sent to storage, or waiting to be sent.
     pub write_bytes: u64,
-    /// Bytes that read and the like have given, from whatever source.
+    /// Bytes returned by read and similar calls, from any source.
     pub rchar: u64,
-    /// Bytes that write and the like have taken, to whatever end.
+    /// Bytes accepted by write and similar calls, for any destination.
     pub wchar: u64,
     /// Read system calls.
     pub syscr: u64,
     /// Write system calls.
     pub syscw: u64,
-    /// Bytes that were to be sent to storage and then were not, as their file was truncated first.
+    /// Bytes that waited to be sent to storage when their file was truncated.
     pub cancelled_write_bytes: u64,
 }
 
@@ -40,10 +40,10 @@ impl From<&RawIo> for IoReport {
     }
 }
 
-/// What the process and the children that it has waited for have used so far.
+/// Resource usage so far of the process and of the children that it has waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
-    /// The CPU time of all, in seconds: exact at the end, before in clock ticks.
+    /// The sum of the CPU times, in seconds: exact at the end, in clock ticks before.
     pub cpu: f64,
     /// Its own CPU time in user mode, in seconds.
     pub utime: f64,
@@ -57,9 +57,9 @@ pub struct Usage {
     pub minflt: u64,
     /// Its own page faults that needed a disk.
     pub majflt: u64,
-    /// The first of these, of children that it has waited for.
+    /// Page faults that needed no disk, of children that it has waited for.
     pub cminflt: u64,
-    /// The second, of children that it has waited for.
+    /// Page faults that needed a disk, of children that it has waited for.
     pub cmajflt: u64,
     /// Peak resident memory in bytes. After the end it comes from `rusage`: the largest peak of any one process. Null if the kernel
     /// does not report it.
@@ -67,7 +67,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// From what the kernel says of a process, running or a zombie, and from what it has said at its end.
+    /// From the kernel's entry for a process, running or a zombie, and from its usage at the end.
     pub(super) fn new(
         stat: &RawStat,
         peaks: Option<&RawPeaks>,
@@ -78,7 +78,7 @@ impl Usage {
         let (cutime, cstime) =
             (clock.signed_seconds(stat.cutime), clock.signed_seconds(stat.cstime));
         let ticks = utime + stime + cutime + cstime;
-        // In whole microseconds, which is all that the kernel tells.
+        // In whole microseconds, the kernel's precision.
         let micros = |seconds: f64| (seconds * 1e6).round() / 1e6;
         Usage {
             cpu: micros(rusage.and_then(Rusage::cpu).unwrap_or(ticks)),
@@ -95,22 +95,23 @@ impl Usage {
     }
 }
 
-/// The most that the process itself has had at one time, as far as anybody has seen it.
+/// Observed maxima of the process itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Peak {
-    /// Resident memory, in bytes: the kernel's own mark while it runs; after, the highest sample, null without any.
+    /// Resident memory, in bytes: the kernel's own maximum while it runs; afterwards the highest
+    /// sample, null without any.
     pub rss: Option<u64>,
     /// Mapped memory, in bytes; as `rss`.
     pub vsize: Option<u64>,
-    /// Threads: the most that a sample saw, or at present.
+    /// Threads: the maximum of all samples, or the present number.
     pub threads: Option<u64>,
-    /// At the end, the kernel's mark of resident memory, in bytes, of it or any child that it has waited for, or null as in `rusage`;
-    /// null while it runs.
+    /// At the end, the kernel's maximum of resident memory, in bytes, of the process or any child
+    /// that it has waited for, or null as in `rusage`; null while it runs.
     pub maxrss: Option<u64>,
 }
 
 impl Peak {
-    /// From what was sampled, what the kernel says now, and what it has said at the end.
+    /// From the samples, the kernel's present entry, and the usage at the end.
     pub(super) fn new(
         sampled: Option<Peaks>,
         live: Option<(&RawStat, Option<&RawPeaks>)>,
@@ -154,7 +155,7 @@ mod tests {
         let end = Usage::new(&stat(), None, Some(&rusage), &CLOCK);
         assert_eq!((end.cpu, end.utime, end.maxrss), (5.504, 1.5, Some(6000)));
         assert_eq!(Usage::new(&stat(), None, None, &CLOCK).maxrss, None);
-        // What the kernel has not told at the end is not made up from what it told before.
+        // Values that are unknown at the end are not derived from earlier ones.
         let unknown = Usage::new(&stat(), Some(&peaks), Some(&Rusage::unknown()), &CLOCK);
         assert_eq!((unknown.cpu, unknown.maxrss), (5.5, None));
     }
@@ -167,7 +168,7 @@ mod tests {
         let peak = |rss, vsize, threads, maxrss| Peak { rss, vsize, threads, maxrss };
         let live = of(Some(sampled), Some((&stat, Some(&marks))), None);
         assert_eq!(live, peak(Some(20_000), Some(10_000), Some(5), None));
-        // At a start, before the kernel's marks are read.
+        // At a start, before the kernel's maxima are read.
         let start = of(None, Some((&stat, None)), None);
         assert_eq!(start, peak(Some(3 * 4096), Some(8192), Some(5), None));
         let rusage = Rusage { maxrss: Some(30_000), ..Rusage::zero() };

@@ -1,18 +1,18 @@
-//! What a process used up, as the kernel counted it.
+//! The resource usage of a process, as counted by the kernel.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a process and those of its descendants that were waited for used up, from `getrusage` or `wait4`. All is null where the
-/// process was lost.
+/// Resource usage of a process and of those descendants that were waited for, from `getrusage` or
+/// `wait4`. All keys are null if the process was lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rusage {
     /// CPU time in user mode, in seconds.
     pub utime: Option<f64>,
     /// CPU time in the kernel, in seconds.
     pub stime: Option<f64>,
-    /// The most memory that any one of these processes had resident, in bytes. Null also where the kernel's figure may be that of the
-    /// process that has made it: of one that has had little more than that.
+    /// Maximum of the resident memory of any one of these processes, in bytes. Null also if the
+    /// kernel's value is so small that it may be the parent's at the time of the clone.
     pub maxrss: Option<u64>,
     /// Page faults that needed no disk.
     pub minflt: Option<u64>,
@@ -24,36 +24,36 @@ pub struct Rusage {
     pub inblock: Option<u64>,
     /// Writes to block devices, in blocks of 512 bytes.
     pub oublock: Option<u64>,
-    /// Switches away as the process waited for something.
+    /// Voluntary context switches: the process waited for something.
     pub nvcsw: Option<u64>,
-    /// Switches away as its time was up, or for something of higher priority.
+    /// Involuntary context switches: its time slice ended, or something had higher priority.
     pub nivcsw: Option<u64>,
 }
 
 impl Rusage {
-    /// What a process that was never started used up.
+    /// The resource usage of a process that was never started.
     pub fn zero() -> Self {
         Self::from(&crate::engine::no_usage())
     }
 
-    /// What a process used up of which that is not known.
+    /// An unknown resource usage.
     pub fn unknown() -> Self {
         Self::default()
     }
 
-    /// The CPU time of all, in seconds.
+    /// The sum of the CPU times, in seconds.
     pub fn cpu(&self) -> Option<f64> {
         Some(self.utime? + self.stime?)
     }
 }
 
 impl From<&libc::rusage> for Rusage {
-    /// A negative `ru_maxrss` is one that is not known.
+    /// A negative `ru_maxrss` marks an unknown one.
     fn from(raw: &libc::rusage) -> Self {
         Self {
             utime: Some(seconds(&raw.ru_utime)),
             stime: Some(seconds(&raw.ru_stime)),
-            // In the kernel's hands it is in KiB.
+            // The kernel counts in KiB.
             maxrss: u64::try_from(raw.ru_maxrss).ok().map(|kib| kib.saturating_mul(1024)),
             minflt: Some(count(raw.ru_minflt)),
             majflt: Some(count(raw.ru_majflt)),
@@ -67,11 +67,11 @@ impl From<&libc::rusage> for Rusage {
 }
 
 fn seconds(time: &libc::timeval) -> f64 {
-    // From whole microseconds, so that there is one rounding only.
+    // From whole microseconds, to round only once.
     (time.tv_sec * 1_000_000 + time.tv_usec) as f64 / 1e6
 }
 
-/// The kernel's counters are never negative, though their type could be.
+/// The kernel's counters are never negative, in spite of their signed type.
 fn count(value: libc::c_long) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }

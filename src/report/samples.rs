@@ -1,7 +1,9 @@
-//! The history of a process: what it used, sampled at an interval while it runs, kept until it is deleted.
+//! The history of a process: its resource usage, sampled at an interval while it runs, kept until
+//! it is deleted.
 //!
-//! A history has a bound. When it is full, every second sample is left out, and from then on only every second one is kept, then every
-//! fourth, and so on: it always spans the whole life, evenly. The latest sample is there in any case.
+//! A history has a limit. When it is full, every second sample is dropped, and from then on only
+//! every second one is kept, later every fourth, and so on. So it always spans the whole life
+//! evenly. It always includes the latest sample.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,10 +14,10 @@ use super::times::Rfc3339;
 use crate::clock::TimePoint;
 use crate::procfs::{Clock, RawStat};
 
-/// One look at a running process.
+/// A sample of a running process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
-    /// When.
+    /// The time of the sample.
     pub time: Rfc3339,
     /// Seconds since the start, by a monotonic clock.
     pub elapsed: f64,
@@ -35,7 +37,7 @@ pub struct Sample {
     pub threads: u64,
 }
 
-/// The same in the kernel's units.
+/// A sample in the kernel's units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RawSample {
     at: TimePoint,
@@ -56,7 +58,7 @@ pub struct Peaks {
 }
 
 impl Peaks {
-    /// What a process has at present.
+    /// The present values of a process.
     pub(super) fn of(stat: &RawStat) -> Peaks {
         let threads = u64::try_from(stat.num_threads).unwrap_or(0);
         Peaks { rss: stat.rss, vsize: stat.vsize, threads }
@@ -69,7 +71,7 @@ impl Peaks {
     }
 }
 
-/// The history of one process, shared by who samples and who reports.
+/// The history of one process, shared by the sampler and the reports.
 pub struct SampleHistory {
     pid: i32,
     /// The process's start in the kernel's clock ticks, which detects a reused pid. `None` if unknown.
@@ -78,22 +80,22 @@ pub struct SampleHistory {
     history: Mutex<History>,
 }
 
-/// What is kept.
+/// The samples.
 struct History {
     limit: usize,
     /// Every `stride`th sample, oldest first.
     kept: Vec<RawSample>,
-    /// The latest, if it is not the last one kept.
+    /// The latest sample, if it is not the last kept one.
     latest: Option<RawSample>,
     stride: u64,
-    /// How many have come.
+    /// The number of samples so far.
     count: u64,
     peaks: Peaks,
     ended: bool,
 }
 
 impl SampleHistory {
-    /// The empty history, of at most `limit` samples, of a process that runs.
+    /// The empty history of a running process, for at most `limit` samples.
     pub fn new(pid: i32, stat: Option<&RawStat>, start: TimePoint, limit: usize) -> SampleHistory {
         let history = History {
             limit: limit.max(1),
@@ -113,19 +115,19 @@ impl SampleHistory {
         self.pid
     }
 
-    /// Whether this is what the kernel says of the same process, still running: its pid may have become another's.
+    /// Whether this entry belongs to the same process, still running: its pid may have been reused.
     pub fn is_of(&self, stat: &RawStat) -> bool {
         stat.state != 'Z' && self.starttime.is_none_or(|known| known == stat.starttime)
     }
 
-    /// Adds what the kernel says at `at`.
+    /// Adds the kernel's entry at the time `at`.
     pub fn add(&self, at: TimePoint, stat: &RawStat) {
         let ticks = |ticks| i64::try_from(ticks).unwrap_or(i64::MAX);
         let cpu = [ticks(stat.utime), ticks(stat.stime), stat.cutime, stat.cstime];
         self.history().push(RawSample { at, cpu, seen: Peaks::of(stat) });
     }
 
-    /// Adds that nothing has changed up to `at`.
+    /// Adds a sample at the time `at` that equals the latest one.
     pub fn repeat(&self, at: TimePoint) {
         let mut history = self.history();
         if let Some(last) = history.latest.or(history.kept.last().copied()) {
@@ -133,7 +135,7 @@ impl SampleHistory {
         }
     }
 
-    /// The process has ended; nothing is added any more.
+    /// Marks the process as ended; no sample is added any more.
     pub fn end(&self) {
         let mut history = self.history();
         history.ended = true;
@@ -166,14 +168,14 @@ impl SampleHistory {
         .collect()
     }
 
-    /// The most of all samples; none without any.
+    /// The maxima of all samples; `None` without any.
     pub fn peaks(&self) -> Option<Peaks> {
         let history = self.history();
         (history.count > 0).then_some(history.peaks)
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
-        // Whoever held it may have come to grief; what is in it is whole after every step.
+        // A holder may have panicked; the data is consistent after every step.
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -185,7 +187,7 @@ impl History {
         }
         self.peaks.raise(sample.seen);
         self.latest = Some(sample);
-        // One place is for the latest.
+        // One place is reserved for the latest sample.
         let room = self.limit.saturating_sub(1);
         if self.kept.len() == room && room > 1 && self.count.is_multiple_of(self.stride) {
             self.thin();
@@ -197,7 +199,7 @@ impl History {
         self.count += 1;
     }
 
-    /// Leaves out every second sample.
+    /// Drops every second sample.
     fn thin(&mut self) {
         let mut odd = false;
         self.kept.retain(|_| {
@@ -222,7 +224,7 @@ mod tests {
         TimePoint { unix_nanos: nanos as i64, monotonic_nanos: nanos, boot_nanos: nanos }
     }
 
-    /// Of a process with so many ticks in user mode and so many resident pages.
+    /// The entry of a process with these ticks in user mode and these resident pages.
     fn stat(utime: u64, rss: u64) -> RawStat {
         let line = format!(
             "7 (x) S 1 7 7 0 -1 0 0 0 0 0 {utime} 2 3 4 20 0 5 0 99 8192 {rss} 0 1 1 0 0 0 0 0 0 0 0 0 0 17\n"
@@ -234,7 +236,7 @@ mod tests {
     fn samples_are_in_the_units_of_results() {
         let history = SampleHistory::new(7, Some(&stat(0, 0)), at(10), 60);
         assert!(history.samples(&CLOCK).is_empty() && history.peaks().is_none());
-        // Without a look there is nothing to repeat.
+        // Without a sample, there is nothing to repeat.
         history.repeat(at(11));
         history.add(at(12), &stat(150, 3));
         history.add(at(13), &stat(250, 2));
@@ -264,7 +266,8 @@ mod tests {
     }
 
     proptest! {
-        /// However many come: the first and the latest are there, those between are evenly spaced, and no more than the bound.
+        /// For any number of samples, the history has the first and the latest, even spacing
+        /// between, and at most the limit.
         #[test]
         fn a_history_is_bounded_and_spans_the_whole_life(limit in 1usize..20, count in 1u64..300) {
             let history = SampleHistory::new(7, None, at(0), limit);
@@ -277,7 +280,8 @@ mod tests {
                 prop_assert_eq!(seconds[0], 0);
             }
             if limit > 2 {
-                // At least half of the room is used, and the steps are one power of two, but for the last.
+                // At least half of the room is used, and all steps but the last are the same power
+                // of two.
                 prop_assert!(seconds.len() as u64 >= count.min(limit as u64 / 2), "{:?}", seconds);
                 let steps: Vec<u64> = seconds.windows(2).map(|pair| pair[1] - pair[0]).collect();
                 if let Some((last, even)) = steps.split_last() {

@@ -22,7 +22,7 @@ pub fn schema() -> Schema {
     settings.into_generator().into_root_schema_for::<Results>()
 }
 
-/// The same, with what events have of a process in addition: its summary and its stats.
+/// The JSON Schema of results in events, which include a process's summary and stats in addition.
 pub fn http_schema() -> Schema {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     generator.subschema_for::<Summary<'_>>();
@@ -64,7 +64,8 @@ mod tests {
         out
     }
 
-    /// The result of a process that runs, this one, has all that there can be, and the same in both formats.
+    /// The result of a running process, this one, contains every optional part, and is the same in
+    /// both formats.
     #[test]
     fn a_running_process_with_all_there_is() {
         let procfs = ProcFs::default();

@@ -1,4 +1,4 @@
-//! How far a process is, and how it ended.
+//! The state of a process, and its exit status.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::signal::{SignalName, signal_name};
 
-/// How far a process is.
+/// The state of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProcState {
@@ -26,25 +26,25 @@ impl ProcState {
     }
 }
 
-/// How a process ended. Clients compare it whole: it has exactly these keys.
+/// The exit status of a process. Clients compare it as a whole: it has exactly these keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Status {
-    /// The raw wait status, as wait(2) gives it.
+    /// The raw wait status, as returned by wait(2).
     pub status: i32,
-    /// What it passed to exit(2), 0 to 255; null where a signal ended it.
+    /// The argument of its exit(2), 0 to 255; null if a signal ended it.
     pub exit_code: Option<i32>,
     /// Number of the signal that ended it, or null.
     pub signum: Option<i32>,
-    /// Name of that signal, as [`signal_name`] has it, or null.
+    /// Name of that signal, as returned by [`signal_name`], or null.
     pub signal: Option<SignalName>,
-    /// Whether the kernel wrote, or tried to write, a core dump; false where it exited.
+    /// Whether the kernel wrote, or tried to write, a core dump; false if it exited.
     pub core_dump: bool,
 }
 
 impl Status {
-    /// Takes a raw wait status apart. One of a stopped process, which waiting for ends never gives, has
-    /// neither an exit code nor a signal.
+    /// Decodes a raw wait status. The status of a stopped process, which waiting for ends never
+    /// returns, has neither an exit code nor a signal.
     pub fn from_raw(status: i32) -> Self {
         let (exited, signaled) = (libc::WIFEXITED(status), libc::WIFSIGNALED(status));
         let signum = signaled.then(|| libc::WTERMSIG(status));

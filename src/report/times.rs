@@ -1,4 +1,4 @@
-//! When a process started and ended, and how long it took.
+//! The times of a process's start and end, and its duration.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::TimePoint;
 
-/// A time as results show it: RFC 3339 in UTC, always with six digits of fraction and `+00:00`, as in
-/// `2024-01-31T23:59:59.120000+00:00`: texts of one length sort as the times do, and every parser of
-/// ISO 8601 takes them, those too that know no `Z`.
+/// A time as results show it: RFC 3339 in UTC, always with six digits of fraction and `+00:00`, as
+/// in `2024-01-31T23:59:59.120000+00:00`. The texts have one length, so they sort as the times do.
+/// Every parser of ISO 8601 accepts them, even one that does not know `Z`.
 ///
-/// Holds whole microseconds: what is finer is dropped, so that the text says all.
+/// Holds whole microseconds and drops finer fractions, so that the text represents it exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rfc3339(Timestamp);
 
@@ -33,14 +33,14 @@ impl Rfc3339 {
 
 impl From<Timestamp> for Rfc3339 {
     fn from(time: Timestamp) -> Self {
-        // Fails nowhere: rounding to microseconds leaves no timestamp's range.
+        // Cannot fail: rounding to microseconds stays within a timestamp's range.
         Self(Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time))
     }
 }
 
 impl From<TimePoint> for Rfc3339 {
     fn from(moment: TimePoint) -> Self {
-        // Nanoseconds in an i64 are within what a timestamp can hold.
+        // An i64 of nanoseconds is always within a timestamp's range.
         Timestamp::from_nanosecond(i128::from(moment.unix_nanos)).unwrap_or_default().into()
     }
 }

@@ -1,21 +1,21 @@
-//! Where an instance is.
+//! The address of an instance.
 
 use std::path::PathBuf;
 
 use awc::http::Uri;
 
-/// Where an instance is.
+/// The address of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceAddress {
-    /// Behind a Unix socket.
+    /// A Unix socket.
     Socket(PathBuf),
-    /// Behind a URL, with what it takes to be let in.
+    /// A URL, with the credentials for it.
     Url {
         /// Scheme, host and port.
         base: Uri,
-        /// What a request bears.
+        /// The token that requests present.
         token: Option<String>,
-        /// Whom to trust besides the system's roots.
+        /// A file of roots to trust instead of the system's.
         ca: Option<PathBuf>,
     },
 }
@@ -29,7 +29,7 @@ impl std::fmt::Display for InstanceAddress {
     }
 }
 
-/// Whether a host of a URL is this machine.
+/// Whether a host of a URL names this machine.
 pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())

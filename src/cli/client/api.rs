@@ -1,4 +1,4 @@
-//! The HTTP service's paths and answers, as far as commands use them.
+//! The HTTP service's paths and responses, as far as commands use them.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -18,30 +18,30 @@ use super::transport::{Answer, Transport};
 use crate::api::{CodeBody, Data, Levels, LogLevelBody, Named, Nothing, Procs};
 use crate::keeper::registry;
 
-/// How many results are asked for at once.
+/// Maximum number of results on a page.
 const PAGE: usize = 1000;
-/// How long one request waits for an end, in seconds; then the next one does.
+/// Seconds for which one request waits for an end, before another one continues.
 const WAIT: f64 = 600.0;
-/// The statuses of a request about a process that has ended, and about one that there is not.
+/// The status for a process that has ended, and the one for an unknown process.
 const GONE: u16 = 409;
 const UNKNOWN: u16 = 404;
 
-/// Results by ID, in the order of the answer, as they were written.
+/// Results by ID, in the order and spelling of the response.
 pub type Results = IndexMap<String, Box<RawValue>>;
 
-/// An instance, as a command asks it.
+/// A client of one instance.
 pub struct Api {
     transport: Transport,
     /// The directory of its socket, if it has one.
     dir: Option<PathBuf>,
-    /// Whether it has answered.
+    /// Whether it has responded.
     known: Cell<bool>,
-    /// How long to go on where it does not.
+    /// How long to retry while it does not respond.
     patience: Cell<Duration>,
 }
 
 impl Api {
-    /// Asks by `transport`, which leads to `place`.
+    /// A client that sends by `transport`, to the instance at `place`.
     pub fn new(transport: Transport, place: &InstanceAddress) -> Api {
         let dir = match place {
             InstanceAddress::Socket(path) => path.parent().map(Path::to_path_buf),
@@ -50,7 +50,7 @@ impl Api {
         Api { transport, dir, known: Cell::new(false), patience: Cell::new(PATIENCE) }
     }
 
-    /// What the instance is called.
+    /// The instance's address, for messages.
     pub fn place(&self) -> &str {
         &self.transport.place
     }
@@ -60,12 +60,13 @@ impl Api {
         self.transport.is_remote()
     }
 
-    /// Has every request fail at once where no worker answers, from now on: the caller goes on by itself.
+    /// From now on each request fails at once if no worker responds: the caller retries by itself.
     pub fn fail_at_once(&self) {
         self.patience.set(Duration::ZERO);
     }
 
-    /// Attempts a request until it succeeds or is refused, as long as the instance may only be without a worker for a moment.
+    /// Repeats a request until it succeeds or is refused, while the instance may be replacing its
+    /// worker.
     async fn persist<T>(
         &self,
         repeat: Repeat,
@@ -85,20 +86,20 @@ impl Api {
         }
     }
 
-    /// Whether there is an instance, though it does not answer now.
+    /// Whether the instance exists, though it does not respond now.
     fn is_known(&self) -> bool {
-        // Its lock says so, where its socket lies beside.
+        // The lock beside its socket proves that it runs.
         let runs = self.dir.as_ref().and_then(|dir| registry::is_running_in(dir));
         runs.unwrap_or_else(|| self.known.get())
     }
 
-    /// A good answer's head, of a request that changes nothing.
+    /// Sends a request that changes nothing; returns the response with its body unread.
     async fn get(&self, path: &str) -> Result<Answer, ClientError> {
         let attempt = async || self.transport.send(Method::GET, path, &[], None).await;
         self.answered(self.persist(Repeat::Safe, attempt).await?)
     }
 
-    /// A whole answer, of a request that changes nothing.
+    /// Sends a request that changes nothing; returns the body.
     async fn read<T: DeserializeOwned>(&self, path: impl Fn() -> String) -> Result<T, ClientError> {
         let attempt = async || {
             let answer = self.transport.send(Method::GET, &path(), &[], None).await?;
@@ -107,7 +108,7 @@ impl Api {
         Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data)
     }
 
-    /// Has something done of which the answer says no more than that.
+    /// Sends a request whose response has no content of interest.
     async fn act(
         &self,
         method: Method,
@@ -126,10 +127,10 @@ impl Api {
         answer.ok_or_else(|| self.nonsense("no answer"))
     }
 
-    /// A page of results, and where the next one begins.
+    /// A page of results, and the position of the next page.
     ///
     /// # Errors
-    /// As everywhere here: no answer, a refusal, or an answer that makes no sense.
+    /// As in this whole module: no response, a refusal, or an unexpected response.
     pub async fn page(
         &self,
         selector: &Selector,
@@ -143,7 +144,7 @@ impl Api {
         Ok((page.procs, page.next))
     }
 
-    /// All results of these processes.
+    /// All selected results.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -157,7 +158,7 @@ impl Api {
         Ok(all)
     }
 
-    /// The result of a process, with `output` of its captures.
+    /// The result of a process, including its output as `output` says.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -165,7 +166,8 @@ impl Api {
         self.result(|| format!("{}?output={output}", proc_path(id))).await
     }
 
-    /// The result of a process once it has ended, or what there is at `deadline`, or after a while.
+    /// The result of a process once it has ended, or its present result at `deadline` or after a
+    /// while.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -190,7 +192,7 @@ impl Api {
         }
     }
 
-    /// Starts what a spec asks for; returns the IDs.
+    /// Starts the processes of a spec; returns their IDs.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -200,7 +202,7 @@ impl Api {
                 self.transport.send_confidential(Method::POST, "/procs", spec.clone()).await?;
             sent.json::<Data<Named<Vec<String>>>>().await
         };
-        // Whether they were started cannot be known where the answer is lost.
+        // If the response is lost, the client cannot know whether they were started.
         let started = self.persist(Repeat::Never, attempt).await.map_err(|error| match error {
             ClientError::Lost { place, reason } => {
                 let reason =
@@ -212,7 +214,8 @@ impl Api {
         Ok(self.answered(started?)?.data.proc_ids)
     }
 
-    /// Stops a process. To be asked twice does it no harm, and once it has ended, it has been asked.
+    /// Stops a process. A repeated request is harmless, and one for a process that has ended
+    /// succeeds.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -222,7 +225,7 @@ impl Api {
         self.act(Method::POST, &path, Some(body), Repeat::UntilRefused(GONE)).await
     }
 
-    /// The level of the log.
+    /// The log level.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -231,7 +234,8 @@ impl Api {
         Ok(found.log_level)
     }
 
-    /// Sets it; none: as the instance's settings have it. Gives it as it is then.
+    /// Sets the log level, or restores the configured one if `level` is `None`; returns the new
+    /// level.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -245,7 +249,8 @@ impl Api {
         Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data.log_level)
     }
 
-    /// A URL of the page, with a code for a session; by this host name, or one that the instance chooses.
+    /// A URL of the web page with a code for a session. The instance chooses the host name if
+    /// `host` is `None`.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -253,14 +258,14 @@ impl Api {
         let query = host.map(|host| format!("?host={}", encoded(host))).unwrap_or_default();
         let path = format!("/session-codes{query}");
         let attempt = async || {
-            // Nobody else shall have the user's browser open something.
+            // Another user's server must not choose the URL that the browser opens.
             let sent = self.transport.send_confidential(Method::POST, &path, Vec::new()).await?;
             sent.json::<Data<CodeBody>>().await
         };
         Ok(self.answered(self.persist(Repeat::Safe, attempt).await?)?.data)
     }
 
-    /// Sends a signal. But for SIGKILL, it is not sent twice.
+    /// Sends a signal. Of all signals, only SIGKILL is ever sent twice.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -287,7 +292,7 @@ impl Api {
         self.act(Method::DELETE, &proc_path(id), None, Repeat::UntilRefused(UNKNOWN)).await
     }
 
-    /// Deletes all ended processes that are meant; returns their IDs.
+    /// Deletes all selected processes that have ended; returns their IDs.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -298,11 +303,13 @@ impl Api {
             let sent = self.transport.send(Method::DELETE, &path, &[], None).await?;
             sent.json::<Data<Named<Vec<String>>>>().await
         };
-        // Of those that were deleted before an answer got lost, the next one says nothing.
+        // If the response is lost, a second one would not list the processes that are deleted
+        // already.
         Ok(self.answered(self.persist(Repeat::Never, attempt).await?)?.data.proc_ids)
     }
 
-    /// Captured bytes of `fd` from `from` up to, not including, `end`; none where there is nothing.
+    /// Captured bytes of `fd` from `from` up to, not including, `end`; `None` if the range is
+    /// empty.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -319,21 +326,21 @@ impl Api {
         let attempt = async || self.transport.send(Method::GET, &path, &range, None).await;
         match self.persist(Repeat::Safe, attempt).await {
             Ok(answer) => Ok(answer),
-            // Somebody has taken away what was captured.
+            // Somebody has truncated the capture.
             Err(ClientError::Refused { status: 416, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Asks whether what was captured of `fd` can be read, where that may be nothing.
+    /// Checks that the capture of `fd`, which may be empty, can be read.
     ///
     /// # Errors
-    /// As [`page`](Api::page); that its file is gone.
+    /// As [`page`](Api::page); its file is gone.
     pub async fn check_output(&self, id: &str, fd: &str) -> Result<(), ClientError> {
         self.data(id, fd, 0, 1).await.map(drop)
     }
 
-    /// Captured bytes of `fd` from `from` on, as they are written, until the end.
+    /// Captured bytes of `fd` from `from` on, as the process writes them, until the end.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -341,7 +348,7 @@ impl Api {
         self.get(&format!("{}/output/{}/follow?from={from}", proc_path(id), encoded(fd))).await
     }
 
-    /// Events, after one that was seen.
+    /// Events, after the one with the cursor `after`.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -352,7 +359,7 @@ impl Api {
         }
     }
 
-    /// Who the agent is.
+    /// The instance's status.
     ///
     /// # Errors
     /// As [`page`](Api::page).
@@ -361,7 +368,7 @@ impl Api {
         Ok(told.get("status").cloned().unwrap_or_default())
     }
 
-    /// What to say of an answer that is not what was asked for.
+    /// The error for an unexpected response.
     pub fn nonsense(&self, reason: impl Into<String>) -> ClientError {
         ClientError::Nonsense { place: self.transport.place.clone(), reason: reason.into() }
     }

@@ -1,38 +1,40 @@
-//! A process's output as a terminal may show it: text, and colours.
+//! A process's output as a terminal may show it: text and colours.
 //!
-//! A program that writes to a terminal can set its title, move its cursor over what stands there, have it type answers, or write to the clipboard. So
-//! of what a process has written only text, tabs, line ends and colours (SGR, `ESC [ ... m`) reach it. Everything else is shown as the escapes
-//! of [`printable`](crate::cli::printable::printable): `\x1b[2J`. A carriage return counts as a line's end only before a newline.
+//! A program that writes to a terminal can set its title, move its cursor, have it type answers, or
+//! write to the clipboard. So only text, tabs, line ends and colours (SGR, `ESC [ ... m`) of a
+//! process's output reach the terminal. Everything else is shown as the escapes of
+//! [`printable`](crate::cli::printable::printable): `\x1b[2J`. A carriage return counts as a line
+//! end only before a newline.
 
 use crate::cli::printable::{is_order, printable};
 
-/// The longest colour sequence that is taken for one.
+/// The longest sequence that counts as a colour.
 const LONGEST: usize = 64;
 const ESCAPE: u8 = 0x1b;
 
-/// Cleans one stream of bytes, however it is cut.
+/// Cleans one stream of bytes, which may be cut anywhere.
 #[derive(Debug, Default)]
 pub(super) struct Cleaner {
-    /// An incomplete sequence, character or line's end, which needs more bytes.
+    /// An incomplete sequence, character or line end, which needs more bytes.
     rest: Vec<u8>,
     /// Whether a colour was set and not reset.
     coloured: bool,
 }
 
-/// What the first bytes are.
+/// The kind of the first bytes.
 enum First {
-    /// So many bytes that may be shown as they are.
+    /// This number of bytes may be shown unchanged.
     Shown(usize),
-    /// So many bytes that are a colour.
+    /// This number of bytes is a colour.
     Colour(usize),
-    /// So many bytes that are shown as escapes.
+    /// This number of bytes is shown as escapes.
     Escaped(usize),
-    /// More must come.
+    /// Incomplete: more bytes are needed.
     Cut,
 }
 
 impl Cleaner {
-    /// What may be shown of the next bytes, and of earlier ones that were cut.
+    /// The next bytes, cleaned, after earlier ones that were incomplete.
     pub(super) fn clean(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
@@ -62,7 +64,7 @@ impl Cleaner {
         shown
     }
 
-    /// What was cut, at the end, and the end of a colour.
+    /// At the end: the incomplete bytes, and a reset of the colour.
     pub(super) fn end(&mut self) -> Vec<u8> {
         let mut shown = Vec::new();
         escape(&std::mem::take(&mut self.rest), &mut shown);
@@ -72,11 +74,11 @@ impl Cleaner {
         shown
     }
 
-    /// Whole text: what may be shown of it.
+    /// A whole text, cleaned.
     pub(super) fn whole(bytes: &[u8]) -> Vec<u8> {
         let mut cleaner = Cleaner::default();
         let mut shown = cleaner.clean(bytes);
-        // A colour ends with its line, before what we write ourselves.
+        // A colour ends with its line, before our own output.
         let newline = shown.pop_if(|last| *last == b'\n' && cleaner.rest.is_empty());
         shown.extend(cleaner.end());
         shown.extend(newline);
@@ -98,7 +100,7 @@ fn first(bytes: &[u8]) -> First {
     }
 }
 
-/// What a sequence is.
+/// The kind of an escape sequence.
 fn colour(bytes: &[u8]) -> First {
     let is_parameter = |byte: &u8| matches!(byte, b'0'..=b'9' | b';' | b':');
     match bytes {
@@ -114,7 +116,7 @@ fn colour(bytes: &[u8]) -> First {
     }
 }
 
-/// What a character of several bytes is.
+/// The kind of a character of several bytes.
 fn character(bytes: &[u8]) -> First {
     let head = bytes.get(..bytes.len().min(4)).unwrap_or_default();
     let valid = match std::str::from_utf8(head) {
@@ -189,7 +191,7 @@ mod tests {
     }
 
     proptest! {
-        /// However output is cut, the same is shown, and a terminal takes no orders from it.
+        /// The output is the same however it is cut, and never controls a terminal.
         #[test]
         fn any_bytes_in_any_pieces(
             bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x1b), Just(b'['), Just(b'm'), Just(b'\r'), Just(0xc2)], 0..60),

@@ -1,9 +1,9 @@
-//! The same for several IDs.
+//! One action for several IDs.
 
 use crate::cli::client::error::ClientError;
 use crate::cli::client::message::print_message;
 
-/// Does something for each ID: what fails for one does not keep it from the others. Gives the exit code.
+/// Performs an action for each ID, after a failure too. Returns the exit code.
 pub(super) async fn for_each<F: AsyncFnMut(&str) -> Result<(), ClientError>>(
     ids: &[String],
     mut act: F,

@@ -1,16 +1,16 @@
-//! Why a command did not do what was asked.
+//! Errors of client commands.
 
 use std::io;
 
 use crate::cli::printing::CLOSED_PIPE;
 
-/// Why, with its place, and what to do about it.
+/// An error, with its place and a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// What is asked makes no sense; nothing was sent.
+    /// An invalid request; nothing was sent.
     #[error("{0}")]
     Usage(String),
-    /// There is no instance to ask, or no telling which.
+    /// No instance was found, or several.
     #[error("{0}")]
     Nowhere(String),
     /// An instance cannot be reached.
@@ -18,34 +18,34 @@ pub enum ClientError {
     Unreachable {
         /// Its socket or URL.
         place: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The connection broke off within an answer.
+    /// The connection broke within a response.
     #[error("lost the connection to procstar at {place}: {reason}")]
     Lost {
         /// Its socket or URL.
         place: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The instance has refused; one text for each thing that is wrong.
+    /// The instance refused the request; one text for each error.
     #[error("{}", .details.join("\nprocstar: "))]
     Refused {
-        /// The answer's status.
+        /// The response's status.
         status: u16,
-        /// What is wrong.
+        /// The errors.
         details: Vec<String>,
     },
-    /// The answer is not what was asked for: something else listens there.
+    /// An unexpected response: something else listens there.
     #[error("unexpected response from {place}: {reason}; check that it is procstar 2.0 or later")]
     Nonsense {
         /// The socket or URL.
         place: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
-    /// A command's own failure, told in its words.
+    /// A command's own failure, in its own words.
     #[error("{0}")]
     Failed(String),
     /// A file of the command line cannot be read.
@@ -53,19 +53,19 @@ pub enum ClientError {
     Read {
         /// The file.
         path: String,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// The answer cannot be written.
+    /// The output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Write(io::Error),
-    /// Nobody reads the answer any more: there is nothing to say, and nobody to say it to.
+    /// Nobody reads the output any more, so no message is printed either.
     #[error("standard output is closed")]
     Unread,
 }
 
 impl ClientError {
-    /// The exit code that tells of it.
+    /// The exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             ClientError::Usage(_) | ClientError::Read { .. } => 2,

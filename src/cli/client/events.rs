@@ -15,10 +15,10 @@ use super::sse::Events;
 use crate::api;
 use crate::cli::printable::{printable, printable_json};
 
-/// An event, with as much of a result as tables show.
+/// An event, with those parts of a result that tables show.
 type Event = api::Event<'static, Proc, IgnoredAny>;
 
-/// Whether it is the last of all.
+/// Whether it is an instance's last event.
 fn is_end(event: &Event) -> bool {
     event.event == "shutdown" && event.shutdown_state.as_deref() == Some("done")
 }
@@ -26,7 +26,7 @@ fn is_end(event: &Event) -> bool {
 /// Prints events until the instance ends, or nobody reads them.
 ///
 /// # Errors
-/// There is no answer, or none any more.
+/// No response, or the connection is lost for good.
 pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let mut unread = std::pin::pin!(unread());
     let mut after = args.after.clone();
@@ -37,7 +37,7 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
             error = &mut unread => return Err(error),
         };
         let Ok(Some(data)) = told else {
-            // The worker has gone; its keeper starts another, which knows what came after.
+            // The worker has gone. Its keeper starts another, which has the later events.
             sleep(AGAIN).await;
             stream = Events::new(api.events(after.as_deref()).await.map_err(lost)?);
             continue;
@@ -59,7 +59,7 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
     }
 }
 
-/// Where no worker has come back, the events have broken off.
+/// The error if no worker has come back: the events are incomplete.
 fn lost(error: ClientError) -> ClientError {
     match error {
         ClientError::Unreachable { place, reason } => {
@@ -77,7 +77,7 @@ fn is_meant(args: &EventsArgs, event: &Event) -> bool {
     }
 }
 
-/// A line for people: when, what, and of which process.
+/// A line for people: time, change and process.
 fn line(event: &Event, out: &Out) -> String {
     let times = event.result.as_ref().map(|proc| &proc.times);
     let time = match &*event.event {

@@ -1,4 +1,5 @@
-//! What stands below the options of each command's `--help`: examples, and exit codes where they are its own.
+//! The text below the options of each command's `--help`: examples, and exit codes if the command
+//! has its own.
 
 pub(super) const START: &str = "\
 Examples:

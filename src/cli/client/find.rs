@@ -1,4 +1,4 @@
-//! Which instance is meant.
+//! The search for the target instance.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -16,11 +16,11 @@ use crate::config::{Env, Settings};
 use crate::http::SocketPath;
 use crate::trust::{self, Need, Untrusted};
 
-/// Where the instance is that is meant: the first of `--socket`, `--url`, `--pid`, `$PROCSTAR_URL`, `http.socket`, `run.state_dir`, and the only one that
-/// this user runs.
+/// The address of the target instance: the first of `--socket`, `--url`, `--pid`, `$PROCSTAR_URL`,
+/// `http.socket`, `run.state_dir`, and the only instance that this user runs.
 ///
 /// # Errors
-/// There is none, or there are several; a URL that is none, a token that cannot be had.
+/// No instance, or several; an invalid URL; a token that cannot be read.
 pub fn find(
     target: &Target,
     settings: &Settings,
@@ -105,7 +105,7 @@ fn at_url(url: &str, target: &Target, settings: &Settings) -> Result<InstanceAdd
     Ok(InstanceAddress::Url { base, token, ca: target.ca.clone() })
 }
 
-/// What lets us in: of the command line, else what the configuration has, its variables and files included.
+/// The token: from the command line, else from the configuration with its variables and files.
 fn token(target: &Target, settings: &Settings) -> Result<Option<String>, ClientError> {
     if let Some(token) = &target.token {
         return Ok(Some(token.clone()));
@@ -126,7 +126,7 @@ fn token(target: &Target, settings: &Settings) -> Result<Option<String>, ClientE
     Ok(Some(text.to_owned()))
 }
 
-/// Why a token file was not read.
+/// The error of a token file.
 fn unread(path: &Path, error: Untrusted) -> ClientError {
     match error {
         Untrusted::Unknown(source) => {
@@ -138,12 +138,12 @@ fn unread(path: &Path, error: Untrusted) -> ClientError {
     }
 }
 
-/// Waits until somebody listens at a place, as long as an instance is evidently starting.
+/// Waits until somebody listens at an address, as long as an instance is evidently starting.
 fn await_listener(place: &InstanceAddress, search: &Search) {
     let deadline = Instant::now() + PATIENCE;
     let is_pending = || match place {
         InstanceAddress::Socket(_) => is_refused(place) && search.is_one_starting(),
-        // A server of another kind may take what looks for it for a client.
+        // A server of another kind could mistake a probe for a client.
         InstanceAddress::Url { .. } => search.is_one_starting() && is_refused(place),
     };
     while is_pending() && Instant::now() < deadline {
@@ -151,7 +151,7 @@ fn await_listener(place: &InstanceAddress, search: &Search) {
     }
 }
 
-/// Whether nobody listens at a place of this machine.
+/// Whether nobody listens at an address of this machine.
 fn is_refused(place: &InstanceAddress) -> bool {
     let connected = match place {
         InstanceAddress::Socket(path) => {
@@ -217,7 +217,7 @@ mod tests {
         let env = [("PROCSTAR_URL", "http://localhost:1"), ("PROCSTAR_RUN_RUNTIME_DIR", tmp)];
         assert_eq!(found(&socket, &env), Ok(InstanceAddress::Socket("/x.sock".into())));
         assert!(matches!(found(&Target::default(), &env), Ok(InstanceAddress::Url { .. })));
-        // A pid is one of this machine's, whatever the variable says.
+        // A pid belongs to this machine, even if the variable names another.
         let pid = Target { pid: Some(7), ..Target::default() };
         let error = found(&pid, &env).unwrap_err();
         assert!(error.starts_with(&format!("no instance of this user with pid 7 runs in {tmp};")));

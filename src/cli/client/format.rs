@@ -1,4 +1,4 @@
-//! Results in the form that is asked for.
+//! Results in the chosen format.
 
 use super::api::{Api, Results};
 use super::error::ClientError;
@@ -12,7 +12,7 @@ use crate::cli::printable::printable_json;
 /// Prints processes.
 ///
 /// # Errors
-/// They cannot be written, or make no sense.
+/// Invalid results, or a failure to write.
 pub fn list(
     results: &Results,
     format: ListFormat,
@@ -37,7 +37,7 @@ pub fn list(
 /// Prints a table.
 ///
 /// # Errors
-/// It cannot be written.
+/// A failure to write.
 pub fn lines(table: &TextTable, out: &mut Out) -> Result<(), ClientError> {
     let mut text = table.lines(out).join("\n");
     text.push('\n');
@@ -47,7 +47,7 @@ pub fn lines(table: &TextTable, out: &mut Out) -> Result<(), ClientError> {
 /// Prints one object of results by ID.
 ///
 /// # Errors
-/// It cannot be written.
+/// A failure to write.
 pub fn json(results: &Results, out: &mut Out) -> Result<(), ClientError> {
     out.write("{")?;
     for (at, (id, result)) in results.iter().enumerate() {
@@ -57,10 +57,10 @@ pub fn json(results: &Results, out: &mut Out) -> Result<(), ClientError> {
     out.write("}\n")
 }
 
-/// Prints an object on a line for each result.
+/// Prints each result as an object on its own line.
 ///
 /// # Errors
-/// It cannot be written.
+/// A failure to write.
 pub fn jsonl(results: &Results, out: &mut Out) -> Result<(), ClientError> {
     for (id, result) in results {
         let line = format!("{{\"id\":{},\"result\":{}}}\n", as_json(id), result.get());
@@ -69,10 +69,11 @@ pub fn jsonl(results: &Results, out: &mut Out) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Prints IDs: one on each line, or with `null` each with a NUL byte behind it, or as JSON: one object, or a string on each line.
+/// Prints IDs: one on each line, or each followed by a NUL byte with `null`, or as JSON: one
+/// object, or a string on each line.
 ///
 /// # Errors
-/// It cannot be written.
+/// A failure to write.
 pub fn ids(
     ids: &[String],
     format: ListFormat,

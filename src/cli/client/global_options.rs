@@ -1,4 +1,5 @@
-//! The commands among those of the program, whose global options mean nothing to them.
+//! The client commands among those of the program, without the global options that do not apply to
+//! them.
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -6,16 +7,16 @@ use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 
 use super::options::ClientCommand;
 
-/// [`ClientCommand`], without the options of the program that mean nothing here: those of what an instance is to be. They are neither in
-/// the help nor accepted, and their letters are free.
+/// [`ClientCommand`] without the program's options that configure an instance. The help omits these
+/// options, the parser rejects them, and their letters are free.
 #[derive(Clone, Debug)]
 pub struct InstanceCommand(pub ClientCommand);
 
-/// Options of the program that say where instances are.
+/// The program's options that say where instances are.
 const MEANT: [&str; 2] = ["config", "state_dir"];
 
 impl InstanceCommand {
-    /// Covers the program's global options by ones that are hidden.
+    /// Overrides the program's global options by hidden ones.
     fn hide_global_options(command: Command) -> Command {
         let globals = command.get_arguments().filter(|arg| arg.is_global_set());
         let hidden: Vec<_> = globals
@@ -31,7 +32,7 @@ impl InstanceCommand {
         })
     }
 
-    /// Whether only options are given that the command has.
+    /// Rejects options that the command does not have.
     fn check(matches: &ArgMatches) -> Result<(), clap::Error> {
         let Some((name, given)) = matches.subcommand() else { return Ok(()) };
         let own = ClientCommand::augment_subcommands(Command::new("procstar"));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::quantity::Seconds;
 
-/// A number of bytes, in three digits or so.
+/// A number of bytes, in about three digits.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
@@ -15,7 +15,7 @@ pub fn bytes(count: u64) -> String {
     let mut value = count as f64;
     let mut unit = "B";
     for next in UNITS {
-        // What would be rounded to 1024 of a unit is one of the next.
+        // A value that would round to 1024 of a unit becomes 1 of the next.
         if value < 1023.5 {
             break;
         }
@@ -46,15 +46,15 @@ pub fn between(earlier: &str, later: &str) -> Option<f64> {
     Some((later.as_nanosecond() - earlier.as_nanosecond()) as f64 / 1e9)
 }
 
-/// A time: a number of seconds, or numbers with units, `1h30m`.
+/// A duration: a number of seconds, or numbers with units, `1h30m`.
 ///
 /// # Errors
-/// What would be understood.
+/// A description of valid values.
 pub fn duration(text: &str) -> Result<Duration, String> {
     text.parse().map(Seconds::duration)
 }
 
-/// A time between two looks.
+/// The time between two updates.
 ///
 /// # Errors
 /// As [`duration`]; less than a tenth of a second.
@@ -66,19 +66,19 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-/// A moment, as somebody gives it.
+/// A point in time, as the user names it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Since {
-    /// So long ago.
+    /// This long ago.
     Ago(Duration),
-    /// Then.
+    /// At this time.
     At(Timestamp),
 }
 
-/// A moment: a time ago, or an RFC 3339 time.
+/// A point in time: an age, or an RFC 3339 time.
 ///
 /// # Errors
-/// What would be understood.
+/// A description of valid values.
 pub fn since(text: &str) -> Result<Since, String> {
     if let Ok(ago) = duration(text) {
         return Ok(Since::Ago(ago));
@@ -91,7 +91,7 @@ pub fn since(text: &str) -> Result<Since, String> {
 }
 
 impl Since {
-    /// In seconds since the epoch, where `now` is such.
+    /// Seconds since the epoch; `now` too.
     pub fn epoch(self, now: f64) -> f64 {
         match self {
             Since::Ago(ago) => now - ago.as_secs_f64(),

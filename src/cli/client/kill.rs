@@ -1,4 +1,4 @@
-//! `procstar kill`: a signal.
+//! `procstar kill`: sends a signal.
 
 use super::api::Api;
 use super::each::for_each;
@@ -6,10 +6,10 @@ use super::error::ClientError;
 use super::options::KillArgs;
 use super::out::Out;
 
-/// Sends a signal to each process, and prints the ID of each that got it.
+/// Sends a signal to each process, and prints the ID of each that received it.
 ///
 /// # Errors
-/// There is no answer.
+/// No response.
 pub async fn kill(args: &KillArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     for_each(&args.ids, async |id| {
         api.signal(id, &args.signal).await?;

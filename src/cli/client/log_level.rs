@@ -1,4 +1,4 @@
-//! `procstar log-level`: how much an instance logs.
+//! `procstar log-level`: prints or changes the log level of an instance.
 
 use clap::ValueEnum;
 
@@ -8,10 +8,10 @@ use super::options::{Level, LogLevelArgs};
 use super::out::Out;
 use crate::api::Levels;
 
-/// Changes the level, where one is given; prints the present one.
+/// Changes the level, if the arguments name one; prints the present one.
 ///
 /// # Errors
-/// There is no answer.
+/// No response.
 pub async fn log_level(args: &LogLevelArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let Levels { level, configured } = match args.level {
         None => api.log_level().await?,

@@ -1,8 +1,9 @@
-//! `procstar logs`: what a process wrote, and writes.
+//! `procstar logs`: the output of a process, past and future.
 //!
-//! What there is at the beginning is told by a [`plan`](plan::Plan): pieces of the chosen captures in the order in which they are to be written. Where
-//! the order is not known, each capture is one piece. They are read by range, as a stream ([`source`]); for the last lines, from the
-//! end on backwards ([`tail`]). What is written later is followed from there ([`live`]). [`lines`] puts times before lines.
+//! A [`plan`](plan::Plan) describes the output that exists at the beginning: pieces of the chosen
+//! captures in the order in which to print them. A capture whose order is not known is one piece.
+//! [`source`] reads the pieces by range, as a stream; [`tail`] reads the last lines from the end
+//! backwards. [`live`] follows the later output, and [`lines`] puts times before lines.
 
 mod lines;
 mod live;
@@ -18,22 +19,22 @@ use super::error::ClientError;
 use super::options::LogsArgs;
 use super::out::Out;
 
-/// What belongs to one run of the command.
+/// The state of one run of the command.
 struct Logs<'a> {
     api: &'a Api,
     args: &'a LogsArgs,
     plan: Plan,
 }
 
-/// Prints the output that is meant, and follows it where that is asked for.
+/// Prints the selected output, and follows it with `--follow`.
 ///
 /// # Errors
-/// There is no such process or capture, times are asked for that are not known, the answer breaks off.
+/// An unknown process or stream; times that are not known; a response that breaks off.
 pub async fn logs(args: &LogsArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let subject = Subject::ask(api, &args.id).await?;
     let plan = Plan::new(args, &subject)?;
     for fd in plan.fds.iter().filter(|fd| subject.length(fd) == 0) {
-        // Nothing is read of it, and that its file is gone would not show.
+        // Nothing of it is read here, so a missing file would go unnoticed.
         api.check_output(&args.id, fd).await?;
     }
     let logs = Logs { api, args, plan };
@@ -54,7 +55,7 @@ pub async fn logs(args: &LogsArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
 }
 
 impl Logs<'_> {
-    /// Prints pieces that are there, or the last lines of them.
+    /// Prints existing pieces, or their last lines.
     async fn history(&self, pieces: Vec<Piece>, lines: &mut Lines<'_>) -> Result<(), ClientError> {
         let pieces = match self.args.tail {
             None => pieces,

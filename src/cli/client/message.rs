@@ -2,10 +2,10 @@
 
 use crate::cli::printable::printable;
 
-/// Prints a message for the user that is no answer.
+/// Prints a message for the user that is not a result.
 pub(super) fn print_message(text: &str) {
     let lines: Vec<String> = text.lines().map(printable).collect();
-    // There is no other way to the user.
+    // If this fails, no other way to the user is left.
     let _ = std::io::Write::write_all(
         &mut std::io::stderr(),
         format!("procstar: {}\n", lines.join("\n")).as_bytes(),

@@ -1,9 +1,10 @@
-//! The commands that talk to a running instance, over its HTTP service.
+//! The commands that address a running instance, over its HTTP service.
 //!
-//! They are ordinary clients: no keeper, no actor, one thread with a runtime of its own, which [`run`] sets up for one command and
-//! takes down. [`find`] tells which instance is meant, [`transport`] speaks HTTP to it, [`api`] knows its paths and answers; each
-//! command has a file. What comes from an instance is shown by [`out`], which lets no control character through to a terminal;
-//! only `logs` writes bytes as they are.
+//! They are ordinary clients without keeper and actors. One thread has a runtime of its own, which
+//! [`run`] sets up for one command and shuts down. [`find`] finds the target instance,
+//! [`transport`] speaks HTTP to it, and [`api`] contains its paths and responses; each command has
+//! a file. [`out`] prints the instance's data, and passes no control character to a terminal; only
+//! `logs` writes bytes unchanged.
 
 mod address;
 pub mod api;
@@ -50,13 +51,13 @@ use crate::config::{Env, Settings};
 /// A command for a running instance.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// What to ask.
+    /// The command.
     pub asked: ClientCommand,
-    /// Where instances are, and what lets us in.
+    /// The settings that say where instances are, and the credentials.
     pub settings: Settings,
 }
 
-/// Does what is asked; gives the exit code. Errors are told on standard error.
+/// Carries out the command; returns the exit code. Prints errors on standard error.
 pub fn run(client: &Client, env: &Env) -> u8 {
     let mut out = match Out::stdout(env) {
         Ok(out) => out,
@@ -65,7 +66,7 @@ pub fn run(client: &Client, env: &Env) -> u8 {
     match actix_rt::Runtime::new() {
         Ok(runtime) => {
             let asked = runtime.block_on(ask(client, env, &mut out));
-            // Its end would wait for a thread that asks a name server, which may not answer.
+            // Dropping it would wait for the thread of a name lookup, which may never return.
             std::mem::forget(runtime);
             asked.unwrap_or_else(|error| report_error(client, &error))
         }
@@ -81,7 +82,7 @@ fn report_error(client: &Client, error: &ClientError) -> u8 {
         (_, ClientError::Usage(_) | ClientError::Read { .. } | ClientError::Unread) => {
             error.exit_code()
         }
-        // Any lower one may be the process's own.
+        // A lower code may be the process's own.
         (ClientCommand::Wait(_), _) => wait::FAILED,
         _ => error.exit_code(),
     }

@@ -127,7 +127,7 @@ pub struct StartArgs {
     /// Command to start, and its arguments; a relative path is relative to your directory
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub argv: Vec<String>,
-    /// What the process has.
+    /// The description of the process.
     #[command(flatten)]
     pub options: ProcessOptions,
     /// Output format
@@ -144,7 +144,7 @@ pub struct StartArgs {
 /// Options of `ps`.
 #[derive(Args, Clone, Debug)]
 pub struct PsArgs {
-    /// Selected processes.
+    /// The selection.
     #[command(flatten)]
     pub selector: Selector,
     /// Include ended processes, which is the default
@@ -289,7 +289,7 @@ pub struct RmArgs {
 /// Options of `prune`.
 #[derive(Args, Clone, Debug)]
 pub struct PruneArgs {
-    /// Selected processes.
+    /// The selection.
     #[command(flatten)]
     pub selector: Selector,
     /// All ended processes

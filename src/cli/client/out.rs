@@ -1,4 +1,4 @@
-//! Standard output: what a terminal may show, colours, and a reader that goes away.
+//! Standard output: text that is safe for a terminal, colours, and a reader that goes away.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,21 +12,21 @@ use crate::cli::printable::printable;
 use crate::cli::printing::Patient;
 use crate::config::Env;
 
-/// How something is shown where there is colour.
+/// The style of a text, on an output with colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// As it is.
+    /// Unstyled.
     #[default]
     Plain,
     /// A heading.
     Bold,
-    /// What matters less.
+    /// Less important.
     Dim,
-    /// Well.
+    /// Success.
     Green,
-    /// Not as wished.
+    /// Failure.
     Red,
-    /// To be looked at.
+    /// Needs attention.
     Yellow,
 }
 
@@ -61,20 +61,20 @@ pub struct Out {
 }
 
 impl Out {
-    /// This process's.
+    /// This process's standard output.
     ///
     /// # Errors
-    /// Where it is not open.
+    /// It is not open.
     pub fn stdout(env: &Env) -> Result<Out, ClientError> {
         let terminal = io::stdout().is_terminal();
         let file = Patient::new(&std::io::stdout()).map_err(ClientError::Write)?;
         Ok(Out { file, terminal, colour: coloured(env, terminal) })
     }
 
-    /// Writes text, or bytes, as they are.
+    /// Writes text, or bytes, unchanged.
     ///
     /// # Errors
-    /// Where nobody reads, or it cannot be written.
+    /// Nobody reads, or the write fails.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), ClientError> {
         self.file.write_all(bytes.as_ref()).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => ClientError::Unread,
@@ -82,7 +82,7 @@ impl Out {
         })
     }
 
-    /// Writes a line of text that an instance gave.
+    /// Writes a line of text that comes from an instance.
     ///
     /// # Errors
     /// As [`write`](Out::write).
@@ -90,7 +90,8 @@ impl Out {
         self.write(format!("{}\n", printable(text)))
     }
 
-    /// Writes a line of an ID: on a terminal so that it takes no orders from that, else as it is, to be given back to a command.
+    /// Writes an ID on a line: with escapes on a terminal, unchanged otherwise, so that another
+    /// command accepts it.
     ///
     /// # Errors
     /// As [`write`](Out::write).
@@ -98,7 +99,7 @@ impl Out {
         if self.terminal { self.line(id) } else { self.write(format!("{id}\n")) }
     }
 
-    /// The columns of the terminal; none where it is none.
+    /// The columns of the terminal; `None` if it is not one.
     pub fn width(&self) -> Option<usize> {
         self.size().map(|(columns, _)| columns)
     }
@@ -112,13 +113,13 @@ impl Out {
         size.map(|(width, height)| (usize::from(width.0), usize::from(height.0)))
     }
 
-    /// Paints text, where there is colour.
+    /// Applies a style, if the output has colour.
     pub fn paint(&self, style: Style, text: &str) -> String {
         if self.colour { style.paint(text) } else { text.to_owned() }
     }
 }
 
-/// Waits until nobody reads standard output any more; for ever where that cannot be told.
+/// Returns when nobody reads standard output any more; never, if the system cannot detect that.
 pub async fn unread() -> ClientError {
     if let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned()
         && is_pipe(&stdout)
@@ -136,7 +137,7 @@ pub async fn unread() -> ClientError {
 }
 
 fn watched(stdout: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: what owns a descriptor has the same one as long as it lives.
+    // SAFETY: the owner of the descriptor keeps the same one for its lifetime.
     unsafe { AsyncFd::register_with_interest(stdout, Interest::ERROR) }.map_err(io::Error::from)
 }
 
@@ -149,7 +150,8 @@ fn broken(fd: &AsyncFd<OwnedFd>) -> bool {
     nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
-/// Whether to use colour: `NO_COLOR` forbids it, `CLICOLOR_FORCE` wants it, else a terminal has it that is none too simple.
+/// Whether to use colour: `NO_COLOR` disables it, `CLICOLOR_FORCE` enables it; else a terminal has
+/// it unless it is a dumb one.
 fn coloured(env: &Env, terminal: bool) -> bool {
     let value = |name: &str| {
         env.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty()).map(|v| v.as_os_str())

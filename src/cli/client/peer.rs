@@ -1,7 +1,8 @@
-//! Who answers where a command connects to.
+//! Checks of the user who serves the address that a command connects to.
 //!
-//! A port of the loopback interface, or a socket in a directory that others may write, can belong to anybody. What a command sends there,
-//! a token or a spec with secrets in its environment, must not reach another user.
+//! Any user can listen on a port of the loopback interface, or on a socket in a directory that
+//! others may write. A token, or a spec with secrets in its environment, must not reach another
+//! user.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,14 +12,15 @@ use actix_rt::net::{TcpStream, UnixStream};
 
 use crate::http::access::server_user;
 
-/// What a command knows of the users who answer it, and whether it is about to send something that only its own user and root may read.
+/// The users who have served this command so far, and whether it is about to send something that
+/// only its own user and root may read.
 #[derive(Default)]
 pub(super) struct PeerCheck {
     confidential: Cell<bool>,
     stranger: Cell<Option<Stranger>>,
 }
 
-/// Another user, or one that the kernel does not name.
+/// Another user, or one that the kernel does not report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stranger(Option<u32>);
 
@@ -36,7 +38,8 @@ impl fmt::Display for Stranger {
 }
 
 impl PeerCheck {
-    /// Has to be called before each request: connections that it makes are then held to what it sends.
+    /// Must be called before each request: the connections of the request are then checked for its
+    /// content.
     pub(super) fn announce(&self, confidential: bool) -> Result<(), Stranger> {
         self.confidential.set(confidential);
         match self.stranger.get() {
@@ -50,7 +53,7 @@ impl PeerCheck {
         self.check(Some(stream.peer_cred()?.uid()))
     }
 
-    /// Checks a new connection by TCP without TLS. Another machine has no users here.
+    /// Checks a new connection by TCP without TLS. Users of another machine are unknown here.
     pub(super) fn tcp(&self, stream: &TcpStream) -> io::Result<()> {
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         if !peer.ip().to_canonical().is_loopback() {

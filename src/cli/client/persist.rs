@@ -1,4 +1,5 @@
-//! Going on while an instance replaces its worker: after an upgrade, or the death of one, the keeper starts another.
+//! Retries while an instance replaces its worker: after an upgrade or a crash, the keeper starts
+//! another.
 
 use std::time::Duration;
 
@@ -6,15 +7,16 @@ use tokio::time::{Instant, sleep};
 
 use super::error::ClientError;
 
-/// How long a worker that has gone may take to be there again.
+/// How long a client waits for the next worker.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
-/// How often to look.
+/// Time between two attempts.
 pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
-/// What may be done again where a connection broke off, and nobody knows whether the request was carried out.
+/// The repeatability of a request whose connection broke, so that the client cannot know whether it
+/// was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// It changes nothing, or the same: it is sent again.
+    /// The request changes nothing, or repeating it changes nothing more: it is sent again.
     Safe,
     /// It is sent again; a refusal with this status then means that it was carried out before.
     UntilRefused(u16),
@@ -25,7 +27,7 @@ pub(super) enum Repeat {
 /// Attempts at one request.
 pub(super) struct Persistence {
     repeat: Repeat,
-    /// How long to go on after the first failure.
+    /// How long to retry after the first failure.
     patience: Duration,
     failed: Option<Instant>,
     /// Whether an attempt may have been carried out.
@@ -47,10 +49,11 @@ impl Persistence {
         }
     }
 
-    /// Waits a moment before the next attempt. An instance is `known` if it has answered before, or runs: it is there again soon.
+    /// Waits before the next attempt. An instance is `known` if it has responded before or runs:
+    /// its worker comes back soon.
     ///
     /// # Errors
-    /// The error of the last attempt, where there is to be no other.
+    /// The error of the last attempt, if no other one is to follow.
     pub(super) async fn pause(
         &mut self,
         error: ClientError,
@@ -99,7 +102,7 @@ mod tests {
         assert!(new(Repeat::Never).pause(lost(), true).await.is_err());
         // Nothing was sent.
         assert!(new(Repeat::Never).pause(unreachable(), true).await.is_ok());
-        // There may be nobody at all.
+        // Possibly no instance exists at all.
         assert!(new(Repeat::Safe).pause(unreachable(), false).await.is_err());
         assert!(new(Repeat::Safe).pause(refused(500), true).await.is_err());
     }

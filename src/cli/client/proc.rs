@@ -1,8 +1,8 @@
-//! A process as tables show it: what they need of a result.
+//! A process as tables show it.
 //!
-//! The schema of a result is [`ResultBody`](crate::report::ResultBody). What is read here is a view of
-//! it: few of its keys, and those of an older or a newer instance, too, so words are text. A test holds
-//! it to real results.
+//! The schema of a result is [`ResultBody`](crate::report::ResultBody). This module reads a view of
+//! it: a few of its keys, as strings, so that it accepts the results of older and newer instances.
+//! A test compares it with real results.
 
 use indexmap::IndexMap;
 use serde::de::IgnoredAny;
@@ -13,25 +13,26 @@ use super::humanize;
 use super::out::Style;
 use super::table::Cell;
 
-/// What tables need of a result. Keys that an older instance does not have are as empty ones.
+/// The parts of a result that tables need. A missing key, from an older instance, reads as an empty
+/// one.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Proc {
     /// `running`, `terminated` or `error`.
     pub state: String,
-    /// What went wrong.
+    /// Errors.
     pub errors: Vec<String>,
     /// Its pid.
     pub pid: Option<i64>,
-    /// How it ended.
+    /// Its exit status.
     pub status: Option<Status>,
-    /// When.
+    /// Its times.
     pub times: Times,
-    /// What it has used.
+    /// Its resource usage.
     pub usage: Option<Usage>,
-    /// Of /proc.
+    /// Its entry in /proc.
     pub proc_stat: Option<Stat>,
-    /// Why it no longer runs.
+    /// The reason for its end.
     pub reason: Option<String>,
     /// Its arguments.
     pub argv: Option<Vec<String>>,
@@ -43,12 +44,12 @@ pub struct Proc {
     pub labels: IndexMap<String, String>,
     /// Its captures, by fd.
     pub captures: IndexMap<String, Captured>,
-    /// How many descendants outlive it; none where that is not known.
+    /// The number of descendants that outlive it; `None` if unknown.
     pub survivor_count: Option<u64>,
-    /// Those that are known; none where it is not known whether there are any.
+    /// The known ones; `None` if it is unknown whether any exist.
     #[serde(skip_serializing)]
     pub survivors: Option<Vec<IgnoredAny>>,
-    /// Who of its tree could not be signaled.
+    /// The processes of its tree that could not be signaled.
     pub stop_failures: Vec<StopFailure>,
 }
 
@@ -56,60 +57,60 @@ pub struct Proc {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct StopFailure {
-    /// Selector, and why not.
+    /// The process, and the reason.
     pub message: String,
 }
 
-/// How a process ended.
+/// An exit status.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Status {
-    /// Where no signal did it.
+    /// `None` if a signal ended it.
     pub exit_code: Option<u8>,
-    /// The signal's number,
+    /// The signal's number.
     pub signum: Option<u8>,
-    /// and name.
+    /// The signal's name.
     pub signal: Option<String>,
     /// Whether it dumped core.
     pub core_dump: bool,
 }
 
-/// When a process began and ended.
+/// The times of a process and its result.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Times {
-    /// Began.
+    /// The start.
     pub start: Option<String>,
-    /// The result was made.
+    /// The time of the result.
     pub now: Option<String>,
-    /// Ended.
+    /// The end.
     pub stop: Option<String>,
-    /// Seconds in between.
+    /// Seconds from start to end.
     pub elapsed: Option<f64>,
 }
 
-/// What a process has used.
+/// Resource usage.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Usage {
     /// Seconds of CPU time.
     pub cpu: f64,
-    /// The most bytes resident.
+    /// Maximum of resident bytes.
     pub maxrss: Option<u64>,
 }
 
-/// What /proc tells of a process.
+/// An entry of /proc.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Stat {
-    /// Bytes resident.
+    /// Resident bytes.
     pub rss: u64,
-    /// The kernel's letter.
+    /// The kernel's letter for the state.
     pub state: String,
     /// Threads.
     pub num_threads: i64,
 }
 
-/// How complete a capture is.
+/// The completeness of a capture.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Captured {
@@ -117,11 +118,11 @@ pub struct Captured {
     pub length: u64,
     /// Bytes dropped.
     pub dropped: u64,
-    /// Whether that is all.
+    /// Whether no byte is missing.
     pub complete: bool,
-    /// Why not.
+    /// The reason for missing bytes.
     pub reason: Option<String>,
-    /// The file that the spec names.
+    /// The file named in the spec.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -130,7 +131,7 @@ impl Proc {
     /// Reads a result.
     ///
     /// # Errors
-    /// What it is instead of one.
+    /// The reason why it is invalid.
     pub fn of(result: &RawValue) -> Result<Proc, String> {
         serde_json::from_str(result.get()).map_err(|error| error.to_string())
     }
@@ -140,7 +141,8 @@ impl Proc {
         self.state == "running"
     }
 
-    /// Its state in a word: of one that runs, whether it is suspended (the kernel's state T) or held by a debugger.
+    /// Its state in a word; a running process may be suspended (the kernel's state T) or held by a
+    /// debugger.
     pub fn state_name(&self) -> &str {
         let kernel = self.proc_stat.as_ref().map(|stat| stat.state.as_str());
         match kernel.filter(|_| self.is_running()) {
@@ -150,7 +152,7 @@ impl Proc {
         }
     }
 
-    /// Its state, coloured by how well it is.
+    /// Its state, in a colour for success or failure.
     pub fn state(&self) -> Cell {
         let failed = self.status.as_ref().is_some_and(|status| status.exit_code != Some(0));
         let style = match self.state_name() {
@@ -163,7 +165,7 @@ impl Proc {
         Cell::styled(self.state_name(), style)
     }
 
-    /// How it ended, in a word or two.
+    /// Its exit status, in a word or two.
     pub fn ending(&self) -> String {
         let Some(status) = &self.status else { return "-".into() };
         let how = match (&status.signal, status.exit_code) {
@@ -177,7 +179,7 @@ impl Proc {
         }
     }
 
-    /// Its arguments, those that need it quoted.
+    /// Its arguments, quoted if necessary.
     pub fn command(&self) -> String {
         let argv = self.argv.as_deref().unwrap_or_default();
         match (argv, &self.exe) {
@@ -191,7 +193,7 @@ impl Proc {
         humanize::between(self.times.start.as_deref()?, self.times.now.as_deref()?)
     }
 
-    /// Bytes resident: now, or the most that there were.
+    /// Resident bytes: at present, or the maximum.
     pub fn memory(&self) -> Option<u64> {
         let now = self.proc_stat.as_ref().map(|stat| stat.rss);
         let most = self.usage.as_ref().and_then(|usage| usage.maxrss);
@@ -204,7 +206,7 @@ impl Proc {
         or_dash(pairs.collect::<Vec<_>>().join(","))
     }
 
-    /// Bytes captured.
+    /// Captured bytes.
     pub fn captured(&self) -> String {
         match self.captures.len() {
             0 => "-".into(),
@@ -213,12 +215,12 @@ impl Proc {
     }
 }
 
-/// A text, or a dash for none.
+/// A text, or a dash if it is empty.
 pub fn or_dash(text: String) -> String {
     if text.is_empty() { "-".into() } else { text }
 }
 
-/// An argument as a shell would take it back.
+/// An argument, quoted for a shell.
 fn quoted(arg: &str) -> String {
     let plain = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "%+,-./:=@_^".contains(c);
     if !arg.is_empty() && arg.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! `procstar prune`: forgets many ended processes at once.
+//! `procstar prune`: deletes many ended processes at once.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::format;
 use super::options::{PruneArgs, Selector};
 use super::out::Out;
 
-/// Forgets the ended processes that are meant, and prints their IDs.
+/// Deletes the selected ended processes, and prints their IDs.
 ///
 /// # Errors
-/// Nothing says which; there is no answer.
+/// No filter given; no response.
 pub async fn prune(args: &PruneArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let mut selector = args.selector.clone();
     let any =
@@ -26,7 +26,7 @@ pub async fn prune(args: &PruneArgs, api: &Api, out: &mut Out) -> Result<u8, Cli
         selector = Selector { older_than: Some(Duration::ZERO), ..Selector::default() };
     }
     let ids = if args.dry_run {
-        // Who has an age has ended, as the service sees it too.
+        // Only an ended process has an age; the service selects by the same rule.
         let ended = selector.older_than.or(Some(Duration::ZERO));
         api.list(&Selector { older_than: ended, ..selector }).await?.into_keys().collect()
     } else {

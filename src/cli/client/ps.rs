@@ -6,13 +6,13 @@ use super::format;
 use super::options::{ListFormat, PsArgs};
 use super::out::Out;
 
-/// Prints the processes that are meant.
+/// Prints the selected processes.
 ///
 /// # Errors
-/// They cannot be had, or not be written.
+/// No response, or a failure to write.
 pub async fn ps(args: &PsArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     if args.format == ListFormat::Jsonl {
-        // As they come: nothing needs all of them.
+        // Page by page: this format does not need all results at once.
         let mut next = None;
         loop {
             let (page, after) = api.page(&args.selector, next.as_deref()).await?;

@@ -1,4 +1,4 @@
-//! `procstar rm`: forgets processes.
+//! `procstar rm`: deletes processes.
 
 use super::api::Api;
 use super::each::for_each;
@@ -7,10 +7,10 @@ use super::options::RmArgs;
 use super::out::Out;
 use super::wait::until_ended;
 
-/// Forgets each process, and prints the ID of each that is forgotten.
+/// Deletes each process, and prints the ID of each that is deleted.
 ///
 /// # Errors
-/// There is no answer.
+/// No response.
 pub async fn rm(args: &RmArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     for_each(&args.ids, async |id| {
         if args.force {
@@ -31,7 +31,7 @@ pub async fn rm(args: &RmArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
 /// Kills a process if it runs, and waits until it has ended.
 async fn kill(api: &Api, id: &str) -> Result<(), ClientError> {
     match api.signal(id, "SIGKILL").await {
-        // It runs no more.
+        // It has ended already.
         Err(ClientError::Refused { status: 409, .. }) => {}
         sent => sent?,
     }

@@ -1,4 +1,4 @@
-//! `procstar show`: all there is to know of processes.
+//! `procstar show`: processes in detail.
 
 use super::api::{Api, Results};
 use super::each::for_each;
@@ -9,10 +9,10 @@ use super::proc::{Captured, Proc, or_dash};
 use super::{format, humanize};
 use crate::cli::printable::printable;
 
-/// Prints what is known of each process.
+/// Prints each process in detail.
 ///
 /// # Errors
-/// It cannot be had, or not be written.
+/// No response, or a failure to write.
 pub async fn show(args: &ShowArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let people = matches!(args.format, ListFormat::Table | ListFormat::Wide);
     if people && args.captures != Captures::None {

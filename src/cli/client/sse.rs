@@ -3,19 +3,19 @@
 use super::error::ClientError;
 use super::transport::Answer;
 
-/// The events of an answer.
+/// The events of a response.
 pub struct Events {
     answer: Answer,
     buffer: Vec<u8>,
 }
 
 impl Events {
-    /// Those of `answer`.
+    /// The events of `answer`.
     pub fn new(answer: Answer) -> Events {
         Events { answer, buffer: Vec::new() }
     }
 
-    /// The data of the next event; none after the last.
+    /// The data of the next event; `None` after the last.
     ///
     /// # Errors
     /// The stream breaks off.
@@ -34,13 +34,13 @@ impl Events {
     }
 }
 
-/// What stands before the next empty line.
+/// The bytes before the next empty line.
 fn take_block(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
     let end = buffer.windows(2).position(|pair| pair == b"\n\n")?;
     Some(buffer.drain(..end + 2).collect())
 }
 
-/// The data of an event; a comment has none.
+/// The data of an event; `None` for a comment.
 fn data(block: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(block);
     let lines: Vec<&str> =

@@ -14,7 +14,7 @@ use crate::cli::descriptor;
 use crate::cli::process_options::Environment;
 use crate::spec::{CaptureSpec, Encoding, FdEntry, FdName, FdSpec, Fds, NullSpec, ProcSpec};
 
-/// Starts, and prints the IDs.
+/// Starts the processes, and prints their IDs.
 ///
 /// # Errors
 /// The spec cannot be read, or is refused: each error names its place.
@@ -48,7 +48,8 @@ fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
     Ok(spec)
 }
 
-/// A path of the command line as the instance has to know it: relative ones are relative to our directory, which is not the instance's.
+/// Makes a path of the command line absolute: it is relative to our directory, which differs from
+/// the instance's.
 fn absolute(what: &str, path: &str, remote: bool) -> Result<String, ClientError> {
     if Path::new(path).is_absolute() {
         return Ok(path.to_owned());

@@ -1,4 +1,4 @@
-//! `procstar stop`: a signal, SIGKILL after a grace, and the end.
+//! `procstar stop`: a signal, SIGKILL after a grace period, and a wait for the end.
 
 use serde_json::json;
 
@@ -9,14 +9,14 @@ use super::options::StopArgs;
 use super::out::Out;
 use super::wait::until_ended;
 
-/// Stops each process, all of them at the same time, and prints the ID of each that has ended.
+/// Stops all processes at the same time, and prints the ID of each that has ended.
 ///
 /// # Errors
-/// There is no answer.
+/// No response.
 pub async fn stop(args: &StopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let mut how = json!({});
     if let (Some(signal), Some(how)) = (&args.signal, how.as_object_mut()) {
-        // The service tells numbers from names by their type.
+        // The service distinguishes numbers from names by their JSON type.
         let signal = signal.parse::<i32>().map_or_else(|_| json!(signal), |number| json!(number));
         how.insert("signal".into(), signal);
     }

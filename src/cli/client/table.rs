@@ -1,11 +1,11 @@
-//! Columns.
+//! Text tables.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::out::{Out, Style};
 use crate::cli::printable::printable;
 
-/// What stands in one place.
+/// A cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
     text: String,
@@ -25,7 +25,7 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// A column's heading; numbers stand to the right.
+/// A column's heading; numbers are aligned to the right.
 #[derive(Clone, Copy, Debug)]
 pub enum Head {
     /// Of text.
@@ -50,7 +50,7 @@ pub struct TextTable {
 }
 
 impl TextTable {
-    /// One without rows.
+    /// A table without rows.
     pub fn new(heads: impl Into<Vec<Head>>) -> TextTable {
         TextTable { heads: heads.into(), rows: Vec::new() }
     }
@@ -60,7 +60,7 @@ impl TextTable {
         self.rows.push(row);
     }
 
-    /// The lines, as they fit on what they are for; of a terminal that is too narrow, the last column is cut.
+    /// The lines, cut to the width of a terminal in the last column.
     pub fn lines(&self, out: &Out) -> Vec<String> {
         self.render(out.width(), out.colour)
     }
@@ -108,7 +108,7 @@ impl TextTable {
     }
 }
 
-/// As much of a text as fits.
+/// The part of a text that fits.
 pub fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {
         return text.to_owned();

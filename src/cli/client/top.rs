@@ -1,4 +1,4 @@
-//! `procstar top`: running processes by what they use, live on a terminal.
+//! `procstar top`: running processes by resource usage, live on a terminal.
 
 mod screen;
 
@@ -18,21 +18,21 @@ use super::proc::Proc;
 use super::table::{Cell, Head, TextTable, cut};
 use crate::cli::printable::{printable, printable_json};
 
-/// A process at one look.
+/// A process in one update.
 struct Row {
     id: String,
     proc: Proc,
-    /// Of one processor: 1.0 is all of it.
+    /// The share of one processor: 1.0 is all of it.
     cpu: f64,
 }
 
-/// CPU time and elapsed time at the last look, by ID and pid.
+/// CPU time and elapsed time at the last update, by ID and pid.
 type Before = HashMap<(String, Option<i64>), (f64, f64)>;
 
-/// Shows running processes: until the user has seen enough, or once.
+/// Shows running processes, until the user quits or once.
 ///
 /// # Errors
-/// There is no answer, or none any more.
+/// No response, or the connection is lost for good.
 pub async fn top(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let live =
         out.terminal && !args.once && matches!(args.format, ListFormat::Table | ListFormat::Wide);
@@ -65,14 +65,14 @@ async fn once(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErro
 async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let mut screen = Screen::open(out)?;
     let mut before = Before::new();
-    // The keys are watched while no worker answers.
+    // The loop must keep reading keys while no worker responds.
     api.fail_at_once();
     let mut last: Option<(Value, Vec<Row>)> = None;
     let mut gone = None;
     let mut ticks = interval_at(Instant::now() + args.interval, args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // A key counts while an answer is awaited, too: there may never be one.
+        // A key works while a response is pending, too: it may never come.
         let key = tokio::select! {
             looked = look(args, api, &mut before) => {
                 let note = match (looked, &last) {
@@ -109,7 +109,7 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
     }
 }
 
-/// What the terminal shows.
+/// The content of the terminal.
 fn page(agent: &Value, rows: &[Row], format: ListFormat, note: &str, out: &Out) -> Vec<String> {
     let (width, height) = out.size().unwrap_or((80, 24));
     let mut lines: Vec<String> = heading(agent).iter().map(|line| cut(line, width)).collect();
@@ -120,7 +120,7 @@ fn page(agent: &Value, rows: &[Row], format: ListFormat, note: &str, out: &Out) 
     lines
 }
 
-/// Looks at all that runs, the most busy first.
+/// Requests all running processes; the busiest first.
 async fn look(
     args: &TopArgs,
     api: &Api,
@@ -154,7 +154,7 @@ fn rows(results: Results, before: &mut Before) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// Who the agent is, and how much there is, in two lines.
+/// The instance and its totals, in two lines.
 fn heading(agent: &Value) -> Vec<String> {
     let text = |key: &str| agent.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
     let number = |key: &str| agent.get(key).and_then(Value::as_i64).unwrap_or_default();

@@ -23,27 +23,27 @@ use crate::http::SocketPath;
 use crate::net::keep_alive::keep_alive;
 use crate::net::{tls, tls_reason};
 
-/// How long it may take until there is a connection.
+/// Maximum time to connect.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Asks one instance.
+/// Sends requests to one instance.
 pub struct Transport {
     client: Client,
     base: String,
-    /// What is known of the peer, and what is about to be sent to it.
+    /// The peer's check, and the confidentiality of the next request.
     peer: Rc<PeerCheck>,
     token: Option<String>,
-    /// What to call it.
+    /// The address, for messages.
     pub place: String,
 }
 
-/// An answer whose body has not been read.
+/// A response whose body has not been read.
 ///
-/// A connection that breaks off looks to the library like the end of a body. Where the length was told, we notice; else whoever reads must know an end
-/// when he sees it.
+/// The library reports a broken connection as the end of the body. If the response has a length,
+/// this type detects that; else its reader must recognise the end of the content.
 pub struct Answer {
     response: ClientResponse,
-    /// How many bytes are still to come, where that was told.
+    /// The number of bytes still to come, if the response has a length.
     left: Option<u64>,
     place: String,
 }
@@ -55,10 +55,10 @@ impl Transport {
         !base.as_ref().and_then(Uri::host).is_some_and(is_loopback)
     }
 
-    /// Connects to nothing yet.
+    /// Creates a client without connecting.
     ///
     /// # Errors
-    /// A certificate that is of no use.
+    /// An invalid certificate.
     pub fn new(place: &InstanceAddress) -> Result<Transport, ClientError> {
         let named = place.to_string();
         let peer = Rc::default();
@@ -80,7 +80,7 @@ impl Transport {
         }
     }
 
-    /// Sends a request; gives the answer once its head is there, if it is a good one.
+    /// Sends a request; returns the response once its head has arrived, if it reports success.
     ///
     /// # Errors
     /// No connection, or a refusal.
@@ -95,10 +95,10 @@ impl Transport {
         self.request(method, path, headers, body).await
     }
 
-    /// The same for a body that only this user and root may read.
+    /// Sends a request whose body only this user and root may read.
     ///
     /// # Errors
-    /// Where another user listens, too.
+    /// As [`send`](Transport::send); another user listens there.
     pub async fn send_confidential(
         &self,
         method: Method,
@@ -144,7 +144,8 @@ impl Transport {
     fn unreachable(&self, error: &SendRequestError) -> ClientError {
         let place = self.place.clone();
         match error {
-            // So the library calls a connection that broke off before an answer: the request may have been carried out.
+            // The library's error for a connection that broke before a response: the request may
+            // have been carried out.
             SendRequestError::Connect(awc::error::ConnectError::Disconnected) => {
                 ClientError::Lost { place, reason: "no answer".into() }
             }
@@ -173,7 +174,7 @@ fn connecting(error: &awc::error::ConnectError) -> String {
             std::io::ErrorKind::PermissionDenied => {
                 "it is another user's; use --url and a token".into()
             }
-            // What TLS does not like comes as this.
+            // The library reports TLS errors by this kind.
             std::io::ErrorKind::InvalidData => tls_reason::handshake(error, "--ca"),
             _ => error.to_string(),
         },
@@ -183,10 +184,10 @@ fn connecting(error: &awc::error::ConnectError) -> String {
 }
 
 impl Answer {
-    /// The next bytes of the body; none after the last.
+    /// The next bytes of the body; `None` after the last.
     ///
     /// # Errors
-    /// Where it breaks off.
+    /// The connection breaks.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         let reason = match self.response.next().await {
             Some(Ok(bytes)) => {
@@ -203,7 +204,7 @@ impl Answer {
     /// The whole body.
     ///
     /// # Errors
-    /// Where it breaks off.
+    /// The connection breaks.
     pub async fn bytes(mut self) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
@@ -215,7 +216,7 @@ impl Answer {
     /// The whole body, as JSON.
     ///
     /// # Errors
-    /// Where it breaks off, or is something else.
+    /// The connection breaks, or the body is something else.
     pub async fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, ClientError> {
         let place = self.place.clone();
         let body = self.bytes().await?;
@@ -223,7 +224,7 @@ impl Answer {
             .map_err(|error| ClientError::Nonsense { place, reason: error.to_string() })
     }
 
-    /// What an answer that is a refusal says.
+    /// The error for a refusal.
     async fn refusal(self) -> ClientError {
         #[derive(serde::Deserialize)]
         struct Problem {
@@ -250,7 +251,8 @@ fn over_socket(path: &Path, peer: Rc<PeerCheck>) -> Client {
     let connect = fn_service(move |request: ConnectInfo<Uri>| {
         let (path, peer) = (path.clone(), Rc::clone(&peer));
         async move {
-            // The descriptor that a long path is shortened by must live until we are connected.
+            // The descriptor in the shortened form of a long path must stay open until the
+            // connection exists.
             let short = SocketPath::new(&path).map_err(ConnectError::Io)?;
             let stream = UnixStream::connect(short.path()).await.map_err(ConnectError::Io)?;
             peer.unix(&stream).map_err(ConnectError::Io)?;
@@ -262,13 +264,13 @@ fn over_socket(path: &Path, peer: Rc<PeerCheck>) -> Client {
 }
 
 fn over_network(base: &Uri, ca: Option<&Path>, peer: Rc<PeerCheck>) -> Result<Client, ClientError> {
-    // A token goes to nobody whom another authority has certified.
+    // A token must not reach a server that another authority has certified.
     let trust = ca.map_or_else(tls::Trust::default, tls::Trust::only);
     let config = tls::client_config(&trust).map_err(|error| {
         let ca = ca.map(|ca| ca.as_os_str().as_bytes()).unwrap_or_default();
         ClientError::Usage(format!("--ca {}: {error}", String::from_utf8_lossy(ca)))
     })?;
-    // With TLS, the certificate says who answers.
+    // With TLS, the certificate identifies the server.
     let is_encrypted = base.scheme_str() == Some("https");
     let tcp = actix_tls::connect::Connector::default().service();
     let connect = fn_service(move |request: ConnectInfo<Uri>| {

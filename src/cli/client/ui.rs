@@ -1,4 +1,4 @@
-//! `procstar ui`: opens the page in a browser, with a session.
+//! `procstar ui`: opens the web page in a browser, with a session.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -12,13 +12,13 @@ use crate::api::CodeBody;
 use crate::cli::printable::printable;
 use crate::config::Env;
 
-/// Opens the page, or prints its URL: if that is asked for, or if no browser can be started.
+/// Opens the web page, or prints its URL with `--print` or if no browser starts.
 ///
 /// # Errors
-/// There is no answer, or no URL in it.
+/// No response, or a response without a URL.
 pub async fn ui(args: &UiArgs, api: &Api, env: &Env, out: &mut Out) -> Result<u8, ClientError> {
     let CodeBody { url, expires_in } = api.page_url(args.host.as_deref()).await?;
-    // It goes onto a command line.
+    // The URL becomes an argument of a command.
     let is_url = url.starts_with("http://") || url.starts_with("https://");
     if !is_url || url.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Err(api.nonsense(format!("{} is not a URL", printable(&url))));
@@ -44,7 +44,8 @@ pub async fn ui(args: &UiArgs, api: &Api, env: &Env, out: &mut Out) -> Result<u8
     out.line(&url).map(|()| 0)
 }
 
-/// The commands that may open a URL, the best first: those of `$BROWSER`, else `xdg-open` where there is a desktop.
+/// The commands that may open a URL, the best first: those of `$BROWSER`, else `xdg-open` on a
+/// desktop.
 fn commands(env: &Env, url: &str) -> Vec<Vec<String>> {
     let get = |name: &str| env.get(OsStr::new(name)).filter(|value| !value.is_empty());
     let browsers = match get("BROWSER").map(|value| value.to_string_lossy()) {

@@ -1,4 +1,4 @@
-//! `procstar wait`: until processes have ended.
+//! `procstar wait`: waits for the end of processes.
 
 use std::time::Instant;
 
@@ -9,15 +9,15 @@ use super::options::WaitArgs;
 use super::out::Out;
 use super::proc::Proc;
 
-/// The exit code where waiting failed, or the process was not started as specified.
+/// The exit code if waiting failed, or the process was not started as specified.
 pub const FAILED: u8 = 125;
-/// The exit code where the time was over.
+/// The exit code after the timeout.
 const TIMEOUT: u8 = 124;
 
-/// Waits for all of the processes; gives the exit code of the first that has not ended well.
+/// Waits for all of the processes; returns the exit code of the first that has failed.
 ///
 /// # Errors
-/// There is no such process, or no answer.
+/// An unknown process, or no response.
 pub async fn wait(args: &WaitArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
     let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
     let mut results = Results::new();
@@ -41,7 +41,7 @@ pub async fn wait(args: &WaitArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
     Ok(code)
 }
 
-/// The result of a process once it has ended, or once the time is over.
+/// The result of a process once it has ended, or at the timeout.
 ///
 /// # Errors
 /// As [`wait`].
@@ -59,7 +59,7 @@ pub async fn until_ended(
     }
 }
 
-/// As a shell would have it.
+/// The exit code that a shell would report.
 fn exit_code(proc: &Proc) -> u8 {
     match &proc.status {
         Some(status) if proc.state != "error" => match (status.signum, status.exit_code) {

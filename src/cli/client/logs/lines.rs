@@ -1,4 +1,5 @@
-//! Output as it is printed: byte for byte, or with times before lines; on a terminal [cleaned](crate::cli::client::clean).
+//! The printing of output: byte for byte, or with times before lines; on a terminal
+//! [cleaned](crate::cli::client::clean).
 
 use jiff::Timestamp;
 
@@ -6,40 +7,41 @@ use crate::cli::client::clean::Cleaner;
 use crate::cli::client::error::ClientError;
 use crate::cli::client::out::Out;
 
-/// How long a line may be that waits for its end.
+/// Maximum length of a line that waits for its end.
 const LONGEST: usize = 64 * 1024;
 
 /// Prints bytes of several fds.
 pub(super) struct Lines<'o> {
     out: &'o mut Out,
-    /// Lines that are not printed.
+    /// Number of lines still to skip.
     skip: u64,
-    /// Whole lines with their times; none where bytes are printed as they come.
+    /// Whole lines with their times; `None` to print bytes as they come.
     stamped: Option<Stamped>,
-    /// One for each fd; none where output is not cleaned.
+    /// One for each fd; empty if output is not cleaned.
     cleaners: Vec<Cleaner>,
 }
 
 impl<'o> Lines<'o> {
-    /// Prints bytes of `count` fds to `out`, cleaned on a terminal unless they are to be `raw`.
+    /// Prints bytes of `count` fds to `out`, cleaned on a terminal unless `raw` is set.
     pub(super) fn plain(out: &'o mut Out, count: usize, raw: bool) -> Self {
         let cleaned = if out.terminal && !raw { count } else { 0 };
         let cleaners = (0..cleaned).map(|_| Cleaner::default()).collect();
         Lines { out, skip: 0, stamped: None, cleaners }
     }
 
-    /// The same as lines with their times, and with the names of the fds where there are any.
+    /// Prints lines with their times, and with the names of the fds if `names` has any.
     pub(super) fn stamped(self, count: usize, names: Vec<String>) -> Self {
         let cleans = !self.cleaners.is_empty();
         Lines { stamped: Some(Stamped { cleans, ..Stamped::new(count, names) }), ..self }
     }
 
-    /// Leaves out so many of the next lines.
+    /// Skips this number of the next lines.
     pub(super) fn skip(&mut self, lines: u64) {
         self.skip = lines;
     }
 
-    /// Prints bytes of an fd that were read at `time`, in seconds since the epoch. Where lines have times, one waits for its end.
+    /// Prints bytes of an fd that were read at `time`, in seconds since the epoch. With times, a
+    /// line waits for its end.
     pub(super) fn put(
         &mut self,
         fd: usize,
@@ -71,7 +73,7 @@ impl<'o> Lines<'o> {
     }
 }
 
-/// What is left behind the lines that are not printed.
+/// The bytes after the skipped lines.
 fn skipped<'b>(mut bytes: &'b [u8], skip: &mut u64) -> &'b [u8] {
     while *skip > 0 {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return &[] };
@@ -81,11 +83,11 @@ fn skipped<'b>(mut bytes: &'b [u8], skip: &mut u64) -> &'b [u8] {
     bytes
 }
 
-/// Makes whole lines of bytes, whatever other fds' come between, each with the time of its beginning.
+/// Assembles whole lines, each with the time of its beginning; bytes of other fds may come between.
 pub(super) struct Stamped {
-    /// Names of the fds, where lines tell whose they are.
+    /// Names of the fds, if lines show them.
     names: Vec<String>,
-    /// Of each fd, the beginning of a line that has no end yet.
+    /// For each fd, the beginning of a line that has no end yet.
     open: Vec<Option<Line>>,
     /// Whether lines are cleaned.
     cleans: bool,
@@ -102,7 +104,7 @@ impl Stamped {
         Stamped { names, open: (0..count).map(|_| None).collect(), cleans: false }
     }
 
-    /// The lines that end with these bytes of an fd, less those to be skipped.
+    /// The lines that end with these bytes of an fd, without the skipped ones.
     fn put(&mut self, fd: usize, time: Option<f64>, bytes: &[u8], skip: &mut u64) -> Vec<u8> {
         let mut text = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -116,18 +118,18 @@ impl Stamped {
         text
     }
 
-    /// The lines that have no end, less those to be skipped.
+    /// The lines that have no end, without the skipped ones.
     fn end(&mut self, skip: &mut u64) -> Vec<u8> {
         let mut text = Vec::new();
         for fd in 0..self.open.len() {
             self.close(fd, skip, &mut text);
         }
-        // Only the last one stays without an end.
+        // Only the last line keeps its missing end.
         text.pop_if(|last| *last == b'\n');
         text
     }
 
-    /// Prints the open line of an fd.
+    /// Appends the open line of an fd to `text`.
     fn close(&mut self, fd: usize, skip: &mut u64, text: &mut Vec<u8>) {
         let Some(mut line) = self.open.get_mut(fd).and_then(Option::take) else { return };
         if *skip > 0 {
@@ -148,7 +150,7 @@ impl Stamped {
     }
 }
 
-/// A time in UTC to the microsecond, and a space; a dash where it is not known.
+/// A time in UTC to the microsecond, and a space; a dash if it is unknown.
 fn stamp(time: Option<f64>) -> String {
     let time = time.and_then(|time| Timestamp::from_microsecond((time * 1e6).round() as i64).ok());
     match time {

@@ -1,4 +1,4 @@
-//! What a process writes from now on.
+//! The output of a process from now on.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -18,18 +18,20 @@ use crate::cli::client::out::unread;
 use crate::cli::client::persist::{PATIENCE, Persistence, Repeat};
 use crate::cli::client::transport::Answer;
 
-/// How often order and times are asked for while something is written, at most.
+/// Minimum time between two requests for order and times while the process writes.
 const TIMES: Duration = Duration::from_millis(100);
-/// And how much longer for each piece that there is: the answer has all of them.
+/// Additional time for each existing piece, because the response lists all of them.
 const FOR_EACH: Duration = Duration::from_micros(20);
-/// How much is held of one fd before no more of it is read.
+/// Number of bytes held of one fd before reading pauses.
 const ROOM: usize = 1024 * 1024;
-/// How often what is held is asked for before it is printed without: its pieces could not be noted.
+/// Number of requests for the order of held bytes before they are printed without: the engine could
+/// not record it.
 const LOOKS: u32 = 5;
-/// Prints what comes, until all captures have ended. Where the order in which it was written is known, it is printed in that.
+/// Prints output as it comes, until all captures have ended; in the order of the writes, if it is
+/// known.
 pub(super) async fn follow(logs: &Logs<'_>, lines: &mut Lines<'_>) -> Result<(), ClientError> {
     let plan = &logs.plan;
-    // One alone has its order.
+    // A single stream needs no order.
     let ordered = plan.timed && (plan.fds.len() > 1 || logs.args.timestamps);
     let mut streams = Streams::new(logs);
     let mut gone = pin!(unread());
@@ -57,14 +59,15 @@ pub(super) async fn follow(logs: &Logs<'_>, lines: &mut Lines<'_>) -> Result<(),
     Ok(())
 }
 
-/// The captures that are followed, those that have not ended.
+/// The followed captures, which have not ended.
 struct Streams<'a>(Vec<Option<LocalBoxStream<'a, Result<Bytes, ClientError>>>>);
 
 impl<'a> Streams<'a> {
     fn new(logs: &Logs<'a>) -> Streams<'a> {
         let plan = &logs.plan;
         let streams = plan.fds.iter().zip(&plan.ends).map(|(fd, end)| {
-            // A capture that has ended has nothing more, but may have had between our two looks at it.
+            // A capture that has ended gets no more bytes, but may have got some between the two
+            // requests.
             let (api, id, fd) = (logs.api, logs.args.id.as_str(), fd.clone());
             Some(Cursor { api, id, fd, at: *end, answer: None }.stream().boxed_local())
         });
@@ -75,7 +78,7 @@ impl<'a> Streams<'a> {
         self.0.iter().all(Option::is_none)
     }
 
-    /// The next bytes of any of which there is room to hold more; none of it once one has ended.
+    /// The next bytes of a stream with room to hold more; empty once a stream has ended.
     async fn next(&mut self, held: &Held) -> (usize, Result<Bytes, ClientError>) {
         loop {
             let streams = self.0.iter_mut().enumerate().filter(|(fd, _)| held.has_room(*fd));
@@ -101,7 +104,7 @@ impl<'a> Streams<'a> {
     }
 }
 
-/// Where somebody is who follows a capture.
+/// The position of a reader that follows a capture.
 struct Cursor<'a> {
     api: &'a Api,
     id: &'a str,
@@ -117,7 +120,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// The next bytes. Where the worker has gone, its keeper starts another: it is asked for what follows.
+    /// The next bytes. If the worker has gone, its keeper starts another, which serves the rest.
     async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         let mut attempts = Persistence::new(Repeat::Safe, PATIENCE);
         loop {
@@ -128,7 +131,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next bytes of one answer; none once all is captured and told.
+    /// The next bytes of one response; `None` after all captured bytes.
     async fn more(&mut self) -> Result<Option<Bytes>, ClientError> {
         let mut answer = match self.answer.take() {
             Some(answer) => answer,
@@ -139,14 +142,14 @@ impl<'a> Cursor<'a> {
             self.answer = Some(answer);
             return Ok(Some(bytes));
         }
-        // The body has no length: that it has ended says nothing.
+        // The body has no length, so its end alone does not prove that it is complete.
         let lost = || ClientError::Lost {
             place: self.api.place().to_owned(),
             reason: "the answer is cut short".into(),
         };
         match Subject::ask(self.api, self.id).await {
             Ok(subject) if subject.has_all(&self.fd, self.at) => Ok(None),
-            // Somebody has deleted it meanwhile: more there is not.
+            // Somebody has deleted the process meanwhile, so its output ends here.
             Err(ClientError::Refused { status: 404, .. }) => Ok(None),
             Ok(_) => Err(lost()),
             Err(error) => Err(error),
@@ -156,9 +159,9 @@ impl<'a> Cursor<'a> {
 
 /// Bytes whose order and times are not known yet.
 struct Held {
-    /// For each fd: where what is held begins, and what.
+    /// For each fd, the offset of the held bytes, and the bytes.
     each: Vec<(u64, VecDeque<u8>)>,
-    /// How often nothing of it could be printed, one time after the other.
+    /// Number of consecutive requests after which nothing could be printed.
     in_vain: u32,
 }
 
@@ -186,7 +189,8 @@ impl Held {
         }
     }
 
-    /// Asks for order and times, and prints what these cover; gives the time until the next look.
+    /// Requests order and times, and prints the bytes that these cover; returns the time until the
+    /// next request.
     async fn ask(
         &mut self,
         logs: &Logs<'_>,
@@ -202,7 +206,7 @@ impl Held {
             }
             // No other worker has come.
             Err(ClientError::Lost { .. } | ClientError::Unreachable { .. }) => self.in_vain = LOOKS,
-            // Somebody has deleted it meanwhile.
+            // Somebody has deleted the process meanwhile.
             Err(ClientError::Refused { status: 404, .. }) => self.in_vain = LOOKS,
             Err(error) => return Err(error),
         }
@@ -210,11 +214,12 @@ impl Held {
         if self.in_vain >= LOOKS {
             self.print_rest(lines)?;
         }
-        // What is full waits for nothing else.
+        // A full buffer must not wait.
         Ok(if (0..self.each.len()).all(|fd| self.has_room(fd)) { wait } else { Duration::ZERO })
     }
 
-    /// Prints what `chunk_times` cover, in their order, up to the first whose bytes have not come yet.
+    /// Prints the bytes that `chunk_times` cover, in their order, up to the first piece whose bytes
+    /// have not come yet.
     fn print(&mut self, pieces: &[Piece], lines: &mut Lines<'_>) -> Result<(), ClientError> {
         for piece in pieces {
             let Some((at, held)) = self.each.get_mut(piece.fd) else { continue };
@@ -230,7 +235,7 @@ impl Held {
         Ok(())
     }
 
-    /// Prints what no piece covers.
+    /// Prints the bytes that no piece covers.
     fn print_rest(&mut self, lines: &mut Lines<'_>) -> Result<(), ClientError> {
         for (fd, (at, held)) in self.each.iter_mut().enumerate() {
             let bytes: Vec<u8> = held.drain(..).collect();

@@ -1,4 +1,4 @@
-//! What to print, and in which order.
+//! The plan: the output to print, and its order.
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use crate::cli::client::error::ClientError;
 use crate::cli::client::options::LogsArgs;
 use crate::cli::client::proc::{Captured, Times};
 
-/// What is needed of a result.
+/// The parts of a result that a plan needs.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Subject {
@@ -20,7 +20,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// As it is now.
+    /// The present result.
     pub(super) async fn ask(api: &Api, id: &str) -> Result<Subject, ClientError> {
         let result = api.one(id, "none").await?;
         serde_json::from_str(result.get()).map_err(|error| api.nonsense(error.to_string()))
@@ -31,17 +31,17 @@ impl Subject {
         epoch(self.times.start.as_deref())
     }
 
-    /// How much is captured of `fd`.
+    /// The captured length of `fd`.
     pub(super) fn length(&self, fd: &str) -> u64 {
         self.captures.get(fd).map_or(0, |capture| capture.length)
     }
 
-    /// Whether all of `fd` has come with its first `length` bytes.
+    /// Whether the first `length` bytes are all of `fd`.
     pub(super) fn has_all(&self, fd: &str, length: u64) -> bool {
         self.state != "running" && length >= self.length(fd)
     }
 
-    /// Its pieces of these fds, with times since the epoch, in order.
+    /// The pieces of these fds, with times since the epoch, in order.
     pub(super) fn pieces_of(&self, fds: &[String]) -> Vec<Piece> {
         let start = self.start();
         let told = self.chunk_times.iter().flatten();
@@ -56,12 +56,12 @@ impl Subject {
         .collect()
     }
 
-    /// Whether order and times of all that is captured of these fds are known.
+    /// Whether the order and times of all captured bytes of these fds are known.
     fn is_timed(&self, fds: &[String]) -> bool {
         let known = |fd: &String| {
             let Some(capture) = self.captures.get(fd) else { return false };
             let named = self.chunk_times.iter().flatten().any(|(_, name, ..)| name == fd);
-            // Of what has dropped bytes within, nobody tells where they were.
+            // If a capture has dropped bytes in its middle, their position is unknown.
             capture.dropped == 0 && (capture.length == 0 || named)
         };
         self.chunk_times.is_some() && fds.iter().all(known)
@@ -76,34 +76,35 @@ fn epoch(time: Option<&str>) -> Option<f64> {
 /// A part of a capture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Piece {
-    /// When it was read, in seconds since the epoch.
+    /// The time at which it was read, in seconds since the epoch.
     pub(super) time: Option<f64>,
-    /// Of which of the plan's fds.
+    /// Its index among the plan's fds.
     pub(super) fd: usize,
-    /// Where it begins.
+    /// Its offset.
     pub(super) offset: u64,
-    /// How long it is.
+    /// Its length.
     pub(super) length: u64,
 }
 
-/// What to print.
+/// The output to print.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
-    /// Selector captures.
+    /// The captures, by fd.
     pub(super) fds: Vec<String>,
-    /// What there is: pieces whose order is known, in it; the last lines are those of each of these.
+    /// The existing output: one sequence of pieces in their order, or one for each fd if the order
+    /// is unknown. The last lines are counted in each sequence.
     pub(super) sequences: Vec<Vec<Piece>>,
-    /// Where what is written later begins, for each fd.
+    /// For each fd, the offset at which later output begins.
     pub(super) ends: Vec<u64>,
-    /// Whether the order and the times of all of it are known.
+    /// Whether the order and the times of all pieces are known.
     pub(super) timed: bool,
 }
 
 impl Plan {
-    /// What `args` want of a process.
+    /// The plan for `args`.
     ///
     /// # Errors
-    /// It is not captured; times are asked for that are not known.
+    /// A stream that is not captured; times that are not known.
     pub(super) fn new(args: &LogsArgs, subject: &Subject) -> Result<Plan, ClientError> {
         let fds = fds(args, subject)?;
         let timed = subject.is_timed(&fds);
@@ -131,7 +132,7 @@ impl Plan {
     }
 }
 
-/// Where the last piece of each of `count` fds ends.
+/// The end of the last piece of each of `count` fds.
 fn ends(pieces: &[Piece], count: usize) -> Vec<u64> {
     let mut ends = vec![0; count];
     for piece in pieces {
@@ -173,7 +174,7 @@ enum Since {
     Then(f64),
 }
 
-/// From when on to print; what cannot be told is an error.
+/// The time from which to print; an error if the output's times are unknown.
 fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, ClientError> {
     let unknown = |what: &str| {
         let why = match subject.chunk_times {
@@ -191,7 +192,7 @@ fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, Clien
         return Err(unknown("--timestamps"));
     }
     let Some(since) = args.since else { return Ok(Since::All) };
-    // By the clock of the instance, which need not be ours.
+    // The instance's clock, which may differ from ours.
     let now = epoch(subject.times.now.as_deref())
         .unwrap_or_else(|| Timestamp::now().as_nanosecond() as f64 / 1e9);
     let then = since.epoch(now);
@@ -268,7 +269,7 @@ mod tests {
             assert!(error.starts_with("--timestamps: no times are known"), "{error}");
             let since = |text| LogsArgs { since: humanize::since(text).ok(), ..args() };
             assert!(Plan::new(&since("50"), &subject).is_err());
-            // Before the start there was nothing.
+            // The process wrote nothing before its start.
             assert_eq!(Plan::new(&since("100"), &subject).unwrap(), plan);
         }
     }

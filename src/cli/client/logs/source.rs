@@ -8,7 +8,7 @@ use crate::cli::client::error::ClientError;
 use crate::cli::client::persist::{PATIENCE, Persistence, Repeat};
 use crate::cli::client::transport::Answer;
 
-/// A stream for each fd, asked for when its first piece is wanted.
+/// A stream for each fd, requested when its first piece is needed.
 pub(super) struct Sources<'a> {
     api: &'a Api,
     id: &'a str,
@@ -18,15 +18,15 @@ pub(super) struct Sources<'a> {
 
 #[derive(Default)]
 struct Source {
-    /// What is still to come: where it begins and ends; none where there is nothing.
+    /// The begin and end of the bytes still to come; `None` if the fd has none.
     range: Option<(u64, u64)>,
-    /// The answer that it comes in, once it is asked for.
+    /// The response with these bytes, once requested.
     answer: Option<Answer>,
     rest: Bytes,
 }
 
 impl<'a> Sources<'a> {
-    /// Those of pieces that follow each other without a gap in each fd.
+    /// The streams of pieces that follow each other without a gap in each fd.
     pub(super) fn new(api: &'a Api, id: &'a str, fds: &'a [String], pieces: &[Piece]) -> Self {
         let source = |at: usize| {
             let mut own = pieces.iter().filter(|piece| piece.fd == at);
@@ -39,7 +39,7 @@ impl<'a> Sources<'a> {
         Sources { api, id, fds, each: (0..fds.len()).map(source).collect() }
     }
 
-    /// The next bytes of an fd, `most` of them; none at its end.
+    /// The next bytes of an fd, at most `most`; empty at its end.
     pub(super) async fn next(&mut self, fd: usize, most: u64) -> Result<Bytes, ClientError> {
         let (Some(source), Some(name)) = (self.each.get_mut(fd), self.fds.get(fd)) else {
             return Ok(Bytes::new());
@@ -57,7 +57,7 @@ impl<'a> Sources<'a> {
                     source.rest = bytes;
                 }
                 Ok(None) => source.range = None,
-                // The worker has gone, and the next one is asked for what follows.
+                // The worker has gone; the next one serves the rest.
                 Err(error) => {
                     source.answer = None;
                     attempts.pause(error, true).await?;

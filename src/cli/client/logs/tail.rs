@@ -1,13 +1,15 @@
-//! The last lines, read from the end on backwards: as much as they need, not all there is.
+//! The last lines, read from the end backwards, only as far as needed.
 
 use super::Logs;
 use super::plan::Piece;
 use crate::cli::client::error::ClientError;
 
-/// How much is read at first, in bytes; then four times as much, until it is enough.
+/// Number of bytes of the first read; each further read is four times as large, until the lines
+/// suffice.
 const FIRST: u64 = 64 * 1024;
 
-/// The last of `chunk_times` that have `count` lines, and how many lines more they have, at their beginning.
+/// The end of `chunk_times` that contains `count` lines, and the number of surplus lines at its
+/// beginning.
 pub(super) async fn last_lines(
     logs: &Logs<'_>,
     pieces: Vec<Piece>,
@@ -19,7 +21,7 @@ pub(super) async fn last_lines(
     let mut room = FIRST;
     loop {
         let (last, whole) = suffix(&pieces, room);
-        // With times, each fd has lines of its own, which are printed whole.
+        // With times, each fd has its own lines, which are printed whole.
         let mut counted = Counted::new(if logs.args.timestamps { logs.plan.fds.len() } else { 1 });
         logs.each(&last, |piece, bytes| {
             counted.add(if logs.args.timestamps { piece.fd } else { 0 }, bytes);
@@ -28,7 +30,7 @@ pub(super) async fn last_lines(
         .await?;
         let (lines, torn) = counted.end();
         let surplus = lines.saturating_sub(count);
-        // The first of each may lack its beginning.
+        // The first line of each fd may lack its beginning.
         if whole || surplus >= torn {
             return Ok((last, surplus));
         }
@@ -39,9 +41,9 @@ pub(super) async fn last_lines(
 /// Counts lines in the order in which they end.
 struct Counted {
     lines: u64,
-    /// So many of them up to the last one that was the first of its fd.
+    /// The number of lines up to the last that was the first of its fd.
     torn: u64,
-    /// Of each fd, whether its first line has ended, and whether one has begun.
+    /// For each fd, whether its first line has ended, and whether a line has begun.
     each: Vec<(bool, bool)>,
 }
 
@@ -61,7 +63,8 @@ impl Counted {
         *begun = bytes.last().map_or(*begun, |last| *last != b'\n');
     }
 
-    /// How many lines there are, those included that have no end, and up to which there may be one that lacks its beginning.
+    /// The number of lines, unfinished ones included, and the number of the last line that may lack
+    /// its beginning.
     fn end(mut self) -> (u64, u64) {
         for (first_ended, begun) in self.each {
             self.lines += u64::from(begun);
@@ -73,7 +76,7 @@ impl Counted {
     }
 }
 
-/// The last `room` bytes of pieces, and whether that is all of them.
+/// The last `room` bytes of pieces, and whether these are all bytes.
 fn suffix(pieces: &[Piece], room: u64) -> (Vec<Piece>, bool) {
     let mut left = room;
     let mut last = Vec::new();
@@ -104,7 +107,7 @@ mod tests {
         };
         assert_eq!(count(1, &[(0, "a\nb\nc")]), (3, 1));
         assert_eq!(count(1, &[(0, "a"), (0, "b"), (0, "c\n")]), (1, 1));
-        // The second one's first line is the third that ends.
+        // The first line of the second fd is the third line that ends.
         assert_eq!(count(2, &[(0, "a\n"), (1, "b"), (0, "c\nd"), (1, "e\nf")]), (5, 3));
         assert_eq!(count(2, &[(0, "a\nb\n"), (1, "c")]), (3, 3));
         assert_eq!(count(2, &[]), (0, 0));

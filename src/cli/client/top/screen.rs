@@ -1,4 +1,4 @@
-//! A terminal that is drawn on, and given back as it was.
+//! A terminal under our control, which is restored afterwards.
 
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
@@ -16,41 +16,41 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::cli::client::error::ClientError;
 use crate::cli::client::out::Out;
 
-/// The other screen, without a cursor.
+/// Switches to the alternate screen, and hides the cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
-/// What the user, or somebody else, wants.
+/// A request of the user, or of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    /// To be done.
+    /// Quit.
     Quit,
-    /// The same, by a signal.
+    /// Quit because of this signal.
     Signal(u8),
-    /// To be stopped, by Ctrl-Z.
+    /// Stop the process, by Ctrl-Z.
     Suspend,
-    /// It was stopped, and goes on: somebody else may have drawn meanwhile.
+    /// The process was stopped and continues: another program may have drawn meanwhile.
     Resumed,
     /// The terminal has another size.
     Resized,
-    /// Any other key: to see anew.
+    /// Any other key: update.
     Other,
 }
 
-/// A terminal that shows one page. Dropping it shows again what was there before.
+/// A terminal that shows one page. Dropping it restores the earlier content.
 pub(super) struct Screen<'o> {
     out: &'o mut Out,
-    /// How standard input was; none where that is no terminal.
+    /// The earlier modes of standard input; `None` if it is not a terminal.
     before: Option<Termios>,
     keys: Option<AsyncFd<io::Stdin>>,
     signals: Vec<(Key, Signal)>,
 }
 
 impl<'o> Screen<'o> {
-    /// Takes the terminal.
+    /// Takes control of the terminal.
     ///
     /// # Errors
-    /// It cannot be written to.
+    /// A failure to write to it.
     pub(super) fn open(out: &'o mut Out) -> Result<Screen<'o>, ClientError> {
         let end = |kind: SignalKind| {
             (kind, Key::Signal(u8::try_from(kind.as_raw_value()).unwrap_or_default()))
@@ -64,7 +64,7 @@ impl<'o> Screen<'o> {
             (SignalKind::from_raw(libc::SIGCONT), Key::Resumed),
             (SignalKind::window_change(), Key::Resized),
         ];
-        // Who has no job control ignores the one of Ctrl-Z, and is not to be stopped.
+        // A process without job control ignores the signal of Ctrl-Z, and must not be stopped.
         let stops = !crate::engine::is_ignored(libc::SIGTSTP);
         let signals = wanted
             .into_iter()
@@ -78,46 +78,48 @@ impl<'o> Screen<'o> {
         Ok(screen)
     }
 
-    /// Gives the terminal back, stops as by that signal's default, and takes the terminal again when continued.
+    /// Restores the terminal, stops as by that signal's default, and takes control again when
+    /// continued.
     ///
     /// # Errors
-    /// It cannot be written to.
+    /// A failure to write to it.
     pub(super) fn suspend(&mut self) -> Result<(), ClientError> {
         self.leave();
         let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-        // SAFETY: the default is no handler of ours; the one that was there before comes back.
+        // SAFETY: the default action runs no code of ours, and the earlier handler is restored
+        // below.
         let handled = unsafe { sigaction(StopSignal::SIGTSTP, &default) };
         if let Ok(handled) = handled {
             let _ = raise(StopSignal::SIGTSTP);
-            // SAFETY: as it was, by the same library.
+            // SAFETY: the handler was set by the same library, and is still valid.
             let _ = unsafe { sigaction(StopSignal::SIGTSTP, &handled) };
         }
         self.resume()
     }
 
-    /// Takes the terminal again.
+    /// Takes control of the terminal again.
     ///
     /// # Errors
-    /// It cannot be written to.
+    /// A failure to write to it.
     pub(super) fn resume(&mut self) -> Result<(), ClientError> {
         self.out.write(ENTER)?;
         if let Some(before) = &self.before {
-            // A terminal that is gone shows at the next read.
+            // The next read reports a terminal that is gone.
             let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, &single_keys(before));
         }
         Ok(())
     }
 
-    /// Shows again what was there before.
+    /// Restores the earlier content.
     fn leave(&mut self) {
-        // Whoever has gone does not need it.
+        // A terminal that is gone needs no restoring.
         let _ = self.out.write(LEAVE);
         if let Some(before) = &self.before {
             let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, before);
         }
     }
 
-    /// Has keys come one by one, where they come from a terminal.
+    /// Switches a terminal to reading key by key.
     fn read_keys(&mut self) {
         let stdin = io::stdin();
         if !stdin.is_terminal() {
@@ -126,12 +128,13 @@ impl<'o> Screen<'o> {
         let Ok(before) = tcgetattr(stdin.as_fd()) else { return };
         if tcsetattr(stdin.as_fd(), SetArg::TCSANOW, &single_keys(&before)).is_ok() {
             self.before = Some(before);
-            // SAFETY: standard input has the same descriptor for ever, and nobody closes it.
+            // SAFETY: standard input keeps its descriptor for the lifetime of the process, and
+            // nobody closes it.
             self.keys = unsafe { AsyncFd::register_with_interest(stdin, Interest::READABLE) }.ok();
         }
     }
 
-    /// Where it is drawn.
+    /// The output to draw on.
     pub(super) fn out(&self) -> &Out {
         self.out
     }
@@ -139,14 +142,14 @@ impl<'o> Screen<'o> {
     /// Shows these lines, and nothing else.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// A failure to write.
     pub(super) fn draw(&mut self, lines: &[String]) -> Result<(), ClientError> {
-        // Each line over the one that was there: nothing flickers.
+        // Drawing each line over the earlier one avoids flicker.
         let page: Vec<String> = lines.iter().map(|line| format!("{line}\x1b[K")).collect();
         self.out.write(format!("\x1b[H{}\x1b[J", page.join("\r\n")))
     }
 
-    /// What is wanted next.
+    /// The next request.
     pub(super) async fn key(&mut self) -> Key {
         let signalled = self.signals.iter_mut().map(|(key, signal)| {
             Box::pin(async move {
@@ -162,7 +165,7 @@ impl<'o> Screen<'o> {
     }
 }
 
-/// Modes in which keys come one by one, and are not shown.
+/// Terminal modes that deliver keys one by one, without echo.
 fn single_keys(before: &Termios) -> Termios {
     let mut single = before.clone();
     single.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
@@ -182,7 +185,7 @@ async fn pressed(keys: Option<&AsyncFd<io::Stdin>>) -> Key {
     let mut bytes = [0; 64];
     match keys.get_ref().lock().read(&mut bytes) {
         Ok(count) => match bytes.get(..count) {
-            // A terminal that has nothing to read, as we have set it, gives nothing.
+            // In these modes, a read of a terminal without input returns 0 bytes.
             Some(pressed) if pressed.iter().any(|key| b"qQ\x03\x04".contains(key)) => Key::Quit,
             _ => Key::Other,
         },
