@@ -1,5 +1,5 @@
-//! A connection with what is known of its peer: it fails once its peer has had its time to
-//! authenticate (see `unauthenticated`).
+//! A connection and its peer. It fails if its peer does not authenticate in time (see
+//! `unauthenticated`).
 
 use std::io;
 use std::pin::Pin;
@@ -10,11 +10,11 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::guard::Peer;
 
-/// A connection. It fails once it may last no longer, unless its peer has authenticated.
+/// A connection. It fails after its probation, unless its peer has authenticated.
 pub(super) struct AcceptedConnection<S> {
     stream: S,
     peer: Peer,
-    /// Ends with the probation.
+    /// Expires with the probation.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -28,7 +28,7 @@ impl<S> AcceptedConnection<S> {
         &self.peer
     }
 
-    /// Whether it may last no longer, and waits for its peer in vain.
+    /// Whether its time has expired while it waits for its peer in vain.
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         let (Some(timer), Some(probation)) = (&mut self.timer, self.peer.probation()) else {
             return false;
@@ -45,7 +45,7 @@ impl<S> AcceptedConnection<S> {
         overdue
     }
 
-    /// What a poll of the stream has come to: nothing that is worth waiting for, once it is overdue.
+    /// The result of a poll of the stream; an error instead of pending, once it is overdue.
     fn in_time<T>(
         &mut self,
         polled: Poll<io::Result<T>>,

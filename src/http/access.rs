@@ -46,27 +46,27 @@ use crate::rotating::Rotating;
 use authority::{Authority, origin_authority};
 use session::Sessions;
 
-/// How much of a bad header an answer repeats, in bytes.
+/// Maximum number of bytes of an invalid header that an error quotes.
 const QUOTE_MAX: usize = 100;
 
-/// Who is let in.
+/// The access policy.
 #[derive(Clone)]
 pub struct Policy {
     own_uid: u32,
-    /// Never empty: whoever sends an empty one knows nothing.
+    /// Never empty: an empty token would prove nothing.
     token: Option<Rotating<Secret>>,
-    /// Whether a connection by TCP needs the token, though it comes from this user.
+    /// Whether a TCP connection needs the token even if it comes from this user.
     token_required: bool,
     /// The path of our Unix socket, for the texts of refusals.
     socket: Option<PathBuf>,
-    /// Where others than this machine's users are let in.
+    /// The rules for other machines, if they are admitted.
     remote: Option<Remote>,
-    /// Of the page.
+    /// The sessions of the page.
     sessions: Arc<Sessions>,
 }
 
 impl Policy {
-    /// Lets in `own_uid`, root, and who bears `token`; an empty token counts as none.
+    /// Admits `own_uid`, root, and clients that present `token`; an empty token counts as none.
     pub fn new(own_uid: u32, token: Option<String>) -> Self {
         let token = token.filter(|token| !token.is_empty());
         Self {
@@ -79,37 +79,38 @@ impl Policy {
         }
     }
 
-    /// Has sessions of the page by this key.
+    /// Enables sessions of the page, with this key.
     #[must_use]
     pub fn with_page_key(self, key: &PageKey) -> Self {
         Self { sessions: Arc::new(Sessions::new(key)), ..self }
     }
 
-    /// Lets in who bears this token, as it is at the time of the request.
+    /// Admits clients that present this token, in its version at the time of the request.
     #[must_use]
     pub fn with_token(self, token: Option<Rotating<Secret>>) -> Self {
         Self { token, ..self }
     }
 
-    /// Requires the token of every connection by TCP, also of our own user's.
+    /// Requires the token of every TCP connection, even of our own user.
     #[must_use]
     pub fn requiring_the_token(self, required: bool) -> Self {
         Self { token_required: required, ..self }
     }
 
-    /// Names our Unix socket in refusals: over it, no token is needed.
+    /// Names our Unix socket in refusals: it needs no token.
     #[must_use]
     pub fn with_socket(self, socket: Option<PathBuf>) -> Self {
         Self { socket, ..self }
     }
 
-    /// Whether a connection by TCP from within this machine is let in for its user alone, without a token.
+    /// Whether a TCP connection from this machine is admitted for its user alone, without a token.
     pub fn trusts(&self, peer: Option<PeerUser>) -> bool {
         let ours = |peer: PeerUser| peer.uid == self.own_uid || peer.uid == 0;
         !self.token_required && peer.is_some_and(|peer| peer.is_here && ours(peer))
     }
 
-    /// Lets in from elsewhere too: over TLS, with a certificate or the token. See [`Policy::decide_remote`].
+    /// Admits other machines too: over TLS, with a certificate or the token. See
+    /// [`Policy::decide_remote`].
     #[must_use]
     pub fn with_remote(self, remote: Remote) -> Self {
         Self { remote: Some(remote), ..self }
@@ -127,7 +128,7 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// The values of one header of a request; that a header came twice must not be lost.
+/// The values of one header of a request. A repeated header must not go unnoticed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Header<'a> {
     /// Not sent.
@@ -140,7 +141,7 @@ pub enum Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Collects the values of a header, each as its line gave it.
+    /// Collects the values of a header, one for each line.
     pub fn collect(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut values = values.into_iter();
         match (values.next(), values.next()) {
@@ -151,10 +152,10 @@ impl<'a> Header<'a> {
     }
 }
 
-/// What a decision rests upon.
+/// The facts that a decision rests upon.
 #[derive(Clone, Copy, Default)]
 pub struct AccessRequest<'a> {
-    /// The user at the other end, as [`peer_user`] found it; `None` where that is not known.
+    /// The user at the other end, as returned by [`peer_user`]; `None` if unknown.
     pub peer: Option<PeerUser>,
     /// The header `Host`.
     pub host: Header<'a>,
@@ -162,16 +163,16 @@ pub struct AccessRequest<'a> {
     pub origin: Header<'a>,
     /// The header `Authorization`. This type has no `Debug`, as it may hold the token.
     pub authorization: Header<'a>,
-    /// What a browser says of the request.
+    /// The browser's description of the request.
     pub fetch: Fetch<'a>,
     /// The header `Procstar-Session`, which is a secret too.
     pub session: Header<'a>,
-    /// What the request is to do.
+    /// The effect of the request.
     pub act: Act,
 }
 
-/// Decides whether a request from within this machine is answered; `port` is the one that we listen on, for the texts of refusals, and
-/// `tls` tells whether its connection is encrypted.
+/// Decides whether a request from within this machine is answered. `port`, the one that we listen
+/// on, is for the texts of refusals; `tls` says whether the connection is encrypted.
 ///
 /// # Errors
 /// The refusal, for the body of a 403.
@@ -189,7 +190,7 @@ pub fn decide(
     policy.check_session(request, site.as_deref())
 }
 
-/// Whether the peer is our user or root, or bears the token.
+/// Whether the peer is our user or root, or presents the token.
 fn check_user(policy: &Policy, request: &AccessRequest<'_>, port: u16) -> Result<(), Refusal> {
     let ours = request.peer.filter(|peer| peer.uid == policy.own_uid || peer.uid == 0);
     // A connection without a port is one to the Unix socket.
@@ -243,7 +244,7 @@ fn check_bearer(policy: &Policy, authorization: Header<'_>) -> Result<(), Bearer
         Header::One(text) => bearer_token(text).ok_or(Bearer::Missing)?,
         Header::Several => return Err(Bearer::Wrong),
     };
-    // Of constant time for all tokens of one length; the length itself is no secret worth keeping.
+    // Takes constant time for all tokens of one length; the length itself is not secret.
     let token = token.get();
     if !token.is_empty() && token.matches(given) { Ok(()) } else { Err(Bearer::Wrong) }
 }

@@ -1,4 +1,4 @@
-//! What the service is made of, and what its threads share.
+//! The parts of the service, and the state that its threads share.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,41 +19,41 @@ use super::unauthenticated::{Unauthenticated, UnauthenticatedLimits};
 use crate::actors::Handle;
 use crate::report::ResultContext;
 
-/// What the HTTP service is made of. Cheap to clone.
+/// The parts of the HTTP service. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
-    /// The actors, which know and do everything.
+    /// The actors, which answer and carry out all requests.
     pub actors: Handle,
-    /// Looks at running processes.
+    /// The context of results.
     pub context: Arc<ResultContext>,
-    /// Who is let in.
+    /// The access policy.
     pub policy: Policy,
-    /// Who we are.
+    /// The instance's status.
     pub status: Arc<AgentStatus>,
-    /// Who sets the level of the log.
+    /// The control of the log level.
     pub log: Arc<dyn LogControl>,
-    /// What a client may cost.
+    /// The limits of clients.
     pub limits: HttpLimits,
 }
 
-/// What a client may cost.
+/// The limits of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Connections at a time, of each of the two kinds: by TCP, and over the Unix socket. More wait until one is closed; descriptors are
-    /// kept for the processes' sake.
+    /// Maximum number of connections of each of the two kinds: TCP, and the Unix socket. Further
+    /// ones wait until one is closed, because processes need the other descriptors.
     pub connections: usize,
-    /// Those by TCP whose peers have not authenticated.
+    /// Limits of TCP connections whose peers have not authenticated.
     pub unauthenticated: UnauthenticatedLimits,
-    /// The time within which a TLS handshake must be done.
+    /// Maximum time of a TLS handshake.
     pub handshake_timeout: Duration,
-    /// The time within which a request's head must have come.
+    /// Maximum time until a request's head has arrived.
     pub head_timeout: Duration,
-    /// The longest body of a request, in bytes.
+    /// Maximum length of a request's body, in bytes.
     pub body: u64,
 }
 
 impl HttpLimits {
-    /// As they are where nothing is configured.
+    /// The defaults.
     pub const DEFAULT: HttpLimits = HttpLimits {
         connections: 2000,
         unauthenticated: UnauthenticatedLimits::DEFAULT,
@@ -69,20 +69,20 @@ impl Default for HttpLimits {
     }
 }
 
-/// The service with what its threads share.
+/// The service, with the state that its threads share.
 pub(super) struct AppState {
     pub(super) service: Service,
-    /// Requests answered so far, by the first digit of their status, from 1 on.
+    /// Number of answered requests, by the first digit of their status, from 1 on.
     pub(super) answered: [AtomicU64; 5],
     pub(super) refusals: Refusals,
-    /// Where browsers can connect.
+    /// The addresses at which browsers can connect.
     addresses: Mutex<Vec<SocketAddr>>,
     encrypts: bool,
     pub(super) unauthenticated: Arc<Unauthenticated>,
 }
 
 impl AppState {
-    /// That of a service which encrypts connections by TCP, or does not.
+    /// The state of a service that encrypts TCP connections, or does not.
     pub(super) fn new(service: Service, encrypts: bool) -> AppState {
         AppState {
             service,
@@ -98,7 +98,7 @@ impl AppState {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The service accepts connections on `listener`.
+    /// Records that the service accepts connections on `listener`.
     pub(super) fn opened(&self, listener: &Listener) {
         if let Listener::Tcp(listeners) = listener {
             let own = listeners.iter().filter_map(|listener| listener.local_addr().ok());
@@ -106,14 +106,14 @@ impl AppState {
         }
     }
 
-    /// Where browsers reach the page.
+    /// The addresses at which browsers reach the page.
     pub(super) fn page_at(&self) -> PageUrl {
         PageUrl::new(self.addresses().clone(), self.encrypts)
     }
 
-    /// Finds out who has connected by TCP.
+    /// Identifies the peer of a TCP connection.
     pub(super) fn meet(&self, stream: &TcpStream) -> io::Result<Peer> {
-        // What cannot be set delays answers, and no more.
+        // A failure only delays answers.
         let _ = stream.set_nodelay(true);
         let Service { policy, limits, .. } = &self.service;
         Peer::meet(stream, policy, &self.unauthenticated, limits.unauthenticated)

@@ -1,4 +1,4 @@
-//! Bodies that are made block by block, while they are sent.
+//! Bodies that are created block by block, while they are sent.
 
 use std::io;
 use std::pin::Pin;
@@ -9,29 +9,30 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::task::yield_now;
 
-/// After so many bytes a body lets the other connections of its thread have their turn. The connection alone would go on as
-/// long as the client takes what comes, until tokio interrupts it after some megabytes.
+/// After this number of bytes, a body yields to the other connections of its thread. A connection
+/// alone would continue as long as the client reads, until tokio interrupts it after some
+/// megabytes.
 ///
-/// The turn is [`yield_now`]'s: a stream that merely woke itself would be polled some sixty times more before tokio
-/// looks for new connections.
+/// It yields by [`yield_now`]: a stream that merely woke itself would be polled some sixty times
+/// more before tokio looks for new connections.
 const TURN: usize = 64 * 1024;
 
-/// Makes a body.
+/// The source of a body.
 pub(super) trait BodySource: Unpin {
-    /// The next block, some tens of kilobytes long; none after the last. An empty one says that there was work, and nothing came
-    /// of it so far.
+    /// The next block, some tens of kilobytes long; `None` after the last. An empty block means
+    /// that work was done without output so far.
     ///
     /// # Errors
-    /// What makes the rest of the body impossible; the connection is then cut, so that the client notices.
+    /// The rest of the body cannot be created; the connection is then cut, so that the client notices.
     fn next_block(&mut self) -> io::Result<Option<Bytes>>;
 }
 
-/// The body that something makes, as a stream.
+/// A body's source, as a stream.
 pub(super) struct BodyStream<B> {
     blocks: B,
-    /// Bytes since others had their turn.
+    /// Number of bytes since it last yielded.
     given: usize,
-    /// The turn of others, until it is over.
+    /// The yield, until it is over.
     turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
@@ -55,7 +56,7 @@ impl<B: BodySource> Stream for BodyStream<B> {
                 self.turn = None;
             }
             match self.blocks.next_block() {
-                // The connection would take it for the end.
+                // The connection would take an empty block for the end.
                 Ok(Some(block)) if block.is_empty() => self.turn = Some(Box::pin(yield_now())),
                 block => {
                     if let Err(error) = &block {
@@ -70,7 +71,7 @@ impl<B: BodySource> Stream for BodyStream<B> {
     }
 }
 
-/// The body of an answer to `HEAD`: of the length that `GET` would give, and nothing of it is made.
+/// The body of an answer to `HEAD`: it has the length of the answer to `GET`, and is never created.
 pub(super) struct HeadBody(pub(super) BodySize);
 
 impl MessageBody for HeadBody {
@@ -123,7 +124,7 @@ mod tests {
             }
         }
         assert_eq!((blocks, turns), (9, 4));
-        // Nobody else would wake it again.
+        // Nothing else would wake it again.
         assert_eq!(BodyStream::new(Countdown(100, false)).count().await, 100);
     }
 

@@ -1,4 +1,4 @@
-//! Compressed bodies: which coding a client takes, and bodies in that coding.
+//! Compressed bodies: the codings that a client accepts, and bodies in them.
 
 use std::io::{self, Write};
 
@@ -7,33 +7,33 @@ use flate2::write::GzEncoder;
 
 use super::body_stream::BodySource;
 
-/// How much an encoder may look back, as a power of two: what a body costs in memory is some times that.
+/// The encoder's window, as a power of two: the memory for a body is several times that.
 const WINDOW: u32 = 18;
-/// A shorter body is sent as it is.
+/// A shorter body is sent uncompressed.
 pub(super) const WORTH: u64 = 1024;
-/// What does not get at least this much smaller, in percent, is sent as it is.
+/// Minimum gain of a compressed body, in percent; otherwise the body is sent uncompressed.
 const GAIN: usize = 10;
 
 /// A coding of bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ContentEncoding {
-    /// As it is.
+    /// Uncompressed.
     Identity,
     Gzip,
     Brotli,
     Zstd,
 }
 
-/// Those that compress, the one that is taken first where a client likes several the same.
+/// The compressing codings, by our preference among those that a client prefers equally.
 pub(super) const COMPRESSED: &[ContentEncoding] =
     &[ContentEncoding::Zstd, ContentEncoding::Brotli, ContentEncoding::Gzip];
 
-/// What a client takes of what we have.
+/// The codings that a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AcceptedEncoding {
-    /// What it likes most.
+    /// The client's preferred one.
     pub(super) coding: ContentEncoding,
-    /// Whether it takes the bytes as they are, too.
+    /// Whether it accepts the uncompressed bytes, too.
     pub(super) identity: bool,
 }
 
@@ -50,20 +50,20 @@ impl ContentEncoding {
 }
 
 impl AcceptedEncoding {
-    /// The choice of the values of `Accept-Encoding`, where besides the bytes as they are these codings are there; none where they take
-    /// nothing of that.
+    /// Chooses by the values of `Accept-Encoding` between the uncompressed bytes and these codings;
+    /// `None` if the client accepts none of them.
     pub(super) fn of<'a>(
         codings: &[ContentEncoding],
         headers: impl Iterator<Item = &'a [u8]>,
     ) -> Option<AcceptedEncoding> {
         let accepted = AcceptEncoding::parse(headers);
-        // Unless it is forbidden, the bytes as they are will always do.
+        // Uncompressed bytes are acceptable unless excluded.
         let weight = accepted.weight("identity").unwrap_or(1);
         let identity = weight > 0;
         let best = codings
             .iter()
             .map(|coding| (accepted.weight(coding.name()).unwrap_or(0), *coding))
-            // Of equal ones the last would be taken.
+            // `max_by_key` returns the last of equal ones.
             .rev()
             .max_by_key(|(weight, _)| *weight)
             .filter(|(best, _)| *best > 0 && *best >= weight);
@@ -72,10 +72,11 @@ impl AcceptedEncoding {
         Some(AcceptedEncoding { coding, identity })
     }
 
-    /// A whole body in the coding of choice, which is told too; as it is where nothing is gained and the client takes that.
+    /// A whole body in the preferred coding, and that coding; uncompressed if compression gains
+    /// nothing and the client accepts that.
     ///
     /// # Errors
-    /// Where the encoder cannot be made.
+    /// The encoder cannot be created.
     pub(super) fn encode(self, whole: Bytes) -> io::Result<(ContentEncoding, Bytes)> {
         let small = whole.len() < WORTH as usize;
         if self.identity && (small || self.coding == ContentEncoding::Identity) {
@@ -102,7 +103,7 @@ impl BodySource for Once {
     }
 }
 
-/// What a client takes: names and weights in thousandths.
+/// The content of `Accept-Encoding`: names and weights in thousandths.
 struct AcceptEncoding(Vec<(String, u16)>);
 
 impl AcceptEncoding {
@@ -123,14 +124,14 @@ impl AcceptEncoding {
         AcceptEncoding(accepted)
     }
 
-    /// The weight of a coding; none where nothing is said of it.
+    /// The weight of a coding; `None` if the header does not mention it.
     fn weight(&self, name: &str) -> Option<u16> {
         let of = |name: &str| self.0.iter().find(|(known, _)| known == name).map(|(_, w)| *w);
         of(name).or_else(|| of("*"))
     }
 }
 
-/// `0.5` is 500. What is no weight is none.
+/// `0.5` is 500. An invalid weight is 0.
 fn weight(text: &str) -> u16 {
     match text.parse::<f64>() {
         Ok(value) if (0.0..=1.0).contains(&value) => (value * 1000.0).round() as u16,
@@ -138,7 +139,7 @@ fn weight(text: &str) -> u16 {
     }
 }
 
-/// Whether bytes that a body begins with are worth being compressed.
+/// Whether a body that begins with these bytes is worth compressing.
 pub(super) fn shrinks(sample: &[u8]) -> bool {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let packed = encoder.write_all(sample).and_then(|()| encoder.finish());
@@ -158,15 +159,15 @@ enum Encoder {
 /// A body in another coding.
 pub(super) struct EncodedBody<B> {
     blocks: B,
-    /// None once the body has ended.
+    /// `None` once the body has ended.
     encoder: Option<Encoder>,
 }
 
 impl<B: BodySource> EncodedBody<B> {
-    /// `blocks` in a coding, which is not [`ContentEncoding::Identity`]; that one counts as gzip.
+    /// Encodes `blocks` in a coding other than [`ContentEncoding::Identity`], which counts as gzip.
     ///
     /// # Errors
-    /// Where the encoder cannot be made.
+    /// The encoder cannot be created.
     pub(super) fn new(blocks: B, coding: ContentEncoding) -> io::Result<EncodedBody<B>> {
         let encoder =
             match coding {
@@ -259,7 +260,7 @@ mod tests {
             AcceptedEncoding::of(COMPRESSED, several.into_iter()).unwrap().coding,
             ContentEncoding::Brotli
         );
-        // Where nothing is there but the bytes as they are.
+        // Only the uncompressed bytes are available.
         assert_eq!(AcceptedEncoding::of(&[], [&b"gzip, identity;q=0"[..]].into_iter()), None);
         let gzip = AcceptedEncoding::of(
             &[ContentEncoding::Gzip],

@@ -1,9 +1,9 @@
-//! Whether a client has gone while its request is being answered.
+//! Detects that a client has gone while its request is being answered.
 //!
-//! A client that closes its connection is not noticed by whoever makes its answer: actix-web goes on reading the connection, but it
-//! lets a handler finish, and a body that has nothing to send is not asked. So each thread that answers requests has one epoll
-//! instance for the connections whose clients wait. It reports only that a peer has closed its end: what a client sends meanwhile
-//! wakes nobody, and a wait costs no descriptor.
+//! actix-web does not report a closed connection: it keeps reading the connection, but lets the
+//! handler finish, and does not poll a body that has nothing to send. So each thread that answers
+//! requests has one epoll instance for the connections whose clients wait. It reports only that a
+//! peer has closed its end: data from the client wakes nothing, and a wait costs no descriptor.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,23 +19,25 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-/// A client that has closed its end may still read, for TCP does not say whether it does: its answer has this time to be made.
+/// Time to finish an answer after a client has closed its end: TCP does not reveal whether the
+/// client still reads.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
-/// So many connections are reported at once.
+/// Maximum number of connections that are reported at once.
 const EVENTS: usize = 64;
 
-/// How much of a connection its peer has closed.
+/// The part of a connection that its peer has closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum PeerClosed {
     #[default]
     Nothing,
-    /// It sends nothing more. All that TCP tells of a client that has closed its connection.
+    /// It sends nothing more. TCP reports no more than this about a client that has closed its
+    /// connection.
     Sending,
     /// It does not read any more either: the connection is reset, or, over a Unix socket, closed.
     All,
 }
 
-/// Waits until a client sends nothing more. To be dropped before the connection.
+/// Waits until a client sends nothing more. Must be dropped before the connection.
 pub(super) async fn closed(connection: RawFd) {
     match PeerWatch::begin(connection) {
         Ok(mut watching) => watching.reached(PeerClosed::Sending).await,
@@ -43,15 +45,15 @@ pub(super) async fn closed(connection: RawFd) {
     }
 }
 
-/// Waits until an answer would come too late: the client has closed its connection, or its end of it for some seconds. To be dropped
-/// before the connection.
+/// Waits until an answer would come too late: the client has closed its connection, or closed its
+/// end of it some seconds ago. Must be dropped before the connection.
 pub(super) async fn gone(connection: RawFd) {
     let mut watching = match PeerWatch::begin(connection) {
         Ok(watching) => watching,
         Err(error) => return unwatched(&error).await,
     };
     watching.reached(PeerClosed::Sending).await;
-    // Either way it is over.
+    // The wait ends by a full close or by the timeout.
     let _ = tokio::time::timeout(HALF_CLOSED, watching.reached(PeerClosed::All)).await;
 }
 
@@ -60,7 +62,7 @@ async fn unwatched(error: &io::Error) {
     pending().await
 }
 
-/// Descriptors that an epoll instance can be awaited by.
+/// An epoll instance as a descriptor that can be awaited.
 struct EpollFd(Epoll);
 
 impl AsRawFd for EpollFd {
@@ -69,7 +71,7 @@ impl AsRawFd for EpollFd {
     }
 }
 
-/// The connections of one thread that are watched.
+/// The watched connections of one thread.
 struct WatchedConnections {
     epoll: AsyncFd<EpollFd>,
     watched: RefCell<HashMap<RawFd, watch::Sender<PeerClosed>>>,
@@ -81,14 +83,15 @@ thread_local! {
 }
 
 impl WatchedConnections {
-    /// Those of this thread.
+    /// The instance of this thread.
     fn here() -> io::Result<Rc<WatchedConnections>> {
         CONNECTIONS.with(|here| {
             if let Some(connections) = here.borrow().upgrade() {
                 return Ok(connections);
             }
             let epoll = EpollFd(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
-            // SAFETY: the instance owns its descriptor, and is owned by what this makes until that is dropped.
+            // SAFETY: the instance owns its descriptor, and the returned value owns the instance
+            // until it is dropped.
             let epoll = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) };
             let epoll = epoll.map_err(io::Error::from)?;
             let connections = Rc::new(WatchedConnections { epoll, watched: RefCell::default() });
@@ -98,7 +101,7 @@ impl WatchedConnections {
         })
     }
 
-    /// Passes on what the kernel reports, as long as the thread's runtime lives.
+    /// Forwards the kernel's reports, as long as the thread's runtime lives.
     async fn run(self: Rc<Self>) {
         loop {
             let mut ready = match self.epoll.readable().await {
@@ -110,7 +113,7 @@ impl WatchedConnections {
                 Ok(0) => ready.clear_ready(),
                 Ok(count) => {
                     events.iter().take(count).for_each(|event| self.report(*event));
-                    // More than these may be waiting, but others have their turn.
+                    // More reports may be waiting, but other tasks must run too.
                     tokio::task::yield_now().await;
                 }
                 Err(Errno::EINTR) => {}
@@ -122,13 +125,13 @@ impl WatchedConnections {
     fn report(&self, event: EpollEvent) {
         let connection = event.data() as RawFd;
         let watched = self.watched.borrow();
-        // What nobody watches any more has been taken out of the instance before this.
+        // A connection is removed from the instance when its watch ends.
         let Some(watched) = watched.get(&connection) else { return };
-        // SAFETY: whoever watches it is dropped before the connection, and then takes it out of `watched`.
+        // SAFETY: a watch is dropped before the connection, and then removes it from `watched`.
         let fd = unsafe { BorrowedFd::borrow_raw(connection) };
         let epoll = &self.epoll.get_ref().0;
         let all = event.events().intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
-        // The instance would report it again and again. It reports a reset whether or not it is asked to.
+        // The instance would report the state again and again. It reports a reset in any case.
         let told = match all {
             true => epoll.delete(fd),
             false => epoll.modify(fd, &mut EpollEvent::new(EpollFlags::empty(), event.data())),
@@ -140,7 +143,7 @@ impl WatchedConnections {
     }
 }
 
-/// Somebody who watches a connection.
+/// The watch of a connection.
 struct PeerWatch {
     connections: Rc<WatchedConnections>,
     connection: RawFd,
@@ -168,7 +171,7 @@ impl PeerWatch {
 
     async fn reached(&mut self, wanted: PeerClosed) {
         if self.closed.wait_for(|closed| *closed >= wanted).await.is_err() {
-            // Nobody reports any more.
+            // Reports have ended.
             pending::<()>().await;
         }
     }
@@ -182,7 +185,7 @@ impl Drop for PeerWatch {
             watched.remove(&self.connection);
             // SAFETY: this is dropped before the connection.
             let fd = unsafe { BorrowedFd::borrow_raw(self.connection) };
-            // It has been taken out already where the client has closed all.
+            // It is removed already if the client has closed both directions.
             let _ = self.connections.epoll.get_ref().0.delete(fd);
         }
     }
@@ -237,7 +240,8 @@ mod tests {
         soon(gone(at_other.as_raw_fd())).await;
     }
 
-    /// One that only sends nothing more has some seconds for its answer; one that is reset, or another who closes, has none.
+    /// A client that only sends nothing more has some seconds for its answer; one that is reset or
+    /// closes entirely has none.
     #[actix::test]
     async fn half_closed_connections_are_not_gone_at_once() {
         let (client, server) = over_tcp();
@@ -249,7 +253,7 @@ mod tests {
             () = &mut waiting => panic!("gone too early"),
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
-        // What it has not read resets the connection when it closes.
+        // Unread data resets the connection when the client closes it.
         (&server).write_all(b"answer").unwrap();
         let peeked = client.peek(&mut [0; 6]).unwrap();
         assert!(peeked > 0);

@@ -13,7 +13,7 @@ use super::request_context::RequestContext;
 use super::response::{admit, finish, refusal, settled};
 use super::routes::{self, Route};
 
-/// So much of a body that nobody wants is taken for the connection's sake, in bytes.
+/// Maximum number of bytes of an unwanted body that are read to keep the connection.
 const DRAINED: usize = 64 << 10;
 
 /// Answers any request.
@@ -36,7 +36,7 @@ pub(super) async fn dispatch(
                 description: routes::description,
             };
             let answer = answer(&ctx, &route, &mut payload);
-            // What a request changes is done whether or not its client waits; what it only reads is for nobody then.
+            // A change is completed even if its client does not wait; a read is then pointless.
             let answer = match method.is_safe() {
                 true => ctx.unless_gone(answer).await,
                 false => answer.await,
@@ -51,12 +51,12 @@ pub(super) async fn dispatch(
     finish(&state, request.version(), answer, payload)
 }
 
-/// Takes what has come of a body that nobody wants, up to a limit: if that is all, the connection can be kept.
+/// Reads the rest of an unwanted body, up to a limit: if it ends there, the connection can be kept.
 async fn drain(payload: &mut Payload) {
     if matches!(payload, Payload::None) {
         return;
     }
-    // What came together with the head is handed on after this.
+    // The part that arrived together with the head becomes available after this.
     tokio::task::yield_now().await;
     let mut left = DRAINED;
     while let Some(Some(Ok(piece))) = payload.next().now_or_never() {
@@ -73,7 +73,7 @@ async fn answer(
     payload: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
     route.takes(ctx.request.method())?;
-    // Before anything is done of which the client would not take the answer.
+    // Checked before a change whose answer the client would not accept.
     ctx.choose(COMPRESSED)?;
     route.answer(ctx, payload).await
 }

@@ -1,7 +1,8 @@
-//! What can go wrong with a request, and the answer that says so.
+//! Errors of requests, and the answers that report them.
 //!
-//! Every such answer has the body `{"errors": [{"status": "409", "detail": "..."}]}`, one entry for each thing that is wrong. A
-//! detail may name what the client sent; it never holds a secret, for none is put into these types.
+//! Every such answer has the body `{"errors": [{"status": "409", "detail": "..."}]}`, with one
+//! entry for each error. A detail may quote the client's input; it never holds a secret, because
+//! these types contain none.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -16,16 +17,16 @@ use crate::actors::quota::QuotaExceeded;
 use crate::api::{ErrorEntry, Errors, Problem};
 use crate::spec::{ProcId, SpecErrors};
 
-/// The type of JSON answers: clients compare it whole, so there is no charset.
+/// The type of JSON answers: clients compare it as a whole, so it has no charset.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Why a request was not done.
+/// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
-    /// The peer is not let in.
+    /// The peer is not authorized.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The peer has tried out too many secrets.
+    /// The peer has guessed at secrets too often.
     #[error(
         "too many wrong tokens, sessions or codes from this address: wait {seconds} s before the next attempt"
     )]
@@ -36,21 +37,21 @@ pub(super) enum ApiError {
     /// No browser can reach the page.
     #[error("{0}")]
     NoPage(&'static str),
-    /// There is no code without random bytes.
+    /// A code needs random bytes.
     #[error("the kernel returned no random bytes: try again, or run `procstar upgrade`")]
     NoRandomness,
-    /// The path leads nowhere.
+    /// The path names no endpoint.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// The place does not take this method.
+    /// The endpoint does not accept this method.
     #[error("method not allowed here: {method}; allowed: {}", .allow)]
     Method {
-        /// The request's.
+        /// The request's method.
         method: String,
-        /// Those that the route takes, as the header `Allow` lists them.
+        /// The methods that the route accepts, as in the header `Allow`.
         allow: String,
     },
-    /// The body is not said to be JSON.
+    /// The body's type is not JSON.
     #[error("unsupported content type {0}: send `Content-Type: application/json`")]
     ContentType(String),
     /// The body is compressed.
@@ -62,19 +63,19 @@ pub(super) enum ApiError {
     /// The body did not arrive.
     #[error("failed to read request body: {0}")]
     Body(#[from] actix_web::error::PayloadError),
-    /// The body did not go on.
+    /// The body stalled.
     #[error("failed to read request body: nothing came for {0} s")]
     BodyStalled(u64),
-    /// The body is no valid request.
+    /// The body is not a valid request.
     #[error(transparent)]
     Spec(#[from] SpecErrors),
-    /// Nothing of a request was started.
+    /// The request exceeds a limit; nothing was started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// There is no such process.
+    /// Unknown process.
     #[error("unknown process: {0}")]
     UnknownProc(ProcId),
-    /// What the path names is no signal.
+    /// Unknown signal.
     #[error("unknown signal: {0}")]
     UnknownSignal(String),
     /// The signal was not sent.
@@ -82,7 +83,7 @@ pub(super) enum ApiError {
     Command {
         /// The process.
         id: ProcId,
-        /// Why.
+        /// The reason.
         #[source]
         error: CommandError,
     },
@@ -91,7 +92,7 @@ pub(super) enum ApiError {
     Delete {
         /// The process.
         id: ProcId,
-        /// Why.
+        /// The reason.
         #[source]
         error: DeleteError,
     },
@@ -103,55 +104,55 @@ pub(super) enum ApiError {
     NotCaptured {
         /// The process.
         id: ProcId,
-        /// The fd, as asked for.
+        /// The fd, as requested.
         fd: String,
     },
-    /// The file of a capture is not there any more.
+    /// The file of a capture no longer exists.
     #[error("captured output is gone: {fd} of {id}: its file was removed or replaced")]
     CaptureGone {
         /// The process.
         id: ProcId,
-        /// The fd, as asked for.
+        /// The fd, as requested.
         fd: String,
     },
-    /// The file of a capture is not what it was.
+    /// The file of a capture was changed.
     #[error(
         "captured output was changed: {fd} of {id}: its file is not what it was when the process ended"
     )]
     CaptureChanged {
         /// The process.
         id: ProcId,
-        /// The fd, as asked for.
+        /// The fd, as requested.
         fd: String,
     },
-    /// The query is not understood.
+    /// Invalid query.
     #[error(transparent)]
     Query(#[from] QueryError),
     /// A position in a list is of another run of the worker.
     #[error("cursor of an earlier run of the worker: restart the list without a cursor")]
     OldCursor,
-    /// Nothing says what to delete.
+    /// No filter given for a deletion.
     #[error("name what to delete: by state, label or older_than")]
     NoFilter,
-    /// The body is not what the place takes.
+    /// The endpoint does not accept this body.
     #[error("malformed request body: {0}")]
     Json(#[from] serde_json::Error),
-    /// A grace that is no time.
+    /// Invalid grace period.
     #[error("grace: expected a number of seconds from 0 to 1e10, found {0}")]
     Grace(f64),
-    /// The bytes that are asked for are not there.
+    /// The requested bytes do not exist.
     #[error("range beyond the {length} bytes that are captured")]
     RangeNotSatisfiable {
-        /// How many there are.
+        /// The number of captured bytes.
         length: u64,
     },
     /// No character lies wholly within the range.
     #[error("no whole character within the range")]
     NoCharacter {
-        /// How many bytes are captured.
+        /// The number of captured bytes.
         length: u64,
     },
-    /// The client takes no coding that we have.
+    /// The client accepts no available coding.
     #[error("no acceptable content coding: there are gzip, br, zstd and identity")]
     NotAcceptable,
     /// A condition of the request does not hold.
@@ -166,18 +167,18 @@ pub(super) enum ApiError {
     /// The worker is not ready.
     #[error("{0}")]
     NotReady(String),
-    /// A WebSocket was asked for in a wrong way.
+    /// Invalid request for a WebSocket.
     #[error("no websocket: {0}")]
     Handshake(String),
-    /// Nobody is left to answer.
+    /// The actors have ended.
     #[error("agent shutting down")]
     Closed,
 }
 
-/// The form of the body of an error.
+/// The format of an error's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorForm {
-    /// `{"errors": [...]}`, as the agent's older clients know it.
+    /// `{"errors": [...]}`, for older clients.
     Older,
     /// `application/problem+json`.
     Problem,
@@ -189,7 +190,7 @@ impl From<WorkerEnding> for ApiError {
     }
 }
 
-/// The type of such an answer.
+/// The content type of such an answer.
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl ApiError {
@@ -216,7 +217,8 @@ impl ApiError {
             ApiError::RangeNotSatisfiable { length } | ApiError::NoCharacter { length } => {
                 answer.insert_header((header::CONTENT_RANGE, format!("bytes */{length}")));
             }
-            // Nothing more will come of it, and a stranger shall not occupy a connection.
+            // The connection serves no purpose any more, and an unauthorized peer must not occupy
+            // it.
             ApiError::Refused(_) | ApiError::Gone => {
                 answer.force_close();
             }
@@ -228,7 +230,7 @@ impl ApiError {
         answer
     }
 
-    /// The answer as a problem, for the newer places.
+    /// The answer as a problem, for the newer endpoints.
     pub(super) fn problem(&self) -> HttpResponse {
         let status = self.status_code();
         let errors = self.entries();
@@ -240,13 +242,14 @@ impl ApiError {
             detail: details.join("; "),
             errors,
         };
-        // Strings in a struct can always be written.
+        // Serialization of a struct of strings cannot fail.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         self.head().insert_header((header::CONTENT_TYPE, PROBLEM)).body(body)
     }
 }
 
-/// The text of a command that was not carried out; the agent protocol has a fixed one for an ended process.
+/// The text for a command that was not carried out; the agent protocol has a fixed one for an ended
+/// process.
 fn command_error(error: &CommandError) -> String {
     match error {
         CommandError::Gone => "process has ended".to_owned(),
@@ -282,7 +285,7 @@ impl ResponseError for ApiError {
             }
             ApiError::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             ApiError::Precondition => StatusCode::PRECONDITION_FAILED,
-            // As nginx counts it: no code of HTTP's own says so.
+            // nginx's code for this case: HTTP itself has none.
             ApiError::Gone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             ApiError::CaptureGone { .. } | ApiError::CaptureChanged { .. } => StatusCode::GONE,
             ApiError::Capture(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -317,7 +320,7 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         let errors = Errors { errors: self.entries() };
-        // Strings in a struct can always be written.
+        // Serialization of a struct of strings cannot fail.
         let body = serde_json::to_vec(&errors).unwrap_or_default();
         self.head().insert_header((header::CONTENT_TYPE, JSON)).body(body)
     }

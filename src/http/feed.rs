@@ -1,8 +1,8 @@
 //! The changes for one reader, as JSON: a snapshot, and then each change once, in order.
 //!
-//! A reader takes the changes of its subscription when it has room. The subscription is bounded: what
-//! does not fit in singly is coalesced by process, and the number of changes that were skipped is in
-//! the next event. So a reader costs a bounded amount of memory, and delays nobody.
+//! A reader takes the changes of its subscription when it has room. The subscription is bounded:
+//! changes that do not fit in are coalesced by process, and the next event contains the number of
+//! skipped changes. So a reader costs a bounded amount of memory, and delays nobody.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,24 +13,24 @@ use crate::actors::subscription::{Delivery, Next, Subscription};
 use crate::api::{self, EventProc, EventResult};
 use crate::report::{ProcessRecord, ResultContext};
 
-/// The most processes in one event of a snapshot.
+/// Maximum number of processes in one event of a snapshot.
 const PART: usize = 100;
 
-/// An event: its kind, where to go on after it, and its data.
+/// An event: its kind, the cursor after it, and its data.
 #[derive(Debug)]
 pub(super) struct Event {
     pub(super) kind: &'static str,
-    /// None within a snapshot: whoever has only a part of it must begin anew.
+    /// `None` within a snapshot: a reader of a part of it must begin again.
     pub(super) cursor: Option<Cursor>,
     /// One JSON object, without a newline.
     pub(super) json: String,
 }
 
-/// Its data.
+/// The data of an event.
 pub(super) type Data<'a> = api::Event<'a, EventResult<'a>, EventProc<'a>>;
 
 impl Event {
-    /// An event with this data, to go on after which `cursor` is given.
+    /// An event with this data, and the `cursor` after it.
     pub(super) fn new(
         kind: &'static str,
         cursor: Option<Cursor>,
@@ -41,13 +41,13 @@ impl Event {
     }
 }
 
-/// How much of a result an event tells.
+/// The part of a result that an event contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ResultDetail {
     /// The result, without output.
     #[default]
     Full,
-    /// What a list shows.
+    /// The parts that a list shows.
     Summary,
 }
 
@@ -55,11 +55,11 @@ pub(super) enum ResultDetail {
 pub(super) struct Feed {
     service: Service,
     detail: ResultDetail,
-    /// The last event told; none before the snapshot.
+    /// The last event sent; `None` before the snapshot.
     cursor: Option<Cursor>,
-    /// What is left of a snapshot.
+    /// The rest of a snapshot.
     snapshot: Option<(Snapshot, usize)>,
-    /// The changes; none before the first event.
+    /// The changes; `None` before the first event.
     changes: Option<Subscription>,
     over: bool,
 }
@@ -70,18 +70,19 @@ impl Feed {
         Feed { service, detail, cursor: after, snapshot: None, changes: None, over: false }
     }
 
-    /// Whether the reader knows the processes: it has got the whole snapshot, or goes on after a cursor.
+    /// Whether the reader knows the processes: it has received the whole snapshot, or continues
+    /// after a cursor.
     pub(super) fn has_begun(&self) -> bool {
         self.cursor.is_some()
     }
 
-    /// What stands behind it.
+    /// The service that it reads from.
     pub(super) fn service(&self) -> &Service {
         &self.service
     }
 
-    /// The next event, as soon as there is one; none after the worker's last word. May be dropped at any time, without an
-    /// event being lost.
+    /// The next event, as soon as one happens; `None` after the worker's last. May be dropped at
+    /// any time without losing an event.
     pub(super) async fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
             if let Some((snapshot, from)) = &mut self.snapshot {
@@ -103,7 +104,7 @@ impl Feed {
                     }
                     Ok(Subscribed::After(changes)) => self.changes = Some(changes),
                     Ok(Subscribed::Reset) => return self.reset().map(Some),
-                    // Nobody is left to tell.
+                    // The results actor has ended.
                     Err(_) => return Ok(None),
                 }
                 continue;
@@ -127,7 +128,7 @@ impl Feed {
         event(&change.what, cursor, skipped, self.detail, &self.service.context)
     }
 
-    /// The reader's cursor means nothing any more: it begins anew, with a snapshot.
+    /// The reader's cursor is no longer valid: it begins again with a snapshot.
     fn reset(&mut self) -> io::Result<Event> {
         self.cursor = None;
         self.changes = None;

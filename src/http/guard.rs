@@ -1,4 +1,4 @@
-//! Whether a request is answered: [`access`](super::access)'s questions, put to a connection and a request.
+//! Access control of requests: applies [`access`](super::access) to a connection and a request.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,10 +23,11 @@ const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 const SESSION: HeaderName = HeaderName::from_static("procstar-session");
 
-/// Which part of the service a request is for: browsers may open the page itself, but not the API.
+/// The part of the service that a request is for: browsers may open the page itself, but not the
+/// API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Surface {
-    /// For programs, and for what the page itself asks for.
+    /// For programs, and for requests of the page's script.
     Api,
     /// The page.
     Page,
@@ -36,39 +37,41 @@ pub(super) enum Surface {
     Trade,
 }
 
-/// By which way a connection has come.
+/// The origin of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
-    /// Within this machine.
+    /// This machine.
     Local,
-    /// By the address for others; with a certificate that we trust, or without.
+    /// Another machine; with a certificate that we trust, or without.
     Remote { certified: bool },
 }
 
-/// What is known of a connection from its beginning to its end.
+/// The facts about a connection, from its beginning to its end.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    /// Who is at the other end; none where that could not be found out.
+    /// The user at the other end; `None` if unknown.
     user: Option<PeerUser>,
-    /// Its address; none on a Unix socket.
+    /// Its address; `None` on a Unix socket.
     address: Option<IpAddr>,
-    /// The port that we listen on; 0 where there is none.
+    /// The port that we listen on; 0 on a Unix socket.
     port: u16,
     transport: Transport,
     /// Whether it is encrypted.
     tls: bool,
     /// The connection's descriptor, open as long as the connection.
     fd: RawFd,
-    /// None where its user is known to be let in.
+    /// `None` if its user is known to be authorized.
     probation: Option<Arc<Probation>>,
 }
 
 impl Peer {
-    /// Finds out who has connected by TCP. To be called as soon as the connection is accepted: it costs some microseconds then, and the peer
-    /// has no time to let another one have its port. One that is not known to be let in takes one of the slots for such.
+    /// Identifies the peer of a TCP connection. Must be called as soon as the connection is
+    /// accepted: it costs some microseconds then, and the peer has no time to let another process
+    /// have its port. A peer that is not known to be authorized takes one of the slots for such
+    /// peers.
     ///
     /// # Errors
-    /// It has gone already, or there is no free slot.
+    /// It has gone already, or no slot is free.
     pub(super) fn meet(
         stream: &TcpStream,
         policy: &Policy,
@@ -86,7 +89,7 @@ impl Peer {
         }
     }
 
-    /// Who has connected to the Unix socket.
+    /// Identifies the peer of a connection to the Unix socket.
     ///
     /// # Errors
     /// It has gone already.
@@ -104,7 +107,8 @@ impl Peer {
         })
     }
 
-    /// The same after the TLS handshake; `certified` says whether the peer has shown a certificate that we trust.
+    /// The same peer after the TLS handshake; `certified` says whether it has a certificate that we
+    /// trust.
     pub(super) fn over_tls(self, certified: bool) -> Peer {
         let transport = match self.transport {
             Transport::Local => Transport::Local,
@@ -117,7 +121,7 @@ impl Peer {
         peer
     }
 
-    /// What it has until it has authenticated.
+    /// Its probation, until it has authenticated.
     pub(super) fn probation(&self) -> Option<&Probation> {
         self.probation.as_deref()
     }
@@ -152,10 +156,10 @@ fn look(stream: &TcpStream) -> io::Result<Peer> {
     Ok(Peer { user: user.unwrap_or(None), transport: Transport::Local, ..peer })
 }
 
-/// Whether a request is answered, by its head, what is known of its connection, and where its path leads.
+/// Checks a request by its head, its connection, and its route.
 ///
 /// # Errors
-/// Why it is not.
+/// The refusal.
 pub(super) fn check(
     policy: &Policy,
     head: &RequestHead,
@@ -188,7 +192,7 @@ pub(super) fn check(
             peer.into_iter().for_each(Peer::authenticated);
             Ok(())
         }
-        // The page asks for the token then: a browser sends none with what it opens.
+        // The page then asks for the token: a browser sends none when it opens the page.
         Err(refusal)
             if refusal.is_for_want_of_a_token() && matches!(act, Act::Page | Act::Asset) =>
         {

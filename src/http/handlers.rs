@@ -1,4 +1,4 @@
-//! What is done for each route: a message to an actor, and its reply as an answer.
+//! The handlers of routes: each sends a message to an actor, and returns the reply as an answer.
 
 pub(super) mod events;
 pub(super) mod output;

@@ -1,10 +1,10 @@
-//! What the service listens on, and what it should listen on and does not.
+//! The addresses that the service listens on, and the missing ones.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::api::ListenerState;
 
-/// All of them, as they are now.
+/// The present state of all listeners.
 #[derive(Debug, Default)]
 pub struct ListenerStates(Mutex<Vec<ListenerState>>);
 
@@ -13,17 +13,17 @@ impl ListenerStates {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// They have changed.
+    /// Replaces the states.
     pub fn set(&self, listeners: Vec<ListenerState>) {
         *self.lock() = listeners;
     }
 
-    /// They as they are.
+    /// The present states.
     pub fn get(&self) -> Vec<ListenerState> {
         self.lock().clone()
     }
 
-    /// How many listen, and how many do not.
+    /// The number of open listeners, and of missing ones.
     pub(super) fn count(&self) -> (usize, usize) {
         let listeners = self.lock();
         let missing = listeners.iter().filter(|one| one.error.is_some()).count();

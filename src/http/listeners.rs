@@ -1,4 +1,4 @@
-//! The listeners of the service: its addresses and Unix socket, and who may connect to each.
+//! The listeners of the service, on its addresses and its Unix socket, and the access to each.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -19,27 +19,27 @@ use super::access;
 use crate::net::tls_server::ServerTls;
 use crate::rotating::Rotating;
 
-/// How often a port that is free on both loopback addresses is tried for.
+/// Number of attempts to find a port that is free on both loopback addresses.
 const PAIR_ATTEMPTS: u32 = 16;
 
-/// So many connections wait to be accepted, as far as the kernel allows.
+/// Length of the accept queue, as far as the kernel allows.
 const BACKLOG: u32 = 1024;
 
-/// The longest path that the kernel takes for a socket, in bytes.
+/// Maximum length of a socket's path in the kernel, in bytes.
 const SOCKET_PATH: usize = 107;
 
-/// Where to listen.
+/// The listeners of a service.
 #[derive(Default)]
 pub struct Listeners {
-    /// On addresses of the network.
+    /// TCP sockets.
     pub tcp: Vec<TcpListener>,
-    /// How to encrypt there; always, where others than this machine can connect.
+    /// Their encryption; mandatory if other machines can connect.
     pub tls: Option<Rotating<ServerTls>>,
-    /// In the file system, for programs of this user.
+    /// A socket in the file system, for programs of this user.
     pub unix: Option<UnixListener>,
 }
 
-/// Why the service may not listen where it is told to.
+/// Why the service must not listen on a configured address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "refusing to serve on {address}, where other machines can connect: {}",
@@ -48,15 +48,15 @@ pub struct Listeners {
 pub struct ExposedAddress {
     /// The address.
     pub address: IpAddr,
-    /// What would have to be configured.
+    /// The settings that are missing.
     pub missing: Vec<&'static str>,
 }
 
-/// Whether the service may listen on an address: on the loopback always, elsewhere only encrypted, and only where not everybody
-/// gets in.
+/// Checks that the service may listen on an address: on the loopback always, elsewhere only with
+/// encryption and access control.
 ///
 /// # Errors
-/// What is missing.
+/// The missing settings.
 pub fn may_listen(
     address: IpAddr,
     tls: Option<&ServerTls>,
@@ -75,23 +75,25 @@ pub fn may_listen(
     if missing.is_empty() { Ok(()) } else { Err(ExposedAddress { address, missing }) }
 }
 
-/// What was bound of the addresses that were asked for, and what was not.
+/// The requested addresses that were bound, and the others.
 #[derive(Debug, Default)]
 pub struct BoundListeners {
     /// The listeners.
     pub listeners: Vec<TcpListener>,
-    /// The addresses that could not be bound; each error names the address, and who listens there.
+    /// The addresses that could not be bound; each error names the address, and the process that
+    /// listens there.
     pub missing: Vec<(SocketAddr, io::Error)>,
-    /// How many of the listeners were given.
+    /// The number of inherited listeners.
     adopted: usize,
 }
 
-/// Listens on an address, port 0 for any that is free. The port can be bound again at once after a server on it has
-/// ended (`SO_REUSEADDR`, which the standard library sets), but not while one listens. Listeners of `given` are taken instead of binding
-/// their addresses; any port of theirs will do for port 0.
+/// Listens on an address, port 0 for any free port. The port can be bound again at once after a
+/// server on it has ended (`SO_REUSEADDR`, which the standard library sets), but not while one
+/// listens. Uses listeners of `given` instead of binding their addresses; any port of theirs
+/// satisfies port 0.
 ///
-/// `localhost` names two addresses, and clients try `[::1]` first. So 127.0.0.1 and `[::1]` are bound together, where the machine has both:
-/// nobody else can answer in our place.
+/// `localhost` names two addresses, and clients try `[::1]` first. So 127.0.0.1 and `[::1]` are
+/// bound together, if the machine has both: no other process can answer in our place.
 pub fn listen_on(address: SocketAddr, mut given: Vec<TcpListener>) -> BoundListeners {
     for _ in 1..PAIR_ATTEMPTS {
         let bound = bind_both(address, &mut given);
@@ -107,7 +109,7 @@ pub fn listen_on(address: SocketAddr, mut given: Vec<TcpListener>) -> BoundListe
 /// Listens on an address as [`listen_on`] does, on all of it or not at all.
 ///
 /// # Errors
-/// The OS error's kind, with a text that names the address, and who listens there already.
+/// The OS error's kind, with a text that names the address, and the process that listens there already.
 pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
     let BoundListeners { listeners, missing, .. } = listen_on(address, Vec::new());
     missing.into_iter().next().map_or(Ok(listeners), |(_, error)| Err(error))
@@ -156,8 +158,8 @@ impl BoundListeners {
     }
 }
 
-/// Listens on an address beside listeners that were given and have the same port: 0.0.0.0 beside 127.0.0.1, say. Those are let go only once
-/// this one listens, so that the port is never free for others.
+/// Listens on an address beside inherited listeners with the same port: 0.0.0.0 beside 127.0.0.1,
+/// say. Those are closed only once this one listens, so that the port is never free for others.
 fn bind_beside(address: SocketAddr, given: &[TcpListener]) -> Option<TcpListener> {
     let has_port =
         |one: &&TcpListener| one.local_addr().is_ok_and(|own| own.port() == address.port());
@@ -165,7 +167,7 @@ fn bind_beside(address: SocketAddr, given: &[TcpListener]) -> Option<TcpListener
     if beside.is_empty() {
         return None;
     }
-    // Sharing is for sockets of one user alone.
+    // Only sockets of the same user can share a port.
     let share = |socket: &dyn AsFd, shared| {
         setsockopt(&socket.as_fd(), ReusePort, &shared).map_err(io::Error::from)
     };
@@ -183,7 +185,7 @@ fn bind_beside(address: SocketAddr, given: &[TcpListener]) -> Option<TcpListener
     };
     let bound = bind();
     for one in beside {
-        // It is about to be let go, or stays as it was.
+        // The listener is about to be closed, or remains unchanged.
         let _ = share(one, false);
     }
     bound
@@ -196,14 +198,15 @@ fn bind_beside(address: SocketAddr, given: &[TcpListener]) -> Option<TcpListener
 /// Listens on one address, without its twin.
 ///
 /// # Errors
-/// The OS error's kind, with a text that names the address, and who listens there already.
+/// The OS error's kind, with a text that names the address, and the process that listens there already.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|error| not_listening(address, &error))?;
     relisten(&listener);
     Ok(listener)
 }
 
-/// Listens with room for all who connect while no worker lives. For a Unix socket, the peer that its clients see is this process from now on.
+/// Listens with a queue for all clients that connect while no worker lives. For a Unix socket, this
+/// process becomes the peer that clients see.
 pub fn relisten(listener: &impl AsFd) {
     let backlog = Backlog::new(BACKLOG.cast_signed());
     let listening =
@@ -229,17 +232,18 @@ fn is_without_such_addresses(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }
 
-/// A path that the kernel takes for a socket, as long as this lives: one that is too long is short from its directory on.
+/// A path of a socket that the kernel accepts, for the lifetime of this value: a long path is
+/// shortened by a descriptor of its directory.
 pub struct SocketPath {
     short: PathBuf,
     _dir: std::fs::File,
 }
 
 impl SocketPath {
-    /// The path of a socket that is there or is to be.
+    /// The path of an existing or a future socket.
     ///
     /// # Errors
-    /// The OS error of its directory; `InvalidInput` where it has no name.
+    /// The OS error of its directory; `InvalidInput` if it has no file name.
     pub fn new(path: &Path) -> io::Result<SocketPath> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -254,17 +258,17 @@ impl SocketPath {
         Ok(SocketPath { short, _dir: held })
     }
 
-    /// What to bind or connect to.
+    /// The path to bind or connect to.
     pub fn path(&self) -> &Path {
         &self.short
     }
 }
 
-/// Listens on a socket in the file system, which only this user may connect to. A socket that is there already, and that nobody
-/// listens on any more, is replaced.
+/// Listens on a socket in the file system, to which only this user may connect. Replaces an
+/// existing socket without a listener.
 ///
 /// # Errors
-/// The OS error's kind, with a text that names the path; `AddrInUse` where somebody listens there.
+/// The OS error's kind, with a text that names the path; `AddrInUse` if a process listens there.
 pub fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("failed to listen on {}: {error}", path.display()))
@@ -279,21 +283,22 @@ pub fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(short).map_err(named)?;
     relisten(&listener);
-    // Until here whoever may search the directory could connect; who that is, is asked of every connection all the same.
+    // Until here, every user who may search the directory could connect; but each connection's user
+    // is checked all the same.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
     Ok(listener)
 }
 
 /// Listeners that are served by threads of their own.
 pub enum Listener {
-    /// On addresses of the network.
+    /// TCP sockets.
     Tcp(Vec<TcpListener>),
-    /// In the file system.
+    /// A socket in the file system.
     Unix(UnixListener),
 }
 
 impl Listener {
-    /// Waits until somebody connects: until then no thread is needed.
+    /// Waits for the first client: until then no thread is needed.
     ///
     /// # Errors
     /// The OS error of watching a listener.
@@ -311,7 +316,7 @@ impl Listener {
 }
 
 async fn readable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: what is borrowed has the same descriptor, and keeps it open, as long as it is borrowed.
+    // SAFETY: a borrowed listener keeps its descriptor open as long as it is borrowed.
     let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     watched.map_err(io::Error::from)?.readable().await.map(drop)
 }

@@ -3,11 +3,11 @@
 use crate::api::Levels;
 use crate::config::LogLevel;
 
-/// Who knows the level of the log, and changes it.
+/// The control of the log level.
 pub trait LogControl: Send + Sync {
-    /// The level now, and the one of the settings.
+    /// The present level, and the configured one.
     fn levels(&self) -> (LogLevel, LogLevel);
-    /// Sets it until the program ends; none: as the settings have it.
+    /// Sets the level until the program ends; `None` restores the configured one.
     fn set(&self, level: Option<LogLevel>);
 }
 

@@ -16,11 +16,11 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// The outcome of a process that failed to start.
 const START_ERROR: &str = "start_error";
 
-/// The outcomes of processes, all of which are shown, so that rates start from zero.
+/// The outcomes of processes. All are always shown, so that rates start from zero.
 const OUTCOMES: [&str; 8] =
     ["success", "failure", "signal", "timeout", "stopped", "oom", "lost", START_ERROR];
 
-/// One family after another.
+/// The text, family by family.
 struct Text(String);
 
 impl Text {
@@ -159,8 +159,8 @@ fn processes(text: &mut Text, tally: &ProcessCounts) {
     text.one("procstar_captured_bytes_total", "counter", help, tally.captured_bytes as f64);
 }
 
-/// How many descriptors a process has. From Linux 6.2 on the size of the directory says so, also where it cannot be read, as the keeper's
-/// cannot without privileges.
+/// The number of a process's descriptors. From Linux 6.2 on, it is the size of the directory, even
+/// if that cannot be read: an unprivileged worker cannot read the keeper's.
 fn open_fds(pid: u32) -> Option<u64> {
     let directory = format!("/proc/{pid}/fd");
     let size = std::fs::metadata(&directory).map_or(0, |meta| meta.len());
@@ -170,9 +170,9 @@ fn open_fds(pid: u32) -> Option<u64> {
     std::fs::read_dir(directory).ok().map(|entries| entries.count() as u64)
 }
 
-/// What our own two processes hold.
+/// The resource usage of our own two processes.
 fn resources(text: &mut Text, components: &[(&str, u32)]) {
-    // By the numbers of another namespace they would be somebody else's.
+    // Pids of another namespace would name other processes.
     let components = if is_ours() { components } else { &[] };
     text.family("procstar_open_fds", "gauge", "Open file descriptors.");
     for (component, pid) in components {

@@ -1,7 +1,8 @@
-//! The description of the API, made from the code: paths from what answers them, schemas from the types
-//! of the bodies ([`api`](crate::api)).
+//! The description of the API, generated from the code: paths from the handlers, schemas from the
+//! types of the bodies ([`api`](crate::api)).
 //!
-//! OpenAPI 3.1 takes JSON Schema as it is. So the schemas are put in under names that the paths refer to.
+//! OpenAPI 3.1 accepts JSON Schema unchanged. So the schemas are inserted under names that the
+//! paths refer to.
 
 use std::borrow::Cow;
 
@@ -31,7 +32,7 @@ pub(super) fn json(paths: utoipa::openapi::OpenApi) -> String {
     description.to_string()
 }
 
-/// Names that the paths refer to, of the schemas that [`json`] puts in.
+/// Names, for the paths, of the schemas that [`json`] inserts.
 macro_rules! published {
     ($($type:ident)*) => {$(
         /// Described by the schema of this name.
@@ -102,7 +103,7 @@ mod tests {
         assert!(schemas.contains_key("Problem") && !text.contains("$defs"));
     }
 
-    /// Results and specs are described as the published schemas do, whole.
+    /// Results and specs are described exactly by the published schemas.
     #[test]
     fn results_and_specs_are_those_of_the_published_schemas() {
         let description: Value = serde_json::from_str(&json()).unwrap();
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(schemas["ProcResult"]["required"], result["required"]);
         let spec = &Value::from(crate::spec::schema())["$defs"]["ProcSpec"];
         assert_eq!(keys(&schemas["SpecProcSpec"]), keys(spec));
-        // Not mixed up with ours of the same name.
+        // It is not confused with our schema of the same name.
         assert!(keys(&schemas["ServiceStatus"]).contains("hostname"));
         assert!(keys(&schemas["ResultAgentInfo"]).contains("host"));
         assert!(

@@ -1,10 +1,10 @@
-//! Where browsers reach the page.
+//! The page's URLs for browsers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use super::error::ApiError;
 
-/// Where the service listens for browsers.
+/// The addresses at which the service listens for browsers.
 pub(super) struct PageUrl {
     addresses: Vec<SocketAddr>,
     tls: bool,
@@ -12,7 +12,7 @@ pub(super) struct PageUrl {
     has: fn(IpAddr) -> bool,
 }
 
-/// An address of the page, without the name below `localhost` that a session has.
+/// An address of the page, without the name below `localhost` of a session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Address {
     /// Whether it is `https://`.
@@ -29,11 +29,12 @@ impl PageUrl {
         PageUrl { addresses, tls, has }
     }
 
-    /// The address for a browser of whoever asks for `host`, the header `Host`, which is empty on a Unix socket; over TLS with the name that
-    /// is `wanted`. `serves_as` tells for which names our certificate is good.
+    /// The address for a browser of the client that sends `host`, the header `Host`, which is empty
+    /// on a Unix socket; over TLS with the name `wanted`. `serves_as` says which names our
+    /// certificate covers.
     ///
     /// # Errors
-    /// No browser can reach the page, or by which name is not known.
+    /// No browser can reach the page, or the name is unknown.
     pub(super) fn address(
         &self,
         host: &str,
@@ -60,7 +61,7 @@ impl PageUrl {
         }
     }
 
-    /// By a name of this machine that our certificate is for.
+    /// An address with a name of this machine that our certificate covers.
     fn by_certificate(
         &self,
         port: u16,
@@ -91,7 +92,7 @@ impl PageUrl {
                 "browsers resolve the page's own host name to 127.0.0.1 and [::1] alone: set http.bind to one of them",
             )
         } else if LOCALHOST.iter().any(|ip| !is_ours(ip) && (self.has)(*ip)) {
-            // It could register a service worker there, and let the browser go on with us.
+            // Another program could register a service worker there before us.
             Some(
                 "this instance listens on only one of 127.0.0.1 and [::1], and another program can have the other, which a browser \
                  may try first: have it listen on both",

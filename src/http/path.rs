@@ -1,18 +1,18 @@
 //! A request's path as segments.
 //!
-//! Paths are read here and not by actix-web's router: that one decodes a path partly before it looks
-//! for a match, so that neither `%2F` nor `%25` in an ID would come through as sent. Here a path is
-//! split where it has a slash, and then each segment is decoded, once. Nothing is normalised: `..`,
-//! an empty segment and a slash at the end are what they are.
+//! Paths are parsed here and not by actix-web's router. That one decodes a path partly before
+//! matching it, so that neither `%2F` nor `%25` in an ID would be preserved. Here a path is split
+//! at its slashes, and then each segment is decoded, once. Nothing is normalised: `..`, an empty
+//! segment and a slash at the end are preserved.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// A path that leads nowhere.
+/// An invalid path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PathError {
-    /// There is no such endpoint.
+    /// Unknown endpoint.
     #[error(
         "unknown path: this service has /procs, /events, /status, and what /openapi.json lists"
     )]
@@ -27,7 +27,7 @@ pub(super) enum PathError {
     NotUtf8,
 }
 
-/// The segments of a path as it stands in the request line, without its query; each is decoded.
+/// The decoded segments of a path in a request line, without its query.
 ///
 /// # Errors
 /// It does not begin with a slash, or cannot be decoded.
@@ -53,12 +53,12 @@ pub(super) fn captures(template: &'static str, path: &[Cow<'_, str>]) -> Option<
     Some(params)
 }
 
-/// What a path has in the place of the placeholders of its template, as the client wrote it.
+/// The values of a template's placeholders in a path, as written by the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PathParams(Vec<(&'static str, String)>);
 
 impl PathParams {
-    /// The value of a placeholder; empty if the template has no such one.
+    /// The value of a placeholder; empty if the template does not have it.
     pub(super) fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(known, _)| *known == name);
         found.map_or("", |(_, value)| value)
@@ -66,7 +66,7 @@ impl PathParams {
 }
 
 fn decode(segment: &str) -> Result<Cow<'_, str>, PathError> {
-    // The decoder leaves a `%` that encodes nothing as it is; then one ID could be written in two ways.
+    // The decoder keeps a `%` that encodes nothing; then one ID would have two spellings.
     let mut after_percents = segment.split('%').skip(1);
     if !after_percents.all(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2) {
         return Err(PathError::Percent);

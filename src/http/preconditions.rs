@@ -1,19 +1,20 @@
-//! The headers `If-Match`, `If-None-Match` and `If-Range`, as RFC 9110 weighs them against an `ETag`.
+//! The headers `If-Match`, `If-None-Match` and `If-Range`, compared with an `ETag` by RFC 9110.
 
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
-/// What a request's conditions say.
+/// The result of a request's conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Precondition {
-    /// They hold, or there are none.
+    /// They hold, or are absent.
     Holds,
-    /// `If-None-Match` names what is there: the client has it.
+    /// `If-None-Match` names the present content: the client has it.
     NotModified,
-    /// `If-Match` does not name what is there.
+    /// `If-Match` does not name the present content.
     Failed,
 }
 
-/// Weighs the conditions of a request for something that is there; without a tag no tag of the client's can be its own.
+/// Evaluates the conditions of a request for existing content; content without a tag matches no tag
+/// of the client.
 pub(super) fn weigh(headers: &HeaderMap, tag: Option<&str>) -> Precondition {
     let named = |name: HeaderName, strongly: bool| -> Option<bool> {
         let mut values = headers.get_all(name).peekable();
@@ -34,12 +35,13 @@ pub(super) fn weigh(headers: &HeaderMap, tag: Option<&str>) -> Precondition {
     }
 }
 
-/// Whether a request has a condition that [`weigh`] looks at.
+/// Whether a request has a condition that [`weigh`] evaluates.
 pub(super) fn any(headers: &HeaderMap) -> bool {
     headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH)
 }
 
-/// Whether a range is of what the client has the rest of: its `If-Range` names it, or is not there.
+/// Whether a range belongs to the client's version of the content: `If-Range` names the present
+/// one, or is absent.
 pub(super) fn range_holds(headers: &HeaderMap, tag: Option<&str>) -> bool {
     let Some(known) = headers.get(header::IF_RANGE) else { return true };
     tag.is_some_and(|tag| same(known.as_bytes().trim_ascii(), tag, true))

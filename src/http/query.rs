@@ -1,7 +1,8 @@
-//! What stands behind the `?` of a request.
+//! The query of a request.
 //!
-//! Names and values are decoded as a form's: `+` is a space, `%2B` a plus sign. A name that the place does not know is an error, for what
-//! a client meant by it would not be done; but not where existing clients may have sent what they liked.
+//! Names and values are decoded like those of a form: `+` is a space, `%2B` a plus sign. An unknown
+//! name is an error, because the client's intention would be ignored; except on endpoints where
+//! existing clients may have sent arbitrary names.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,14 +15,14 @@ use crate::quantity::{ByteSize, Seconds};
 use crate::report::status::ProcState;
 use crate::report::{OutputView, ProcessRecord};
 
-/// The longest that a request may ask to be kept waiting.
+/// Maximum of `wait`.
 const LONGEST_WAIT: Seconds = Seconds::whole(3600);
-/// How much of each capture `output=tail` shows, if nothing is said of it.
+/// The default length of `output=tail` for each capture.
 const TAIL: u64 = 4096;
-/// The most processes of one page.
+/// Maximum number of processes on one page.
 const LIMIT: usize = 10_000;
 
-/// A query that is not understood; the text says why, and what would be.
+/// An invalid query; the text names the fault and the valid values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct QueryError(String);
@@ -31,7 +32,7 @@ fn error(text: impl Into<String>) -> QueryError {
 }
 
 impl QueryError {
-    /// ResultQuery that says this.
+    /// An error with this text.
     pub(super) fn new(text: impl Into<String>) -> QueryError {
         error(text)
     }
@@ -41,10 +42,10 @@ impl QueryError {
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Takes a query apart; its place knows only the names in `known`, and takes no others.
+    /// Parses a query, in which only the names in `known` are valid.
     ///
     /// # Errors
-    /// A name that is not known, or text that is no UTF-8 once decoded.
+    /// An unknown name, or text that is not UTF-8 once decoded.
     pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Query, QueryError> {
         let query = Query::lenient(query)?;
         match query.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
@@ -59,10 +60,10 @@ impl Query {
         }
     }
 
-    /// The same for a place that overlooks what it does not know.
+    /// Parses a query of an endpoint that ignores unknown names.
     ///
     /// # Errors
-    /// Text that is no UTF-8 once decoded.
+    /// Text that is not UTF-8 once decoded.
     pub(super) fn lenient(query: Option<&str>) -> Result<Query, QueryError> {
         let decode = |text: &str| {
             let text = text.replace('+', " ");
@@ -79,12 +80,12 @@ impl Query {
         Ok(Query(pairs))
     }
 
-    /// The values of a name that may come several times.
+    /// The values of a name that may be repeated.
     pub(super) fn all<'q>(&'q self, name: &str) -> impl Iterator<Item = &'q str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of a name that may come once.
+    /// The value of a name that must not be repeated.
     pub(super) fn one(&self, name: &str) -> Result<Option<&str>, QueryError> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
@@ -93,7 +94,7 @@ impl Query {
         }
     }
 
-    /// The value of a name as something else.
+    /// The value of a name, parsed.
     pub(super) fn parsed<T: FromStr>(
         &self,
         name: &str,
@@ -131,19 +132,19 @@ impl Query {
     }
 }
 
-/// Which processes.
+/// A selection of processes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ProcFilter {
-    /// In any of these states; none: in whichever.
+    /// In any of these states; in all states if empty.
     states: Vec<ProcState>,
-    /// With all of these labels, whatever the value where there is none.
+    /// With all of these labels; `None` admits any value.
     labels: Vec<(String, Option<String>)>,
-    /// Ended so long ago, or longer.
+    /// Ended at least this long ago.
     older_than: Option<Duration>,
 }
 
 impl ProcFilter {
-    /// The names that it takes of a query.
+    /// The names that it reads from a query.
     pub(super) const NAMES: [&'static str; 3] = ["state", "label", "older_than"];
 
     /// The filter of a query.
@@ -171,12 +172,12 @@ impl ProcFilter {
         })
     }
 
-    /// Whether it lets everything through.
+    /// Whether it admits all processes.
     pub(super) fn is_empty(&self) -> bool {
         *self == ProcFilter::default()
     }
 
-    /// Whether a process is among those that are meant.
+    /// Whether it selects a process.
     pub(super) fn admits(&self, record: &ProcessRecord, now: TimePoint) -> bool {
         let labels = record.labels();
         let has = |(key, value): &(String, Option<String>)| match (labels.get(key), value) {
@@ -205,14 +206,14 @@ fn output_view(query: &Query) -> Result<OutputView, QueryError> {
     }
 }
 
-/// What is wanted of `GET /procs`.
+/// The query of `GET /procs`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ListQuery {
     pub(super) filter: ProcFilter,
     pub(super) output: OutputView,
-    /// The most results; none: all.
+    /// Maximum number of results; `None` for all.
     pub(super) limit: Option<usize>,
-    /// Those after it.
+    /// The cursor after which the list continues.
     pub(super) cursor: Option<Cursor>,
 }
 
@@ -237,7 +238,7 @@ impl ListQuery {
     }
 }
 
-/// What is wanted of `GET /procs/ID`.
+/// The query of `GET /procs/ID`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ResultQuery {
     pub(super) output: OutputView,
@@ -246,7 +247,7 @@ pub(super) struct ResultQuery {
 }
 
 impl ResultQuery {
-    /// What a query wants.
+    /// Parses the query.
     pub(super) fn of(query: Option<&str>) -> Result<ResultQuery, QueryError> {
         let query = Query::lenient(query)?;
         Ok(ResultQuery {

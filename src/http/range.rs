@@ -1,15 +1,16 @@
-//! The header `Range`: which bytes of how many.
+//! The header `Range`.
 
 use std::ops::Range;
 
-/// What a request wants of something that has a length.
+/// The bytes that a request selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ByteRange {
-    /// All of it: there is no such header, or one that is to be taken for none (another unit, several ranges, no range at all).
+    /// All bytes: the header is absent, or has to be ignored (another unit, several ranges, invalid
+    /// syntax).
     Whole,
     /// These bytes, at least one.
     Part(Range<u64>),
-    /// Bytes that are not there.
+    /// Bytes that do not exist.
     Unsatisfiable,
 }
 
@@ -41,7 +42,7 @@ fn parse(text: &str) -> Option<RangeSpec> {
     }
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        // More than any length stays more than any length.
+        // A number that overflows exceeds every length, too.
         digits.then(|| text.parse().unwrap_or(u64::MAX))
     };
     match (first.trim(), last.trim()) {

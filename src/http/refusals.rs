@@ -1,8 +1,11 @@
-//! Requests that were refused: counted, logged, and, where they may have tried out a secret, answered late.
+//! Refused requests: they are counted and logged, and answered late if they may be guesses at a
+//! secret.
 //!
-//! All of it goes by the address and, within this machine, by the user who asks: nobody is kept waiting for what another user does. Only
-//! refusals wait. The right token is never kept waiting, not even among wrong ones from the same address: a token of 128 bits cannot be
-//! guessed at any rate, and whoever shares an address with an attacker must not be shut out by him. What the delay saves is work and log.
+//! The counts are kept by address and, within this machine, by user: nobody waits because of
+//! another user. Only refusals wait. A request with the right token never waits, not even among
+//! wrong ones from the same address: a token of 128 bits cannot be guessed at any rate, and a
+//! client that shares an address with an attacker must not be locked out. The delay saves work and
+//! log entries.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,18 +21,20 @@ use super::guard::Peer;
 const FIRST: Duration = Duration::from_millis(100);
 /// The longest delay.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Refusals that wait at a time: of one peer, and of all. Others are answered at once, with 429.
+/// Maximum number of refusals that wait: of one peer, and of all. Others are answered at once, with
+/// 429.
 const WAITING_OF_ONE: usize = 4;
 const WAITING: usize = 64;
-/// Peers that are known at a time; the one that was refused longest ago makes room.
+/// Maximum number of recorded peers; the one whose last refusal is oldest makes room.
 const PEERS: usize = 1024;
-/// A peer that was not refused for this time begins again.
+/// After this time without a refusal, a peer's count restarts.
 const FORGET: Duration = Duration::from_secs(600);
 
-/// Who was refused.
+/// The identity of a refused peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PeerKey {
-    /// None on a Unix socket. Of IPv6 the network alone: a host has as many addresses there as it likes.
+    /// `None` on a Unix socket. Of IPv6 only the network: a host can have any number of addresses
+    /// in it.
     address: Option<IpAddr>,
     uid: Option<u32>,
 }
@@ -59,7 +64,7 @@ impl fmt::Display for PeerKey {
     }
 }
 
-/// What is known of a peer.
+/// The record of a peer.
 #[derive(Clone, Copy)]
 struct PeerRecord {
     refused: u64,
@@ -68,12 +73,12 @@ struct PeerRecord {
     last: Instant,
 }
 
-/// When a refusal is answered.
+/// The time at which a refusal is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Throttle {
     Now,
     After(Duration),
-    /// At once, with the advice to wait for so long: too many wait already.
+    /// At once, with the advice to wait this long: too many refusals wait already.
     TooMany(Duration),
 }
 
@@ -85,8 +90,8 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Counts and logs a refusal, and waits as long as its answer shall. Returns the seconds that the peer is advised to wait for, where its
-    /// guesses are too many for that.
+    /// Counts and logs a refusal, and delays its answer. If the peer has guessed too often, returns
+    /// the seconds that it should wait.
     pub(super) async fn settle(&self, peer: Option<&Peer>, refusal: &Refusal) -> Option<u64> {
         let who = PeerKey::of(peer);
         let kind =
@@ -111,13 +116,14 @@ impl Refusals {
         }
     }
 
-    /// How many there were of each kind, with its name.
+    /// The number of refusals of each kind, with the kind's name.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = Kind::ALL.iter().zip(&self.counts);
         counts.map(|((_, name), count)| (*name, count.load(Ordering::Relaxed)))
     }
 
-    /// Counts a refusal of a peer; returns how many it had, and when it is answered. One that waits has to be noted as done.
+    /// Counts a refusal of a peer; returns the peer's count, and the time of the answer. A delayed
+    /// refusal has to be marked as done.
     fn note(&self, who: PeerKey, is_guess: bool, now: Instant) -> (u64, Throttle) {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = peers.values().map(|known| known.waiting).sum();
@@ -153,7 +159,7 @@ impl Refusals {
     }
 }
 
-/// A refusal that waits, as long as this lives: its connection may be closed meanwhile.
+/// A delayed refusal, until this is dropped: its connection may be closed meanwhile.
 struct DelayedRefusal<'a> {
     refusals: &'a Refusals,
     who: PeerKey,

@@ -10,15 +10,16 @@ use futures_util::StreamExt;
 use super::error::ApiError;
 use crate::spec::{self, Validated};
 
-/// A client may pause for so long before its body goes on.
+/// Maximum pause of a client within its body.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A longer body is parsed beside the threads that answer requests: parsing takes some 10 ns a byte.
+/// A longer body is parsed outside of the threads that answer requests: parsing takes some 10 ns a
+/// byte.
 const LONG: usize = 64 * 1024;
 
-/// Reads the processes that a request wants started.
+/// Reads the specs of a request.
 ///
 /// # Errors
-/// A type other than JSON, a compressed, too large or incomplete body, and all that is wrong in the specs.
+/// A type other than JSON; a compressed, too large or incomplete body; and all errors in the specs.
 pub(super) async fn read(
     headers: &HeaderMap,
     payload: &mut Payload,
@@ -30,7 +31,7 @@ pub(super) async fn read(
 /// Reads a body of JSON, of at most `limit` bytes.
 ///
 /// # Errors
-/// As of [`read`], but for what is in it.
+/// As of [`read`], without those of specs.
 pub(super) async fn json(
     headers: &HeaderMap,
     payload: &mut Payload,
@@ -40,7 +41,7 @@ pub(super) async fn json(
     gather(payload, limit).await
 }
 
-/// Looks at what the headers say of a body, before any of it is read.
+/// Checks the headers of a body, before any of it is read.
 ///
 /// # Errors
 /// A type other than JSON, a compressed or too large body.
@@ -72,7 +73,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Whether a content type is JSON's. Parameters mean nothing there: JSON is always UTF-8.
+/// Whether a content type is JSON's. Its parameters do not matter: JSON is always UTF-8.
 fn is_json(content_type: &[u8]) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
@@ -96,13 +97,13 @@ async fn gather(payload: &mut Payload, limit: u64) -> Result<Bytes, ApiError> {
 }
 
 async fn parse(body: Bytes) -> Result<Validated, ApiError> {
-    // To find out all that is wrong takes many times as long as to read what is right.
+    // Collecting all errors takes many times as long as reading a valid spec.
     if body.len() <= LONG
         && let Ok(valid) = spec::from_valid_json(&body)
     {
         return Ok(valid);
     }
-    // It is not done only where the runtime ends.
+    // It fails only if the runtime ends.
     let parsed = web::block(move || spec::from_json(&body)).await.map_err(|_| ApiError::Closed)?;
     Ok(parsed?)
 }
@@ -139,7 +140,7 @@ mod tests {
         }
     }
 
-    /// A body that comes in these pieces, and then, where `then` says so, ends.
+    /// A body of these pieces, which ends if `then` says so.
     async fn sent(
         pieces: Vec<Result<Bytes, PayloadError>>,
         ends: bool,

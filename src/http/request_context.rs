@@ -1,4 +1,4 @@
-//! A request on its way through a handler, and the answers that handlers share.
+//! A request in its handler, and the answers that handlers share.
 
 use std::io;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use super::{disconnect, guard};
 use crate::report::ProcessRecord;
 use crate::spec::ProcId;
 
-/// A request, and what is known of it.
+/// A request, with its connection and route.
 pub(super) struct RequestContext<'a> {
     pub(super) state: &'a web::Data<AppState>,
     pub(super) request: &'a HttpRequest,
-    /// What the path has for the placeholders of its route.
+    /// The values of the placeholders of its route.
     pub(super) params: &'a PathParams,
-    /// Whether the body is not wanted: what GET answers, HEAD answers without it.
+    /// Whether to omit the body: HEAD is answered like GET, without the body.
     pub(super) head: bool,
     /// The description of the API, which lists the routes and so is above the handlers.
     pub(super) description: fn() -> String,
@@ -51,20 +51,21 @@ impl RequestContext<'_> {
         self.request.uri().query()
     }
 
-    /// Checks that a place that takes no query is given none.
+    /// Rejects a query, for an endpoint without one.
     pub(super) fn no_query(&self) -> Result<(), ApiError> {
         Query::parse(self.query(), &[])?;
         Ok(())
     }
 
-    /// The coding to answer in, where besides the bytes as they are these are there.
+    /// Chooses the coding of the answer, between the uncompressed bytes and these codings.
     pub(super) fn choose(&self, codings: &[ContentEncoding]) -> Result<AcceptedEncoding, ApiError> {
         let accepted = self.headers().get_all(header::ACCEPT_ENCODING);
         AcceptedEncoding::of(codings, accepted.map(|value| value.as_bytes()))
             .ok_or(ApiError::NotAcceptable)
     }
 
-    /// Whether the client's conditions let an answer with this tag through; not where it has that answer already.
+    /// Whether the client's conditions admit an answer with this tag; false if it already has that
+    /// answer.
     pub(super) fn wants(&self, tag: Option<&str>) -> Result<bool, ApiError> {
         match preconditions::weigh(self.headers(), tag) {
             Precondition::Holds => Ok(true),
@@ -78,7 +79,7 @@ impl RequestContext<'_> {
         found.ok_or_else(|| ApiError::UnknownProc(id.clone()))
     }
 
-    /// What `answer` returns, unless the client goes before that.
+    /// The result of `answer`, unless the client goes before.
     pub(super) async fn unless_gone<T>(
         &self,
         answer: impl Future<Output = Result<T, ApiError>>,
@@ -95,14 +96,14 @@ impl RequestContext<'_> {
 
     /// `{"data": ...}`.
     pub(super) fn data(&self, data: impl Serialize) -> Result<HttpResponse, ApiError> {
-        // No type that is answered with can fail to be written.
+        // Serialization of our answers cannot fail.
         let body = serde_json::to_vec(&Data { data }).unwrap_or_default();
         let mut answer = HttpResponse::Ok();
         answer.insert_header((header::CONTENT_TYPE, JSON));
         self.send(answer, body.into())
     }
 
-    /// A body that is there as a whole.
+    /// Sends a complete body.
     pub(super) fn send(
         &self,
         mut answer: HttpResponseBuilder,
@@ -119,7 +120,7 @@ impl RequestContext<'_> {
         })
     }
 
-    /// ResultsBody: as a whole where they are small, else made while they are sent.
+    /// Sends results: as a whole if they are small, otherwise created while they are sent.
     pub(super) fn send_results(
         &self,
         mut answer: HttpResponseBuilder,
@@ -143,7 +144,7 @@ impl RequestContext<'_> {
     }
 }
 
-/// A body whose first block is made already; that one is empty once it has been sent.
+/// A body whose first block exists already; the block is empty once it has been sent.
 struct After<B> {
     first: Bytes,
     rest: B,
@@ -164,7 +165,7 @@ struct Data<T> {
     data: T,
 }
 
-/// The body of an answer to HEAD, where its length is not known before it is made.
+/// The body of an answer to HEAD whose length is unknown.
 pub(super) fn unsent() -> HeadBody {
     HeadBody(BodySize::Stream)
 }

@@ -1,4 +1,4 @@
-//! What is the same for all answers: what a request's head is enough to refuse, and the last touches.
+//! The common parts of all answers: refusals by a request's head, and the final headers.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -18,11 +18,11 @@ use super::guard::{self, Peer};
 use super::request_body;
 use super::routes::Route;
 
-/// A page of another site that has opened ours, or that ours has opened, gets no hold on its window.
+/// A page of another site that opens ours, or is opened by it, gets no reference to its window.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
-/// What every answer carries: results and output change, and a browser shall neither take output for a script or a page
-/// nor let another site's page embed it.
+/// The headers of every answer. Results and output change; and a browser must neither run output as
+/// a script or a page nor let another site embed it.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -35,10 +35,10 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-/// Where a request goes, unless it is refused: who asks may not, or the path leads nowhere.
+/// The route of a request, if the peer is authorized.
 ///
 /// # Errors
-/// Why it is refused. The answer is then in the first form, whatever the path.
+/// The refusal. Its answer always has the first error format.
 pub(super) fn admit(
     state: &AppState,
     head: &RequestHead,
@@ -50,7 +50,7 @@ pub(super) fn admit(
     Ok(route?)
 }
 
-/// What went wrong, once it is to be answered: a refusal is counted, logged, and may have to wait.
+/// Handles an error before its answer: counts, logs and possibly delays a refusal.
 pub(super) async fn settled(state: &AppState, peer: Option<&Peer>, failure: ApiError) -> ApiError {
     match failure {
         ApiError::Refused(refusal) => match state.refusals.settle(peer, &refusal).await {
@@ -61,7 +61,7 @@ pub(super) async fn settled(state: &AppState, peer: Option<&Peer>, failure: ApiE
     }
 }
 
-/// The answer to a request that was not done, in the form of its route.
+/// The answer to a request that was not carried out, in the error format of its route.
 pub(super) fn refusal(failure: &ApiError, route: &Route, method: &Method) -> HttpResponse {
     match route.error_form(method) {
         ErrorForm::Older => failure.error_response(),
@@ -69,7 +69,8 @@ pub(super) fn refusal(failure: &ApiError, route: &Route, method: &Method) -> Htt
     }
 }
 
-/// A request whose client waits for `100 Continue` before it sends the body, unless its head alone is enough to refuse it.
+/// Admits a request whose client waits for `100 Continue` before it sends the body, unless its head
+/// is enough to refuse it.
 ///
 /// # Errors
 /// The answer that refuses it.
@@ -94,7 +95,7 @@ pub(super) async fn unless_refused(
     Err(finish(&state, version, answer, request.take_payload()).into())
 }
 
-/// An answer as it is sent; `rest` is what is left of the request's body.
+/// Completes an answer; `rest` is the remainder of the request's body.
 pub(super) fn finish(
     state: &AppState,
     version: Version,
@@ -111,7 +112,7 @@ pub(super) fn finish(
         }
     }
     if version < Version::HTTP_11 && answer.body().size() == BodySize::Stream {
-        // Its clients know no chunks: for them the end of the connection is that of the body.
+        // HTTP/1.0 has no chunks: the end of the connection is the end of the body.
         answer.head_mut().no_chunking(true);
         answer.head_mut().set_connection_type(ConnectionType::Close);
     }
@@ -121,10 +122,11 @@ pub(super) fn finish(
     }
 }
 
-/// An answer's body, and what is left of the request's.
+/// An answer's body, and the remainder of the request's.
 ///
-/// actix-web reads on without end what comes, in chunks, of a body that nobody wants any more. While somebody has it, it closes the
-/// connection after the answer instead, having read what comes within some seconds: so the client reads the answer before the end.
+/// Without an owner of the remainder, actix-web would read an unwanted chunked body without end.
+/// With one, it closes the connection after the answer, and reads for some seconds before: so the
+/// client reads the answer before the end.
 struct Holding {
     body: BoxBody,
     _rest: Payload,

@@ -9,25 +9,25 @@ use super::body_stream::BodySource;
 use crate::actors::messages::Cursor;
 use crate::report::{OutputView, ProcessRecord, ResultContext, ResultStream};
 
-/// A block has at least so many bytes, but for the last one; a small result does not make a block of its own.
+/// Minimum length of a block, except the last one: small results share a block.
 const BLOCK: usize = 16 * 1024;
 
-/// Makes the body. Every result speaks of the moment at which its turn comes.
+/// The source of the body. Every result describes the moment at which its turn comes.
 pub(super) struct ResultsBody {
     procs: std::vec::IntoIter<Arc<ProcessRecord>>,
     context: Arc<ResultContext>,
     output: OutputView,
-    /// Where the next page begins, for a page; none within where it is the last.
+    /// For a page, the position of the next one; `None` within if it is the last.
     page: Option<Option<Cursor>>,
-    /// The result that is being made.
+    /// The result in progress.
     stream: Option<ResultStream>,
-    /// What stands before the next result.
+    /// The text before the next result.
     before: &'static [u8],
     ended: bool,
 }
 
 impl ResultsBody {
-    /// The results of these processes, in their order; no ID may be twice among them.
+    /// The results of these processes, in their order; the IDs must be unique.
     pub(super) fn new(
         procs: Vec<Arc<ProcessRecord>>,
         context: Arc<ResultContext>,
@@ -44,12 +44,12 @@ impl ResultsBody {
         }
     }
 
-    /// Says in the body that this is a page, and where the next one begins.
+    /// Adds to the body that this is a page, and the position of the next one.
     pub(super) fn page(self, next: Option<Cursor>) -> ResultsBody {
         ResultsBody { page: Some(next), ..self }
     }
 
-    /// Whether all of it has been made.
+    /// Whether the body is complete.
     pub(super) fn is_over(&self) -> bool {
         self.ended
     }
@@ -57,7 +57,7 @@ impl ResultsBody {
     /// Begins the next result, or ends the body.
     fn begin(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         let Some(record) = self.procs.next() else {
-            // No process at all: the beginning is still to come.
+            // Without any process, the beginning has not been written yet.
             if self.before != b"," {
                 out.extend_from_slice(self.before);
             }

@@ -1,9 +1,9 @@
-//! The table of routes: the one place that lists what the service answers.
+//! The table of routes: the one list of all endpoints.
 //!
-//! A row has a path, and its methods with the handler of each. From this table come the dispatch of
-//! requests, the header `Allow`, the check of a body before any of it is read, and the paths of
-//! `/openapi.json`, which `#[utoipa::path]` describes at the handlers. So a new route is a row here
-//! and its handler.
+//! A row has a path, and its methods with the handler of each. The dispatch of requests, the header
+//! `Allow`, the check of a body's headers, and the paths of `/openapi.json`, which
+//! `#[utoipa::path]` describes at the handlers, all come from this table. So a new route is a row
+//! here and its handler.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ use super::openapi;
 use super::path::{self, PathError, PathParams};
 use super::request_context::RequestContext;
 
-/// What answers a request.
+/// The handler of a request.
 type Handler = for<'a> fn(
     &'a RequestContext<'a>,
     &'a mut Payload,
@@ -31,11 +31,11 @@ type Handler = for<'a> fn(
 struct Operation {
     method: Method,
     handler: Handler,
-    /// The longest body that it reads; none if it reads none.
+    /// Maximum length of the body that it reads; `None` if it reads none.
     body: Option<fn(&HttpLimits) -> u64>,
-    /// Whether HEAD is answered as well, as GET without the body.
+    /// Whether it answers HEAD as well, like GET without the body.
     head: bool,
-    /// None: the endpoint's.
+    /// The error format; `None` for the endpoint's.
     errors: Option<ErrorForm>,
 }
 
@@ -58,9 +58,9 @@ impl Operation {
     }
 }
 
-/// A path and what it answers.
+/// A path and its operations.
 pub(super) struct Endpoint {
-    /// With `{id}` and the like for what differs.
+    /// With placeholders such as `{id}`.
     path: &'static str,
     operations: Vec<Operation>,
     surface: Surface,
@@ -167,7 +167,7 @@ pub(super) fn description() -> String {
     openapi::json(Paths::openapi())
 }
 
-/// An endpoint that a path has led to, and what the path has for its placeholders.
+/// The endpoint of a path, and the values of its placeholders.
 #[derive(Clone)]
 pub(super) struct Route {
     endpoint: &'static Endpoint,
@@ -175,10 +175,10 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// The route of a path as it stands in the request line, without its query.
+    /// The route of a path in a request line, without its query.
     ///
     /// # Errors
-    /// It leads nowhere, or cannot be decoded.
+    /// No endpoint has this path, or it cannot be decoded.
     pub(super) fn find(path: &str) -> Result<Route, PathError> {
         let segments = path::segments(path)?;
         let found = ENDPOINTS.iter().find_map(|endpoint| {
@@ -188,7 +188,7 @@ impl Route {
         found.ok_or(PathError::Unknown)
     }
 
-    /// Which part of the service it belongs to, as access is decided.
+    /// The part of the service that it belongs to, for access control.
     pub(super) fn surface(&self) -> Surface {
         self.endpoint.surface
     }
@@ -200,7 +200,7 @@ impl Route {
         })
     }
 
-    /// The methods that it takes, as the header `Allow` lists them.
+    /// The methods that it accepts, as in the header `Allow`.
     pub(super) fn allow(&self) -> String {
         let with_head = |operation: &'static Operation| {
             let head = operation.head.then_some("HEAD");
@@ -209,7 +209,7 @@ impl Route {
         self.endpoint.operations.iter().flat_map(with_head).collect::<Vec<_>>().join(", ")
     }
 
-    /// Checks that it takes a method.
+    /// Checks that it accepts a method.
     ///
     /// # Errors
     /// [`ApiError::Method`].
@@ -220,12 +220,12 @@ impl Route {
         }
     }
 
-    /// The longest body of a request with this method; none if its body is not read.
+    /// Maximum length of the body of a request with this method; `None` if its body is not read.
     pub(super) fn body_limit(&self, method: &Method, limits: &HttpLimits) -> Option<u64> {
         self.operation(method)?.body.map(|limit| limit(limits))
     }
 
-    /// The form of errors that a request with this method is answered with.
+    /// The format of errors for a request with this method.
     pub(super) fn error_form(&self, method: &Method) -> ErrorForm {
         let own = self.operation(method).and_then(|operation| operation.errors);
         own.unwrap_or(self.endpoint.errors)
@@ -234,7 +234,7 @@ impl Route {
     /// Answers a request.
     ///
     /// # Errors
-    /// It does not take the request's method; otherwise what the handler cannot do.
+    /// It does not accept the request's method; otherwise the handler's error.
     pub(super) async fn answer(
         &self,
         ctx: &RequestContext<'_>,
@@ -248,7 +248,7 @@ impl Route {
     }
 }
 
-/// Every path with its methods, as the description has them: HEAD goes with GET.
+/// Every path with its methods, as in the description: HEAD goes with GET.
 #[cfg(test)]
 pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     let methods = |endpoint: &'static Endpoint| {
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// The endpoint of a path, and what it has for `names`.
+    /// The endpoint of a path, and the values of `names`.
     fn found(path: &str, names: &[&str]) -> Result<(&'static str, Vec<String>), PathError> {
         let route = Route::find(path)?;
         let values = names.iter().map(|name| route.params.get(name).to_owned());
@@ -371,7 +371,7 @@ mod tests {
     }
 
     proptest! {
-        /// As the existing client sends them: everything but letters and digits encoded.
+        /// Encoded as by the existing client: everything but letters and digits.
         #[test]
         fn any_text_is_an_id_an_fd_or_a_signal(id: String, other: String) {
             let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();

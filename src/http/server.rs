@@ -1,4 +1,4 @@
-//! The server: what it is made of, its threads and limits.
+//! The server: its parts, its threads and its limits.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,15 +30,16 @@ use crate::rotating::Rotating;
 
 /// Threads that answer requests: two, so that one is left while another waits for a disk.
 const WORKERS: usize = 2;
-/// An idle connection is kept for this time: longer than clients keep theirs, so that none sends on one that we just closed.
+/// Lifetime of an idle connection: longer than clients keep theirs, so that no client sends on one
+/// that we just closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// After an answer that did not wait for the request's body, what still comes of it is taken for this time, so that
-/// the client reads the answer before it sees the end.
+/// After an answer that did not wait for the request's body, the server reads the rest for this
+/// time, so that the client reads the answer before it sees the end.
 const LINGER: Duration = Duration::from_secs(5);
-/// What a graceful stop waits for requests that are being answered, in seconds.
+/// Seconds for which a graceful stop waits for pending requests.
 const SHUTDOWN_TIMEOUT: u64 = 1;
 
-/// HTTP/1.1 on connections of whichever kind: within a macro, for what it makes has a name for each kind.
+/// HTTP/1.1 on connections of any kind: a macro, because each kind has a type of its own.
 macro_rules! http1 {
     ($state:expr, $ending:expr, $limits:expr) => {{
         let (ending, state) = ($ending.clone(), $state.clone());
@@ -62,9 +63,10 @@ fn on_connect<S>(connection: &AcceptedConnection<S>, data: &mut Extensions) {
     data.insert(connection.peer().clone());
 }
 
-/// Serves on a listener, on threads and with limits of its own, from this call on. The server handles no signal: whoever runs it stops it, by its
-/// [`handle`](Server::handle); a graceful stop gives a second to the requests that are being answered. To be called within a runtime of
-/// actix, which the server must be awaited or spawned on.
+/// Serves on a listener from now on, with threads and limits of its own. The server handles no
+/// signal: its owner stops it, by its [`handle`](Server::handle); a graceful stop waits a second
+/// for pending requests. Must be called within a runtime of actix, and the server must be awaited
+/// or spawned on it.
 ///
 /// # Errors
 /// The OS error of using a listener.
@@ -114,7 +116,7 @@ pub(super) fn serve(
 /// A connection, and the address of its peer.
 type Accepted<S> = (AcceptedConnection<S>, Option<SocketAddr>);
 
-/// Finds out who has connected.
+/// Identifies the peer.
 fn accept(state: &AppState, stream: TcpStream) -> Result<Accepted<TcpStream>, DispatchError> {
     let peer = state.meet(&stream)?;
     let address = stream.peer_addr().ok();
@@ -126,7 +128,7 @@ fn accept_unix(stream: UnixStream) -> Result<Accepted<UnixStream>, DispatchError
     Ok((AcceptedConnection::new(stream, peer), None))
 }
 
-/// Finds out who has connected, and does the TLS handshake, with the certificate as it is now.
+/// Identifies the peer, and does the TLS handshake, with the present certificate.
 async fn encrypt(
     state: web::Data<AppState>,
     tls: Rotating<ServerTls>,
@@ -138,7 +140,7 @@ async fn encrypt(
     factory.set_handshake_timeout(state.service.limits.handshake_timeout);
     let made = ServiceFactory::<TcpStream>::new_service(&factory, ()).await;
     let acceptor = made.map_err(|()| TlsError::Tls(io::ErrorKind::Other.into()))?;
-    // It holds back more handshakes at a time than it is made for.
+    // The acceptor delays handshakes beyond its maximum number.
     std::future::poll_fn(|cx| {
         <AcceptorService as ActixService<TcpStream>>::poll_ready(&acceptor, cx)
     })
@@ -154,7 +156,7 @@ async fn encrypt(
     Ok((AcceptedConnection::new(stream, peer.over_tls(certified)), address))
 }
 
-/// What answers requests.
+/// The application that answers requests.
 fn app(
     state: web::Data<AppState>,
 ) -> impl ServiceFactory<

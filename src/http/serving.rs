@@ -1,7 +1,8 @@
-//! The service from the first connection to its end: before somebody connects there are listeners, and no thread.
+//! The service from the first connection to its end: before the first client connects, listeners
+//! exist but no thread.
 //!
-//! Listeners on the network and the Unix socket are served by threads of their own, each with limits of their own: who floods the one does not
-//! hold up the other.
+//! Listeners on the network and the Unix socket have separate threads and limits: a flood of one
+//! does not delay the other.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -19,22 +20,23 @@ use crate::net::keep_alive::keep_alive;
 use crate::net::tls_server::ServerTls;
 use crate::rotating::Rotating;
 
-/// A running service. Cheap to clone; all clones are of the same one.
+/// A running service. Cheap to clone; all clones refer to the same one.
 #[derive(Clone)]
 pub struct Serving(Rc<Shared>);
 
 struct Shared {
     state: web::Data<AppState>,
     tls: Option<Rotating<ServerTls>>,
-    /// Files of Unix sockets that are ours, removed at the end.
+    /// Files of our Unix sockets, removed at the end.
     files: RefCell<Vec<PathBuf>>,
-    /// True once it is to end.
+    /// True once the service has to end.
     stop: watch::Sender<bool>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
 impl Serving {
-    /// Serves on these listeners from now on, in an actix runtime; `socket` is the file of the Unix socket, to be removed at the end.
+    /// Serves on these listeners from now on, in an actix runtime; `socket` is the file of the Unix
+    /// socket, to remove at the end.
     pub fn start(listeners: Listeners, service: Service, socket: Option<PathBuf>) -> Serving {
         let Listeners { tcp, tls, unix } = listeners;
         let serving = Serving(Rc::new(Shared {
@@ -59,23 +61,23 @@ impl Serving {
         files.borrow_mut().extend(socket);
         state.opened(&listener);
         if let Listener::Tcp(listeners) = &listener {
-            // Before anybody connects: a connection inherits it.
+            // Before the first client: a connection inherits the option.
             listeners.iter().for_each(keep_alive);
         }
         let run = run(listener, tls.clone(), state.clone(), stop.subscribe());
         tasks.borrow_mut().push(actix_rt::spawn(run));
     }
 
-    /// Ends it; requests that are being answered have one more second.
+    /// Ends it; pending requests have one more second.
     pub async fn stop(self) {
         self.0.stop.send_replace(true);
         let tasks = self.0.tasks.take();
         for task in tasks {
-            // An error says that it has ended already.
+            // An error means that it has ended already.
             let _ = task.await;
         }
         for socket in self.0.files.take() {
-            // It may have gone with its directory.
+            // It may be gone with its directory.
             let _ = std::fs::remove_file(socket);
         }
     }

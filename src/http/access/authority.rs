@@ -1,10 +1,10 @@
-//! Hosts and ports as the headers `Host` and `Origin` give them; only those of loopback are understood.
+//! Hosts and ports in the headers `Host` and `Origin`; only those of the loopback are valid.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::session::Sessions;
 
-/// The ports that `http://` and `https://` mean without one.
+/// The default ports of `http://` and `https://`.
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
@@ -24,9 +24,10 @@ enum Host {
 }
 
 impl Authority {
-    /// Parses `HOST` or `HOST:PORT`; `None` unless HOST is `localhost`, in 127.0.0.0/8, `[::1]`, or of one of the sessions.
+    /// Parses `HOST` or `HOST:PORT`; `None` unless HOST is `localhost`, in 127.0.0.0/8, `[::1]`, or
+    /// of one of the sessions.
     ///
-    /// Other names below `localhost` are not taken: not every resolver keeps them on this machine.
+    /// Other names below `localhost` are rejected: some resolvers look them up on other machines.
     pub(super) fn parse_loopback(text: &[u8], sessions: &Sessions) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let (host, port) = match text.strip_prefix('[') {
@@ -48,8 +49,9 @@ impl Authority {
         host.is_loopback().then_some(Self { host, port })
     }
 
-    /// What a session at this host is bound to. Without TLS only the names of sessions can have one: whatever else names this machine's
-    /// loopback may be the origin of an earlier program on the same port.
+    /// The site that a session at this host is bound to. Without TLS only the names of sessions
+    /// have one: any other name of the loopback may be the origin of an earlier program on the same
+    /// port.
     pub(super) fn session_site(&self, tls: bool) -> Option<String> {
         match (&self.host, tls) {
             (Host::Session(label), _) => Some(label.clone()),
@@ -59,7 +61,7 @@ impl Authority {
         }
     }
 
-    /// Whether both are the same when `http://`, or with `tls` `https://`, comes before them.
+    /// Whether both are the same service with the scheme `http`, or `https` with `tls`.
     pub(super) fn is_same_service(&self, other: &Self, tls: bool) -> bool {
         let default = if tls { HTTPS_PORT } else { HTTP_PORT };
         self.host == other.host && self.port.unwrap_or(default) == other.port.unwrap_or(default)
@@ -88,7 +90,8 @@ impl Host {
     }
 }
 
-/// The authority of an `Origin`, where that is on our loopback and by what we speak: `http`, or with `tls` `https`.
+/// The authority of an `Origin`, if that is on our loopback and has our scheme: `http`, or `https`
+/// with `tls`.
 pub(super) fn origin_authority(origin: &[u8], tls: bool, sessions: &Sessions) -> Option<Authority> {
     let ours: &[u8] = if tls { b"https://" } else { b"http://" };
     let (scheme, rest) = origin.split_at_checked(ours.len())?;
@@ -96,7 +99,7 @@ pub(super) fn origin_authority(origin: &[u8], tls: bool, sessions: &Sessions) ->
     Authority::parse_loopback(rest, sessions)
 }
 
-/// Digits only: the standard parser would take a sign too.
+/// Digits only: the standard parser would accept a sign too.
 fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

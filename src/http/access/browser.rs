@@ -1,11 +1,12 @@
-//! What a browser says of a request (Fetch Metadata), and what it must have to change something.
+//! The browser's description of a request (Fetch Metadata), and the conditions for a change.
 //!
-//! Browsers set these headers themselves, and let no script change them. A service worker that another program has left at our address
-//! sends the same as our page does: what tells it from the page is the [session](super::session).
+//! Browsers set these headers themselves, and let no script change them. A service worker that
+//! another program has left at our address sends the same headers as our page. Only the
+//! [session](super::session) distinguishes the two.
 
 use super::{AccessRequest, Header, Refusal, quote};
 
-/// What a request is to do.
+/// The effect of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Act {
     /// Open the page.
@@ -21,7 +22,7 @@ pub enum Act {
     Write,
 }
 
-/// The headers that browsers describe a request with.
+/// The headers with which browsers describe a request.
 #[derive(Clone, Copy, Default)]
 pub struct Fetch<'a> {
     /// `Sec-Fetch-Site`.
@@ -40,10 +41,10 @@ impl Fetch<'_> {
     }
 }
 
-/// Whether a browser may send a request such as this, as far as it describes it itself.
+/// Whether a browser may send this request, by its own description.
 ///
 /// # Errors
-/// It comes from another site's page, is not made by script though it changes something, or is for a service worker.
+/// The request comes from another site's page, changes something without being sent by script, or is for a service worker.
 pub(super) fn check(request: &AccessRequest<'_>) -> Result<(), Refusal> {
     let Fetch { site, mode, dest, service_worker } = request.fetch;
     if service_worker != Header::Absent || dest == Header::One(b"serviceworker") {
@@ -53,13 +54,14 @@ pub(super) fn check(request: &AccessRequest<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     let changes = matches!(request.act, Act::Write | Act::Trade);
-    // A link leads to the page from everywhere. What opens it can neither read it nor keep a hold on it.
+    // A link may lead to the page from everywhere: the page that opens it can neither read nor
+    // control it.
     let is_opened = request.act == Act::Page
         && mode == Header::One(b"navigate")
         && dest == Header::One(b"document");
     match site {
         Header::One(b"same-origin") => {}
-        // What the user has typed or chosen; or a browser of before that header.
+        // The user has typed or chosen the address; or the browser is older than this header.
         Header::One(b"none") | Header::Absent if !changes => {}
         Header::One(b"same-site" | b"cross-site") if is_opened => {}
         Header::One(site) => return Err(Refusal::ForeignSite { site: quote(site) }),
@@ -71,7 +73,7 @@ pub(super) fn check(request: &AccessRequest<'_>) -> Result<(), Refusal> {
     if changes && !by_script { Err(Refusal::NotByScript) } else { Ok(()) }
 }
 
-/// Whether a request must have a session, or the token: one that a browser sends, and that changes something.
+/// Whether a request needs a session, or the token: a browser sends it, and it changes something.
 pub(super) fn needs_session(request: &AccessRequest<'_>) -> bool {
     let by_browser = request.origin != Header::Absent || !request.fetch.is_absent();
     request.act == Act::Write && by_browser
@@ -87,7 +89,7 @@ mod tests {
     const ORIGIN: Header<'static> = Header::One(b"http://127.0.0.1:3000");
     const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 
-    /// The policy of a service whose user asks, with a token.
+    /// The policy of a service whose user sends requests, with a token.
     fn policy() -> Policy {
         Policy::new(1000, Some(TOKEN.to_owned())).with_page_key(&PageKey::random())
     }
@@ -97,7 +99,7 @@ mod tests {
         Fetch { site: one(site), mode: one(mode), dest: one(dest), ..Fetch::default() }
     }
 
-    /// As the page's script, or a service worker of its origin, sends it.
+    /// A request as sent by the page's script, or by a service worker of its origin.
     fn by_script(act: Act) -> AccessRequest<'static> {
         let peer = Some(PeerUser { uid: 1000, is_here: true });
         let fetch = fetch("same-origin", "cors", "empty");
@@ -122,7 +124,7 @@ mod tests {
         }
         let write = by_script(Act::Write);
         assert_eq!(decided(&write), Err(Refusal::NoSession));
-        // Each of these alone shows a browser.
+        // Each of these headers alone identifies a browser.
         let only_origin = AccessRequest { fetch: Fetch::default(), ..write };
         assert_eq!(decided(&only_origin), Err(Refusal::NoSession));
         let no_origin = AccessRequest { origin: Header::Absent, ..write };
@@ -174,7 +176,7 @@ mod tests {
         let other_origin = format!("http://{other}");
         let request = AccessRequest { origin: Header::One(other_origin.as_bytes()), ..request };
         assert_eq!(decide(&policy, &request, 3000, false), Err(Refusal::WrongSession));
-        // It lets in nobody who is not let in without it.
+        // A session admits no other user.
         let peer = Some(PeerUser { uid: 1001, is_here: true });
         let stranger = AccessRequest { peer, ..there(Act::Write, with) };
         assert!(matches!(decide(&policy, &stranger, 3000, false), Err(Refusal::Stranger { .. })));

@@ -15,7 +15,7 @@ pub(super) struct CpuBudget {
 }
 
 impl CpuBudget {
-    /// So much CPU time of this thread from now on.
+    /// A budget of this CPU time of this thread, from now on.
     pub(super) fn new(time: Duration) -> CpuBudget {
         CpuBudget { end: used().saturating_add(time) }
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::cpu_budget::CpuBudget;
 
-/// How much CPU time the search may take: the thread that accepts connections waits for it. On a busy machine it takes longer than that, but the
-/// owner's connection is recognized there, too.
+/// Maximum CPU time of the search: the thread that accepts connections waits for it. On a busy
+/// machine it takes longer than that, but the owner's connection is recognized there, too.
 const CPU_TIME: Duration = Duration::from_millis(250);
 /// The namespaces that a trusted peer shares with us. The network namespace is shared by every peer on the loopback interface.
 const NAMESPACES: [&str; 3] = ["user", "mnt", "pid"];
@@ -33,7 +33,7 @@ pub fn is_held_here(inode: u64) -> bool {
 
 struct Search {
     proc: PathBuf,
-    /// What the link of an open descriptor reads.
+    /// The text of the link in /proc of an open socket.
     link: PathBuf,
     /// Device and inode of each of [`NAMESPACES`], as ours.
     ours: [(u64, u64); NAMESPACES.len()],
@@ -47,7 +47,8 @@ impl Search {
         Some(Search { proc: proc.to_path_buf(), link, ours, budget: CpuBudget::new(CPU_TIME) })
     }
 
-    /// The holder's pid. `hint` is looked at first, and then the newest pids: most clients have just started.
+    /// The holder's pid. The search begins with `hint`, and continues with the newest pids: most
+    /// clients have just started.
     fn run(&self, hint: i32) -> Option<i32> {
         if hint > 0 && self.holds(hint) {
             return Some(hint);
@@ -68,7 +69,7 @@ impl Search {
     }
 }
 
-/// Device and inode of a process's namespaces; `None` where we may not inspect them.
+/// Device and inode of a process's namespaces; `None` if we may not inspect them.
 fn namespaces(process: &Path) -> Option<[(u64, u64); NAMESPACES.len()]> {
     let mut found = [(0, 0); NAMESPACES.len()];
     for (name, found) in NAMESPACES.iter().zip(&mut found) {

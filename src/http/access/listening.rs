@@ -1,4 +1,4 @@
-//! Who listens at an address of this machine.
+//! The listener at an address of this machine.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::http::listeners::SocketPath;
 /// The state of a listening socket, as the kernel numbers it.
 const LISTEN: u8 = 10;
 
-/// Whether process `pid` listens on a TCP port. Where the kernel does not say what a process has open, it may.
+/// Whether process `pid` listens on a TCP port; true if the kernel hides the process's descriptors.
 pub fn listens(pid: u32, port: u16) -> bool {
     let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return true };
     let inode = |link: std::io::Result<std::path::PathBuf>| {
@@ -26,14 +26,14 @@ pub fn listens(pid: u32, port: u16) -> bool {
     tables.flatten().any(|table| has_listener(BufReader::new(table), port, &sockets))
 }
 
-/// Whether one of these sockets, by their inodes, listens on `port`, by the text of a table.
+/// Whether a table lists one of these sockets, by inode, as listening on `port`.
 fn has_listener(table: impl BufRead, port: u16, sockets: &HashSet<u64>) -> bool {
     table.split(b'\n').map_while(Result::ok).filter_map(|line| TcpEntry::parse(&line)).any(|row| {
         row.own.1 == port && row.socket.state == LISTEN && sockets.contains(&row.socket.inode)
     })
 }
 
-/// The pid of the process that listens on a socket in the file system; none where nobody does.
+/// The pid of the process that listens on a socket in the file system, if any.
 pub fn listener_of(path: &Path) -> Option<u32> {
     let short = SocketPath::new(path).ok()?;
     let socket = UnixStream::connect(short.path()).ok()?;

@@ -16,18 +16,20 @@ pub struct PeerUser {
     pub is_here: bool,
 }
 
-/// The user of a connection to our Unix socket, by the kernel's word. Whoever can connect has been given the way to the socket.
+/// The user of a connection to our Unix socket, as reported by the kernel. Every process that can
+/// connect has been granted access to the socket.
 pub fn unix_user(uid: u32) -> PeerUser {
     PeerUser { uid, is_here: !users::is_ambiguous(uid) }
 }
 
-/// Finds the user at the peer's end of a connection that we accepted: `peer` is what `getpeername` says, `local` what
-/// `getsockname` says. Whether a process in our namespaces holds that end is searched for only where the user is `own_uid` or root:
-/// others are not trusted anyway. The search takes some microseconds for each process of this machine, and much less where the same
-/// client connects again.
+/// Finds the user at the peer's end of a connection that we accepted; `peer` is the result of
+/// `getpeername`, `local` of `getsockname`. If the user is `own_uid` or root, also checks that a
+/// process in our namespaces holds that end: other users are not trusted anyway. The search takes
+/// some microseconds for each process of this machine, and much less if the same client connects
+/// again.
 ///
 /// # Errors
-/// Where the user cannot be found out.
+/// The user cannot be determined.
 pub fn peer_user(
     peer: SocketAddr,
     local: SocketAddr,
@@ -41,11 +43,12 @@ pub fn peer_user(
     Ok(Some(PeerUser { uid, is_here }))
 }
 
-/// Finds the user of the server at the other end of a connection that we made: `peer` and `local` as in [`peer_user`]. As long as the server
-/// has not accepted the connection, it is the user who listens at its address.
+/// Finds the user of the server at the other end of a connection that we made; `peer` and `local`
+/// as in [`peer_user`]. As long as the server has not accepted the connection, it is the user who
+/// listens at its address.
 ///
 /// # Errors
-/// Where the user cannot be found out.
+/// The user cannot be determined.
 pub fn server_user(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32>> {
     match peer_socket(peer, local)? {
         Some(socket) => Ok(Some(socket.uid)),
@@ -53,24 +56,27 @@ pub fn server_user(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32
     }
 }
 
-/// The user who listens at an address of this machine; `None` where nobody does, or where that cannot be found out.
+/// The user who listens at an address of this machine; `None` if nobody listens there, or the user
+/// cannot be determined.
 pub fn listening_user(address: SocketAddr) -> Option<u32> {
     proc_net_tcp::find_listener(address).ok().flatten()
 }
 
-/// Finds the peer's end of a connection, where somebody owns it. Addresses of IPv4 mapped into IPv6 are the same as those of IPv4.
+/// Finds the peer's end of a connection, if it has an owner. Addresses of IPv4 mapped into IPv6 are
+/// the same as those of IPv4.
 ///
-/// `None` where no live socket of this network namespace is the peer's end: the peer is on another machine or in
-/// another namespace, or has closed its socket already. A socket that nobody owns any more, which the kernel shows
-/// as root's, counts as closed. A user without a number in our user namespace is seen as the overflow
-/// user (65534).
+/// Returns `None` if no live socket of this network namespace is the peer's end: the peer is on
+/// another machine or in another namespace, or has closed its socket already. A socket without an
+/// owner, which the kernel shows as root's, counts as closed. A user without an ID in our user
+/// namespace appears as the overflow user (65534).
 ///
-/// The kernel is asked for that one socket by netlink (some 10 microseconds, whatever the number of sockets; 0.1 s at
-/// most). Where netlink is not permitted, or has no module for TCP, `/proc/net/tcp` is searched, which costs about
-/// a microsecond for each socket of the machine, and ends with an error after 0.1 s of CPU time for each of the two files.
+/// Asks the kernel for that one socket by netlink (some 10 microseconds, independent of the number
+/// of sockets; 0.1 s at most). If netlink is not permitted, or has no module for TCP, searches
+/// `/proc/net/tcp`, which costs about a microsecond for each socket of the machine, and fails after
+/// 0.1 s of CPU time for each of the two files.
 ///
 /// # Errors
-/// Where neither way works.
+/// Neither way works.
 fn peer_socket(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Socket>> {
     let ends = Ends::new(peer, local);
     let diag_error = match sock_diag::find(&ends) {
@@ -109,7 +115,7 @@ mod tests {
         }
     }
 
-    /// Both ways, without the first where this machine does not permit it.
+    /// Both ways; only the second if this machine does not permit the first.
     fn lookups() -> Vec<(&'static str, Lookup)> {
         let mut lookups: Vec<(&'static str, Lookup)> = vec![("table", proc_net_tcp::find)];
         let nobody = Ends::new("127.0.0.1:1".parse().unwrap(), "127.0.0.1:1".parse().unwrap());
@@ -155,7 +161,7 @@ mod tests {
                 let other = Ends { peer: (ends.peer.0, ends.local.1), ..ends };
                 assert_eq!(lookup(&other).unwrap(), None, "{name} {listen} {to}");
             }
-            // Having closed one way only, it still waits for our answer.
+            // The client has closed one direction only, and still waits for our answer.
             client.shutdown(Shutdown::Write).unwrap();
             for (name, lookup) in lookups() {
                 let socket = lookup(&ends).unwrap().unwrap();
@@ -174,7 +180,7 @@ mod tests {
             let socket = lookup(&ends).unwrap();
             assert!(socket.is_some_and(|socket| socket.owner().is_none()), "{name}: {socket:?}");
         }
-        // With both ends closed the peer's waits for stray packets.
+        // With both ends closed, the peer's socket waits for stray packets.
         drop(server);
         for (name, lookup) in lookups() {
             let socket = lookup(&ends).unwrap();

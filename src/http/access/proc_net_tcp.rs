@@ -1,4 +1,4 @@
-//! Searches `/proc/net/tcp` and `tcp6` for one socket: for where netlink is not permitted.
+//! Searches `/proc/net/tcp` and `tcp6` for one socket, on machines that do not permit netlink.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::cpu_budget::CpuBudget;
 use super::tcp_socket::{Ends, Socket};
 
-/// How much CPU time the search of one file may take: a caller waits for it.
+/// Maximum CPU time of the search of one file: a caller waits for it.
 const CPU_TIME: Duration = Duration::from_millis(100);
 
 /// The kernel's number of the state in which a socket listens.
 const LISTEN: u8 = 10;
 
-/// The files in which the kernel lists the sockets. A socket of IPv6 may stand for a connection of IPv4.
+/// The files in which the kernel lists the sockets. A socket of IPv6 may belong to a connection of
+/// IPv4.
 const FILES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 
 /// Finds the user of the socket that listens at an address: on that very address, else on all of them.
@@ -42,7 +43,7 @@ pub(super) fn find_listener(address: SocketAddr) -> io::Result<Option<u32>> {
     Ok(on_all)
 }
 
-/// Opens one of [`FILES`]; `None` where a kernel without IPv6 does not have it.
+/// Opens one of [`FILES`]; `None` if the kernel has no IPv6, and so no such file.
 fn open(path: &str) -> io::Result<Option<BufReader<File>>> {
     match File::open(path) {
         Ok(file) => Ok(Some(BufReader::with_capacity(1 << 16, file))),
@@ -51,7 +52,7 @@ fn open(path: &str) -> io::Result<Option<BufReader<File>>> {
     }
 }
 
-/// Finds the peer's end of a connection; one with an owner where there are several.
+/// Finds the peer's end of a connection; if there are several, one with an owner.
 pub(super) fn find(ends: &Ends) -> io::Result<Option<Socket>> {
     let mut found = None;
     for path in FILES {
@@ -96,7 +97,7 @@ pub(super) struct TcpEntry {
 }
 
 impl TcpEntry {
-    /// Parses a line; `None` for the heading and for whatever is not understood.
+    /// Parses a line; `None` for the heading and other lines.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
         let own = parse_end(fields.nth(1)?)?;

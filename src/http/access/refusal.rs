@@ -1,9 +1,9 @@
-//! Why a request is refused, and what to do about it.
+//! Refusals of requests, with remedies.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Why a request is refused; the text is the answer's, and holds no secret.
+/// A refusal; its text is the body of the answer, and holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// `Host` is missing.
@@ -12,7 +12,7 @@ pub enum Refusal {
         /// The port that we listen on.
         port: u16,
     },
-    /// `Host` came more than once.
+    /// `Host` is repeated.
     #[error("the request has several Host headers: send only `Host: 127.0.0.1:{port}`")]
     SeveralHosts {
         /// The port that we listen on.
@@ -41,16 +41,17 @@ pub enum Refusal {
         /// The header, at most its first 100 bytes.
         host: String,
     },
-    /// From elsewhere, without the token.
+    /// A request from another machine, without the token.
     #[error("{}", Elsewhere(*.bearer))]
     NoToken {
-        /// What became of its bearer token.
+        /// The fate of its bearer token.
         bearer: Bearer,
     },
-    /// From elsewhere, without a certificate, where nothing else lets in.
+    /// A request from another machine, without a certificate, which alone would admit it.
     #[error("connect with a client certificate that this service trusts")]
     NoCertificate,
-    /// The peer has our user's ID or root's, but is not known to be a process in our own namespaces.
+    /// The peer has our user's ID or root's, but possibly no process in our own namespaces holds
+    /// its socket.
     #[error(
         "the connection belongs to user ID {uid}, but no process of that user in this service's own user, mount and pid \
          namespaces holds it, as far as the service may inspect them: {}",
@@ -61,7 +62,7 @@ pub enum Refusal {
         uid: u32,
         /// Our Unix socket.
         socket: Option<PathBuf>,
-        /// What became of its bearer token.
+        /// The fate of its bearer token.
         bearer: Bearer,
     },
     /// The peer is our user, but connections by TCP need the token.
@@ -69,7 +70,7 @@ pub enum Refusal {
     TokenRequired {
         /// Our Unix socket.
         socket: Option<PathBuf>,
-        /// What became of its bearer token.
+        /// The fate of its bearer token.
         bearer: Bearer,
     },
     /// A browser sends it for a page of another site, or of another port of this machine.
@@ -86,7 +87,7 @@ pub enum Refusal {
         "a browser may change something only by the page's script (fetch), not by a form, a link or a frame"
     )]
     NotByScript,
-    /// The script of a service worker is asked for.
+    /// It requests the script of a service worker.
     #[error(
         "this service has no service workers: an earlier program on this port registered one; clear this site's data in the browser"
     )]
@@ -97,33 +98,33 @@ pub enum Refusal {
          programs that are no browser send neither Origin nor Sec-Fetch headers"
     )]
     NoSession,
-    /// The session is not, or no longer, one of this page.
+    /// The session is invalid or has expired.
     #[error(
         "the session of this page has ended, or is not for this address: run `procstar ui` again"
     )]
     WrongSession,
-    /// The code for a session is not, or no longer, one.
+    /// The code for a session is invalid or has expired.
     #[error(
         "invalid code: it has been used, or is older than {seconds} s; run `procstar ui` again"
     )]
     WrongCode {
-        /// How long one is valid.
+        /// The lifetime of a code.
         seconds: u64,
     },
-    /// The peer is somebody else, and did not bear the token.
+    /// The peer is another user, and did not present the token.
     #[error("{}; {}", Peer(*.uid), Remedy(*.own_uid, *.bearer))]
     Stranger {
-        /// The peer's user ID, where it is known.
+        /// The peer's user ID, if known.
         uid: Option<u32>,
-        /// Ours.
+        /// Our user ID.
         own_uid: u32,
-        /// What became of its bearer token.
+        /// The fate of its bearer token.
         bearer: Bearer,
     },
 }
 
 impl Refusal {
-    /// Whether the request would be answered if it bore the token that is configured, and bears none.
+    /// Whether the request presents no token, and would be answered with the configured one.
     pub(in crate::http) fn is_for_want_of_a_token(&self) -> bool {
         matches!(
             self,
@@ -134,7 +135,7 @@ impl Refusal {
         )
     }
 
-    /// Whether the request may have tried out a secret.
+    /// Whether the request may have guessed at a secret.
     pub(in crate::http) fn is_guess(&self) -> bool {
         self.kind() == Kind::Guess
     }
@@ -182,7 +183,7 @@ pub(in crate::http) enum Kind {
 }
 
 impl Kind {
-    /// Every one, with its name, in order.
+    /// All kinds with their names, in order.
     pub(in crate::http) const ALL: [(Kind, &str); 5] = [
         (Kind::Host, "host"),
         (Kind::Site, "site"),
@@ -192,14 +193,14 @@ impl Kind {
     ];
 }
 
-/// What became of a request's bearer token that did not let it in.
+/// Why a request's bearer token did not admit it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bearer {
     /// No token is configured: none could match.
     NotConfigured,
-    /// The request bears none.
+    /// The request presents none.
     Missing,
-    /// The request bears another one, or several.
+    /// The request presents another one, or several.
     Wrong,
 }
 
@@ -214,7 +215,7 @@ impl fmt::Display for Elsewhere {
     }
 }
 
-/// The ways in for this user's own programs: our Unix socket, and the token.
+/// The ways of access for this user's own programs: our Unix socket, and the token.
 struct Ways<'a>(Option<&'a Path>, Bearer);
 
 impl fmt::Display for Ways<'_> {

@@ -1,4 +1,4 @@
-//! Who is let in from other machines: who bears the token, or has a certificate; and by a name that is ours.
+//! Access from other machines: with the token or a certificate, and for a name of ours.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use crate::rotating::Rotating;
 use super::session::site_of;
 use super::{AccessRequest, Bearer, Header, Policy, Refusal, browser, quote};
 
-/// What a decision on a request from elsewhere rests upon, besides the token.
+/// The facts, besides the token, that a decision on a request from another machine rests upon.
 #[derive(Clone)]
 pub struct Remote {
-    /// Our certificate: its names are those that requests may be for.
+    /// Our certificate: requests must be for one of its names.
     certificate: Arc<dyn Fn() -> CertificateDer<'static> + Send + Sync>,
 }
 
 impl Remote {
-    /// Lets in those who ask for a name of this certificate.
+    /// Admits requests for a name of this certificate.
     pub fn new(certificate: CertificateDer<'static>) -> Self {
         Remote { certificate: Arc::new(move || certificate.clone()) }
     }
 
-    /// Lets in those who ask for a name of the certificate of that time.
+    /// Admits requests for a name of the certificate that is current at the time.
     pub fn rotating(tls: Rotating<ServerTls>) -> Self {
         Remote { certificate: Arc::new(move || tls.get().certificate.clone()) }
     }
 
-    /// Whether our certificate is good for `host`, a name or an address, with or without a port.
+    /// Whether our certificate covers `host`, a name or an address, with or without a port.
     fn is_ours(&self, host: &[u8]) -> bool {
         let name = std::str::from_utf8(host).ok().and_then(server_name);
         let certificate = (self.certificate)();
@@ -62,13 +62,14 @@ fn server_name(authority: &str) -> Option<ServerName<'_>> {
 }
 
 impl Policy {
-    /// Whether our certificate is good for a name, which is without a port.
+    /// Whether our certificate covers a name, which is without a port.
     pub fn serves_as(&self, name: &str) -> bool {
         self.remote.as_ref().is_some_and(|remote| remote.is_ours(name.as_bytes()))
     }
 
-    /// Decides whether a request from elsewhere, over TLS, is answered. `certified` tells whether its connection has a certificate that
-    /// was verified; `port` is the one that we listen on, for the texts of refusals.
+    /// Decides whether a request from another machine, over TLS, is answered. `certified` says
+    /// whether its connection has a verified certificate. `port`, the one that we listen on, is for
+    /// the texts of refusals.
     ///
     /// # Errors
     /// The refusal, for the body of a 403.
@@ -107,7 +108,7 @@ impl Policy {
                 bearer => Refusal::NoToken { bearer },
             })?;
         }
-        // A browser sends its certificate for whatever runs at this address.
+        // A browser sends its certificate to any program at this address.
         self.check_session(request, Some(&site_of(host)))
     }
 }
@@ -130,7 +131,7 @@ mod tests {
         origin: Header<'_>,
         bearer: Header<'_>,
     ) -> Result<(), String> {
-        // Whose it is on this machine does not matter.
+        // Its user on this machine does not matter.
         let peer = Some(PeerUser { uid: 1000, is_here: true });
         let host = Header::One(host);
         let request =
@@ -204,7 +205,7 @@ mod tests {
         }
         let request = AccessRequest { host: Header::One(host), ..AccessRequest::default() };
         assert_eq!(policy(None).decide_remote(&request, true, 3000), Ok(()));
-        // Without a certificate of our own there is no such way in.
+        // Without a certificate of our own, no other machine is admitted.
         let none = Policy::new(1000, Some("s3cret".to_owned()));
         assert!(none.decide_remote(&request, true, 3000).is_err());
     }

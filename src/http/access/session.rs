@@ -1,13 +1,15 @@
-//! Sessions of the page: what a browser needs to change something (docs/adr/0001-page-sessions.md).
+//! Sessions of the page, which a browser needs to change something.
 //!
-//! A program that had our port before us can have left a service worker, cached files or an open page in the user's browser, for every
-//! origin that it was reached by: `http://127.0.0.1:PORT`, `http://localhost:PORT`. Such a worker answers the browser in our place, and what
-//! it sends us looks like our own page's requests. So a session has an origin that no earlier program can have had: a host name below
-//! `localhost` with 128 random bits, which browsers resolve to the loopback interface without asking anybody. Over TLS an origin is only
-//! ours already, by our certificate.
+//! A program that had our port before us can have left a service worker, cached files or an open
+//! page in the user's browser, for every origin by which it was reached: `http://127.0.0.1:PORT`,
+//! `http://localhost:PORT`. Such a worker answers the browser in our place, and its requests look
+//! like our own page's. So a session has an origin that no earlier program can have had: a host
+//! name below `localhost` with 128 random bits, which browsers resolve to the loopback interface
+//! without a name server. Over TLS, our certificate already makes the origin ours alone.
 //!
-//! Names and sessions are made with a key, and need no list. Only codes are kept, until they are used or too old: `procstar ui` gets one
-//! over an authenticated connection, and the page that it opens trades it for a session.
+//! Names and sessions are derived from a key, and need no list. Only codes are kept, until they are
+//! used or expire: `procstar ui` requests one over an authenticated connection, and the page that
+//! it opens trades the code for a session.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,48 +19,49 @@ use subtle::ConstantTimeEq as _;
 
 use crate::page_key::{PageKey, random_bytes};
 
-/// How long a code can be traded.
+/// The lifetime of a code.
 pub const CODE_LIFETIME: Duration = Duration::from_secs(60);
-/// How long a session lasts.
+/// The lifetime of a session.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Codes at a time; the oldest makes room.
+/// Maximum number of codes; the oldest makes room.
 const CODES: usize = 32;
-/// The random bytes of a code, and of a host name.
+/// Number of random bytes in a code, and in a host name.
 const RANDOM: usize = 16;
-/// The bytes of a host name that prove that we made it: with the random ones before them they fit into a label of DNS.
+/// Number of bytes that prove that we made a host name: together with the random ones they fit into
+/// a label of DNS.
 const PROOF: usize = 15;
 
 /// The sessions of one service.
 pub struct Sessions {
-    /// None where there are none.
+    /// `None` if sessions are disabled.
     key: Option<hmac::Key>,
     codes: Mutex<Vec<Code>>,
 }
 
 struct Code {
     text: String,
-    /// The host name that it is for, without `.localhost`; none over TLS.
+    /// The host name that it is for, without `.localhost`; `None` over TLS.
     label: Option<String>,
     made: Instant,
 }
 
-/// A code, and where to trade it.
+/// A code, and the place to trade it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCode {
     /// The code.
     pub text: String,
-    /// The host name to open the page at; none over TLS.
+    /// The host name at which to open the page; `None` over TLS.
     pub host: Option<String>,
 }
 
 impl Sessions {
-    /// Sessions by a key; without one there are none.
+    /// Sessions with this key; an empty key disables them.
     pub(super) fn new(key: &PageKey) -> Sessions {
         let key = key.expose().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key));
         Sessions { key, codes: Mutex::default() }
     }
 
-    /// Whether a label before `.localhost` was made by us.
+    /// Whether we made a label before `.localhost`.
     pub(super) fn is_label(&self, label: &str) -> bool {
         let Some((random, _)) = label.split_at_checked(2 * RANDOM) else { return false };
         let made = self.label(random);
@@ -71,7 +74,8 @@ impl Sessions {
         Some(format!("{random}{}", hex(proof.as_ref().get(..PROOF)?)))
     }
 
-    /// A new code: for a host name of its own, or, with `tls`, for any host of ours. None where there are no sessions.
+    /// A new code: for a host name of its own, or, with `tls`, for any host of ours. `None` if
+    /// sessions are disabled.
     pub(super) fn new_code(&self, tls: bool, now: Instant) -> Option<NewCode> {
         self.key.as_ref()?;
         let text = hex(&random_bytes::<RANDOM>()?);
@@ -106,7 +110,7 @@ impl Sessions {
         self.session(site, &format!("{:x}", expires.as_secs()))
     }
 
-    /// The session at a site that ends then: seconds since the boot, in base 16.
+    /// The session for a site, with its expiry: seconds since the boot, in base 16.
     fn session(&self, site: &str, expires: &str) -> Option<String> {
         let proof = hmac::sign(self.key.as_ref()?, format!("session {expires} {site}").as_bytes());
         Some(format!("{expires}.{}", hex(proof.as_ref())))

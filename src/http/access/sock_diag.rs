@@ -13,7 +13,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::tcp_socket::{Ends, Socket};
 
-/// The kernel answers while we send; this is for the case that it does not.
+/// The kernel normally answers while we send; this is a safeguard.
 const TIMEOUT_MS: i64 = 100;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -23,24 +23,24 @@ const NLMSG_ERROR: u16 = 2;
 const HEADER_LEN: usize = 16;
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`
 const REQUEST_LEN: u32 = 72;
-/// Our only request on its socket, so any number will do.
+/// Our only request on its socket, so the number is arbitrary.
 const SEQUENCE: u32 = 1;
 
-/// Whether a socket was ever found this way: from then on, that one is not found means that it is not there.
+/// Whether a socket was ever found this way: if so, a socket that is not found does not exist.
 static HAS_WORKED: AtomicBool = AtomicBool::new(false);
 
-/// What the kernel answered.
+/// The kernel's reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DiagReply {
-    /// The peer's end of the connection, in whatever state.
+    /// The peer's end of the connection, in any state.
     Found(Socket),
-    /// There is none.
+    /// No such socket.
     None,
-    /// There is none, or the kernel's module for TCP is missing: the error is the same.
+    /// No such socket, or the kernel's module for TCP is missing: the error is the same.
     NoneOrNoModule,
 }
 
-/// Looks the peer's end up; an error means that this way is not open to us.
+/// Looks the peer's end up; an error means that this way is not available.
 pub(super) fn find(ends: &Ends) -> io::Result<DiagReply> {
     let Some(request) = request(ends) else { return Ok(DiagReply::None) };
     let netlink = socket(
@@ -66,7 +66,7 @@ pub(super) fn find(ends: &Ends) -> io::Result<DiagReply> {
     }
 }
 
-/// The request; `None` where the two ends are of two families, which no socket is.
+/// The request; `None` if the two ends are of two families, which no socket is.
 fn request(ends: &Ends) -> Option<Vec<u8>> {
     let (peer, local) = (ends.peer, ends.local);
     let (family, source, target) = match (peer.0, local.0) {
@@ -85,7 +85,7 @@ fn request(ends: &Ends) -> Option<Vec<u8>> {
     // struct inet_diag_req_v2: no extensions, a byte of padding, sockets in any state.
     message.extend([u8::try_from(family).ok()?, u8::try_from(libc::IPPROTO_TCP).ok()?, 0, 0]);
     message.extend(u32::MAX.to_ne_bytes());
-    // struct inet_diag_sockid: the peer's end is the source; no cookie is known.
+    // struct inet_diag_sockid: the peer's end is the source; the cookie is unknown.
     message.extend(peer.1.to_be_bytes());
     message.extend(local.1.to_be_bytes());
     message.extend(source);
@@ -101,7 +101,8 @@ fn wide(address: Ipv4Addr) -> [u8; 16] {
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// The socket of a reply; `None` where the kernel knows none, or only another, a listening one for example.
+/// The socket of a reply; `None` if the kernel returns none, or only another one, such as a
+/// listening one.
 fn parse_reply(reply: &[u8], ends: &Ends) -> io::Result<Option<Socket>> {
     let cut_off = || io::Error::new(io::ErrorKind::InvalidData, "netlink reply is cut off");
     let kind = bytes(reply, 4).map(u16::from_ne_bytes).ok_or_else(cut_off)?;
@@ -126,7 +127,7 @@ fn parse_reply(reply: &[u8], ends: &Ends) -> io::Result<Option<Socket>> {
 
 type End = (IpAddr, u16);
 
-/// Takes `struct inet_diag_msg` apart: the socket, its own end and the other end.
+/// Parses `struct inet_diag_msg`: the socket, its own end and the other end.
 fn parse_socket(reply: &[u8]) -> Option<(Socket, End, End)> {
     let [family, state] = bytes(reply, 16)?;
     let address = |offset| {
@@ -157,7 +158,7 @@ mod tests {
         Ends::new("127.0.0.1:40000".parse().unwrap(), "127.0.0.1:3000".parse().unwrap())
     }
 
-    /// A reply as the kernel makes it, with attributes after the message.
+    /// A reply in the kernel's format, with attributes after the message.
     fn reply(family: i32, state: u8, source: [u8; 16], port: u16) -> Vec<u8> {
         let mut reply = Vec::new();
         reply.extend(96_u32.to_ne_bytes());
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(found, Some(socket));
         let other = parse_reply(&reply(libc::AF_INET, 1, local, 40001), &ends()).unwrap();
         assert_eq!(other, None);
-        // The kernel falls back to one that listens on the address.
+        // The kernel falls back to a socket that listens on the address.
         let listening = parse_reply(&reply(libc::AF_INET, 10, [0; 16], 40000), &ends()).unwrap();
         assert_eq!(listening, None);
     }

@@ -1,11 +1,11 @@
-//! One TCP socket as the kernel lists it, and the two ends that it is looked up by.
+//! One TCP socket as the kernel lists it, and the two ends that identify it.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// TCP states in which a socket can have an owner that uses it, as the kernel numbers them.
 ///
-/// Not among them: listening sockets, those that are being set up, and `TIME_WAIT`, whose user is always
-/// shown as root.
+/// Excluded are listening sockets, those that are being set up, and `TIME_WAIT`, whose user is
+/// always shown as root.
 const OWNED_STATES: [u8; 6] = [
     1,  // ESTABLISHED
     4,  // FIN_WAIT1
@@ -20,7 +20,7 @@ const OWNED_STATES: [u8; 6] = [
 pub(super) struct Ends {
     pub(super) peer: (IpAddr, u16),
     pub(super) local: (IpAddr, u16),
-    /// Interface of the peer's address where that is of one link, else 0.
+    /// Interface of the peer's address if it is link-local, else 0.
     pub(super) interface: u32,
 }
 
@@ -35,12 +35,12 @@ impl Ends {
     }
 }
 
-/// What the kernel says of the socket at the peer's end.
+/// The kernel's entry for the socket at the peer's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Socket {
     pub(super) state: u8,
     pub(super) uid: u32,
-    /// 0 where no file is open for it any more.
+    /// 0 if no file is open for it any more.
     pub(super) inode: u64,
 }
 

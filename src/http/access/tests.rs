@@ -1,4 +1,4 @@
-//! Decisions: every way in and every way to be kept out.
+//! Access decisions: every way to be admitted and to be refused.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ const PORT: u16 = 3000;
 /// A process of our user, in our namespaces.
 const OURS: PeerUser = PeerUser { uid: 1000, is_here: true };
 
-/// A request that is let in, to be spoilt by each test.
+/// A request that is admitted; each test changes one part.
 const GOOD: AccessRequest<'static> = AccessRequest {
     peer: Some(OURS),
     host: Header::One(b"localhost:3000"),
@@ -145,7 +145,7 @@ fn only_the_configured_token_lets_others_in() {
         assert_eq!(*bearer, expected, "{bad}");
         assert!(!refusal.to_string().contains("s3cre"), "{refusal}");
     }
-    // Whoever has configured none has let nobody in: neither with an empty one.
+    // Without a configured token, an empty one admits nobody either.
     for none in [None, Some("")] {
         for authorization in ["Bearer ", "Bearer", "Bearer x", ""] {
             let refusal = with(none, authorization.as_bytes()).unwrap_err();
@@ -308,7 +308,7 @@ proptest! {
             let allowed = address.octets().first() == Some(&127);
             prop_assert_eq!(try_host(format!("{address}:{port}").as_bytes()).is_ok(), allowed);
             prop_assert_eq!(try_host(address.to_string().as_bytes()).is_ok(), allowed);
-            // Without brackets a mapped one is none.
+            // Without brackets, a mapped address is invalid.
             let mapped = address.to_ipv6_mapped();
             prop_assert!(try_host(mapped.to_string().as_bytes()).is_err());
             prop_assert_eq!(try_host(format!("[{mapped}]:{port}").as_bytes()).is_ok(), allowed);

@@ -1,4 +1,4 @@
-//! Changes, over either way.
+//! Changes, as server-sent events or over a WebSocket.
 
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
@@ -13,13 +13,13 @@ use crate::http::request_context::{RequestContext, unsent};
 use crate::http::stats::StatsQuery;
 use crate::http::{guard, sse, ws};
 
-/// With which a browser goes on where it was cut off.
+/// The header with which a browser continues after an interruption.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The changes that a request wants. A text that is no position of ours is one of which nothing is known.
+/// The requested changes. An unreadable cursor counts as an unknown one.
 fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
     let header = ctx.request.headers().get(LAST_EVENT_ID);
-    // The header is the later one: a browser repeats the query that it was given first.
+    // The header is newer: a browser repeats its first query.
     let after = match header.and_then(|value| value.to_str().ok()) {
         Some(id) => Some(id),
         None => query.one("after")?,

@@ -93,14 +93,14 @@ pub(in crate::http) async fn data(
     let (name, output) = captured(ctx, &reader, id, fd)?;
     let record = reader.record();
     let length = output.len();
-    // What has ended does not change any more, or that would be noticed.
+    // The output of an ended process does not change any more, or the change would be noticed.
     let content = record.captures.get(name).filter(|_| !record.is_running()).and_then(Capture::tag);
     let tag = content.map(|content| {
         let ended = record.stop().map_or(0, |stop| stop.unix_nanos);
         format!("\"{ended:x}-{length:x}-{content}\"")
     });
     let choice = ctx.choose(COMPRESSED)?;
-    // RFC 9110 gives a range no meaning but for GET. It is one of the bytes as they are.
+    // RFC 9110 defines ranges only for GET. A range refers to the uncompressed bytes.
     let range = ctx.headers().get(header::RANGE).map(HeaderValue::as_bytes);
     let range = range.filter(|_| !ctx.head && choice.identity);
     let range = range.filter(|_| range_holds(ctx.headers(), tag.as_deref()));
@@ -144,7 +144,7 @@ pub(in crate::http) async fn data(
     send(ctx, answer, output, &cut, coding)
 }
 
-/// The answer to a client that has it already.
+/// The answer to a client that already has the content.
 fn unchanged(tag: Option<String>) -> HttpResponse {
     let mut answer = HttpResponse::NotModified();
     answer.insert_header((header::VARY, "Accept-Encoding"));
@@ -154,11 +154,12 @@ fn unchanged(tag: Option<String>) -> HttpResponse {
     answer.finish()
 }
 
-/// Longer output is compressed only for clients that take nothing else: terabytes that are a hole in a file would cost the client
-/// nothing to receive, and the worker days.
+/// Longer output is compressed only for clients that accept nothing else. For terabytes of a hole
+/// in a file, compression would cost the client nothing to receive, and the worker days.
 const CODED: u64 = 1 << 30;
 
-/// The coding of all that is captured: what the client likes most, where that is worth it or the client takes nothing else.
+/// The coding of a whole capture: the client's preferred one, if the gain is worth it or the client
+/// accepts nothing else.
 fn coding_of_whole(
     choice: AcceptedEncoding,
     output: &OutputRange,
@@ -171,7 +172,7 @@ fn coding_of_whole(
     Ok(if encoded { choice.coding } else { ContentEncoding::Identity })
 }
 
-/// The tag of bytes in a coding: of other bytes, so another tag.
+/// The tag of bytes in a coding: the encoded bytes differ, so their tag differs.
 fn tag_in(coding: ContentEncoding, tag: &str) -> String {
     match coding {
         ContentEncoding::Identity => tag.to_owned(),

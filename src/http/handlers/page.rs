@@ -68,7 +68,7 @@ fn file(ctx: &RequestContext<'_>, name: &str) -> Result<HttpResponse, ApiError> 
     answer
         .insert_header((header::ETAG, tag))
         .insert_header((header::VARY, "Accept-Encoding"))
-        // Kept, but asked for each time: an upgrade of the program is one of the page too.
+        // Cached, but revalidated each time: an upgrade of the program upgrades the page too.
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY));
     if !wanted {

@@ -24,11 +24,11 @@ use crate::report::ProcessRecord;
 use crate::signal::signal_number;
 use crate::spec::ProcId;
 
-/// So many processes are looked at for a page, or deleted, at once.
+/// Maximum number of processes that are examined for a page, or deleted, at once.
 const BATCH: usize = 1024;
-/// The longest body of a stop, in bytes.
+/// Maximum length of the body of a stop, in bytes.
 pub(in crate::http) const STOP_BODY: u64 = 4096;
-/// So many deletions are under way at once.
+/// Maximum number of concurrent deletions.
 const DELETIONS: usize = 16;
 
 /// Every process's result, or those that are asked for.
@@ -75,7 +75,7 @@ pub(in crate::http) async fn list(
     ctx.send_results(HttpResponse::Ok(), results)
 }
 
-/// Up to `limit` processes that are wanted, and where the next page begins.
+/// Up to `limit` selected processes, and the position of the next page.
 async fn page(
     ctx: &RequestContext<'_>,
     listing: &ListQuery,
@@ -89,7 +89,7 @@ async fn page(
         let Page { procs, next } = page.ok_or(ApiError::OldCursor)?;
         found.extend(procs.into_iter().filter(|(_, record)| listing.filter.admits(record, now)));
         if found.len() > limit {
-            // There is one more, so the last of these is not the last of all.
+            // At least one more follows, so this page is not the last.
             found.truncate(limit);
             let last = found.last().map(|(position, _)| *position);
             return Ok((found.into_iter().map(|(_, record)| record).collect(), last));
@@ -146,7 +146,8 @@ pub(in crate::http) async fn one(
     ctx.send_results(answer, ResultsBody::new(vec![record], Arc::clone(context), output))
 }
 
-/// A process's record when it has ended; or those of now, when the time is over or nobody waits any more.
+/// A process's record when it has ended; or its present record when the time is over or the client
+/// has gone.
 async fn ended(
     ctx: &RequestContext<'_>,
     id: &ProcId,
@@ -167,7 +168,7 @@ async fn ended(
     }
 }
 
-/// The tag of a result. Weak: the passing of time changes a result as well.
+/// The tag of a result. Weak, because a result changes with time alone as well.
 fn tag(ctx: &RequestContext<'_>, record: &ProcessRecord) -> String {
     format!("W/\"{:016x}\"", record.fingerprint(&ctx.service().context))
 }
@@ -225,7 +226,8 @@ pub(in crate::http) async fn delete(
     _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
     let id = &ctx.id();
-    // Looked up only where that is needed: a process that is only just being started would hold up the answer.
+    // The record is requested only if needed: for a process that is just being started, it would
+    // delay the answer.
     if preconditions::any(ctx.headers()) {
         let tag = tag(ctx, &*ctx.find(id).await?);
         if !ctx.wants(Some(&tag))? {
@@ -364,7 +366,7 @@ pub(in crate::http) async fn signal(
     command(ctx, id, ProcessCommand::Signal(signum)).await
 }
 
-/// Does something to a process, and answers when it is done.
+/// Sends a command to a process, and answers when it is done.
 async fn command(
     ctx: &RequestContext<'_>,
     id: &ProcId,

@@ -13,7 +13,7 @@ use crate::http::query::Query;
 use crate::http::request_body;
 use crate::http::request_context::RequestContext;
 
-/// The longest body that trades a code, in bytes.
+/// Maximum length of the body that trades a code, in bytes.
 pub(in crate::http) const TRADE_BODY: u64 = 1024;
 
 /// A URL of the page with a code for a session, which a browser needs to change something.

@@ -13,7 +13,7 @@ use crate::http::openapi::{self, Errors, LogLevelAnswer, Problem, StatusAnswer};
 use crate::http::request_context::RequestContext;
 use crate::http::{metrics, request_body};
 
-/// The longest body that sets a level, in bytes: more than any takes.
+/// Maximum length of the body that sets a level, in bytes: more than any valid one.
 pub(in crate::http) const LEVEL_BODY: u64 = 1024;
 
 async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
@@ -36,7 +36,7 @@ pub(in crate::http) async fn status(
     ctx: &RequestContext<'_>,
     _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
-    // First: what happens between the two is then told to whoever goes on from here.
+    // The cursor comes first: a client that continues from it receives all changes in between.
     let cursor = ctx.service().actors.cursor().await?;
     let tally = tally(ctx).await?;
     ctx.data(ctx.service().status.body(&tally, cursor))
