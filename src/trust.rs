@@ -1,17 +1,22 @@
 //! Whether another user can change a file that this program relies on, or read a secret in it.
 //!
-//! A file is trusted by its owner and mode, and by those of every directory and link that its path leads through:
+//! A file is trusted by its owner and mode, and by those of every directory and link that its path
+//! leads through:
 //!
 //! - The owner is root or the user whom this program runs as.
-//! - Others cannot write it. A group can if it is root's, or the user's private group: one of the user's name and without other members.
-//! - In a directory with the sticky bit, such as `/tmp`, others cannot replace our files, so that directory may be writable. They can
-//!   make links there: a link must be ours or root's.
-//! - A secret cannot be read by others. A group can read it if root owns the file, and so has chosen the group, or as above.
+//! - Others cannot write it. A group can if it is root's, or the user's private group: one of the
+//!   user's name and without other members.
+//! - In a directory with the sticky bit, such as `/tmp`, others cannot replace our files, so that
+//!   directory may be writable. They can make links there: a link must be ours or root's.
+//! - A secret cannot be read by others. A group can read it if root owns the file, and so has
+//!   chosen the group, or as above.
 //!
-//! A descriptor that the caller has opened, as `/dev/fd/3` or by `<(...)`, is the caller's choice, and is trusted.
+//! A descriptor that the caller has opened, as `/dev/fd/3` or by `<(...)`, is the caller's choice,
+//! and is trusted.
 //!
-//! In a user namespace without a number for every user, the kernel shows root outside it and all other users as the same one. There,
-//! the directories of that user are trusted, and its files below `/etc` and `/usr`, where only root makes any.
+//! In a user namespace without a number for every user, the kernel shows root outside it and all
+//! other users as the same one. There, the directories of that user are trusted, and its files
+//! below `/etc` and `/usr`, where only root makes any.
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -60,7 +65,8 @@ impl Untrusted {
     }
 }
 
-/// How others could change or read a file. Its text is the end of a sentence that has named the file.
+/// How others could change or read a file. Its text is the end of a sentence that has named the
+/// file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exposure {
     /// The file, or the directory or link on its way, that is at fault.
@@ -157,13 +163,14 @@ impl fmt::Display for Exposure {
 /// Checks a file, or a directory, with all that its path leads through.
 ///
 /// # Errors
-/// That others could change or read it; or it cannot be examined, for example because it is not there.
+/// That others could change or read it; or it cannot be examined, for example because it is not
+/// there.
 pub fn check(path: &Path, need: Need) -> Result<(), Untrusted> {
     Judge::of(nix::unistd::geteuid().as_raw()).check(path, need)
 }
 
-/// Checks a path that something is written to: no link on its way may be another user's, made in a sticky directory such as `/tmp`. What
-/// cannot be examined, or is not there, is no fault.
+/// Checks a path that something is written to: no link on its way may be another user's, made in a
+/// sticky directory such as `/tmp`. What cannot be examined, or is not there, is no fault.
 ///
 /// # Errors
 /// The link, as an error of kind `PermissionDenied`.
@@ -175,7 +182,8 @@ pub fn check_links(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The user who owns what is at a path, if it is another user's and lies in a sticky directory: it may have been put in our way.
+/// The user who owns what is at a path, if it is another user's and lies in a sticky directory: it
+/// may have been put in our way.
 pub fn planted_by(path: &Path, meta: &Metadata) -> Option<u32> {
     let owner = meta.uid();
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -362,7 +370,8 @@ impl Walk {
         }
     }
 
-    /// The next step; `None` at the end, and `Some(None)` where the path names a descriptor of ours.
+    /// The next step; `None` at the end, and `Some(None)` where the path names a descriptor of
+    /// ours.
     fn step(&mut self) -> io::Result<Option<Option<Step>>> {
         if !std::mem::replace(&mut self.begun, true) {
             let meta = self.at.symlink_metadata()?;
@@ -418,7 +427,8 @@ impl Walk {
             && names.next().is_some_and(number)
     }
 
-    /// Whether we are among the descriptors of this process, or of the keeper, which has the same ones of the user's.
+    /// Whether we are among the descriptors of this process, or of the keeper, which has the same
+    /// ones of the user's.
     fn is_among_our_descriptors(&self) -> bool {
         let own = [std::process::id(), std::os::unix::process::parent_id()];
         own.iter().any(|pid| {

@@ -97,7 +97,8 @@ pub(super) struct Listening {
 /// Listens on the network, if the service is enabled there; `first` marks the first worker.
 ///
 /// # Errors
-/// The service would admit clients that must not be admitted; or a first worker cannot listen, and has nothing else to do.
+/// The service would admit clients that must not be admitted; or a first worker cannot listen, and
+/// has nothing else to do.
 pub(super) fn on_network(
     settings: &Settings,
     env: &Env,

@@ -88,7 +88,8 @@ pub(super) struct RunFlags {
     #[arg(help_heading = "HTTP service", allow_negative_numbers = true)]
     pub(super) http_port: Option<Scalar>,
 
-    /// IP address of the HTTP service; any but the loopback needs TLS and a token (default: 127.0.0.1)
+    /// IP address of the HTTP service; any but the loopback needs TLS and a token (default:
+    /// 127.0.0.1)
     #[arg(long, value_name = "ADDR", value_parser = value(Kind::Address), global = true)]
     #[arg(help_heading = "HTTP service")]
     pub(super) http_bind: Option<Scalar>,

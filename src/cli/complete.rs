@@ -1,8 +1,10 @@
-//! Completion: the candidates for the last word of a command line, and the scripts by which shells ask for them.
+//! Completion: the candidates for the last word of a command line, and the scripts by which shells
+//! ask for them.
 //!
-//! A script calls the hidden command `__complete` with the words up to the cursor, and gets a line for each candidate: the word, a tab,
-//! and a description. The lines `:files`, `:dirs` and `:commands` leave the candidates to the shell. So all shells complete
-//! from the definition that parses the command line, and offer only what that accepts.
+//! A script calls the hidden command `__complete` with the words up to the cursor, and gets a line
+//! for each candidate: the word, a tab, and a description. The lines `:files`, `:dirs` and
+//! `:commands` leave the candidates to the shell. So all shells complete from the definition that
+//! parses the command line, and offer only what that accepts.
 
 mod values;
 

@@ -5,7 +5,8 @@ use clap::{Arg, Command, CommandFactory};
 use crate::cli::arguments::CommandLine;
 use crate::cli::host_command::COMPLETE;
 
-/// Options of the program that describe an instance. Only commands that start or describe one accept them.
+/// Options of the program that describe an instance. Only commands that start or describe one
+/// accept them.
 const OF_INSTANCES: [&str; 13] = [
     "wait_timeout",
     "serve",
@@ -55,7 +56,8 @@ pub(super) fn definition() -> Command {
     root
 }
 
-/// A command with its own version of the program's options: hidden, and without a short name, if the command has no use for them.
+/// A command with its own version of the program's options: hidden, and without a short name, if
+/// the command has no use for them.
 fn scoped(command: Command, globals: &[Arg]) -> Command {
     match command.get_name() {
         // It shows all settings.

@@ -1,8 +1,9 @@
 //! The descriptors that the program was started with, and the paths that name them.
 //!
-//! A shell writes `/dev/stdout`, `/dev/fd/63` or `/proc/self/fd/63` for a descriptor that it has opened. Such a path means the
-//! open file, with its offset and its append mode. To open the path again would lose both, and to rename a file over it would
-//! replace what the shell has opened. So results go to a duplicate of the descriptor.
+//! A shell writes `/dev/stdout`, `/dev/fd/63` or `/proc/self/fd/63` for a descriptor that it has
+//! opened. Such a path means the open file, with its offset and its append mode. To open the path
+//! again would lose both, and to rename a file over it would replace what the shell has opened. So
+//! results go to a duplicate of the descriptor.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,8 +25,8 @@ static READ_UP: Mutex<Vec<(RawFd, Vec<u8>)>> = Mutex::new(Vec::new());
 /// How many links a path may lead through, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Notes the descriptors from 3 up that this process was started with and that are the user's. All others are internal ones:
-/// a path cannot name them.
+/// Notes the descriptors from 3 up that this process was started with and that are the user's. All
+/// others are internal ones: a path cannot name them.
 pub fn claim(fds: Vec<RawFd>) {
     // A second time changes nothing.
     let _ = INHERITED.set(fds);
@@ -61,7 +62,8 @@ pub fn resolve(path: &Path) -> io::Result<Named> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let dir = parent.unwrap_or(Path::new(".")).canonicalize()?;
         if let Some((pid, fd)) = in_proc(&dir, name) {
-            // The process that the user launched has the same descriptors: it is our parent, or this one.
+            // The process that the user launched has the same descriptors: it is our parent, or
+            // this one.
             let own = [nix::unistd::getpid().as_raw(), nix::unistd::getppid().as_raw()];
             return Ok(if own.contains(&pid) {
                 Named::Own(fd)
@@ -129,15 +131,16 @@ fn duplicate(fd: RawFd) -> io::Result<File> {
     if !(0..=2).contains(&fd) && !inherited().contains(&fd) {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: fcntl reports a number that is not open as an error; ours stay open as long as the program runs.
+    // SAFETY: fcntl reports a number that is not open as an error; ours stay open as long as the
+    // program runs.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(3))?;
     // SAFETY: the call has just made it, and nobody else knows it.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
-/// Opens a file of the command line to read. A descriptor of a pipe or a socket is duplicated: a socket cannot be opened by a path,
-/// and a named pipe would wait for another writer.
+/// Opens a file of the command line to read. A descriptor of a pipe or a socket is duplicated: a
+/// socket cannot be opened by a path, and a named pipe would wait for another writer.
 ///
 /// # Errors
 /// The OS error of opening it.
@@ -161,7 +164,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file of the configuration. What comes from a pipe is noted, for a later worker of the same keeper cannot read it again.
+/// Reads a file of the configuration. What comes from a pipe is noted, for a later worker of the
+/// same keeper cannot read it again.
 ///
 /// # Errors
 /// As [`read_file`].

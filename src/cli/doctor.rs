@@ -1,7 +1,7 @@
 //! `procstar doctor`: what this host supports, and the remedy for what it does not.
 //!
-//! Every check tries the thing itself, by the system call or the file that the program uses. Those that read files of the system take
-//! the place where these are, and so can be tested with any.
+//! Every check tries the thing itself, by the system call or the file that the program uses. Those
+//! that read files of the system take the place where these are, and so can be tested with any.
 
 mod cgroup;
 mod kernel;
@@ -149,7 +149,8 @@ impl DoctorReport {
     }
 }
 
-/// Examines what other users and machines could do. `loaded` are the settings, or why there are none.
+/// Examines what other users and machines could do. `loaded` are the settings, or why there are
+/// none.
 pub fn examine_security(loaded: &Result<Loaded, String>, env: &Env) -> DoctorReport {
     DoctorReport {
         version: env!("CARGO_PKG_VERSION"),

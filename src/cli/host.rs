@@ -1,4 +1,5 @@
-//! The commands that tell of this host and of the program itself: `doctor`, `completions`, `man`. No instance is asked.
+//! The commands that tell of this host and of the program itself: `doctor`, `completions`, `man`.
+//! No instance is asked.
 
 mod man;
 

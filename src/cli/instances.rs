@@ -115,8 +115,9 @@ impl Search {
         starting::is_one_starting(&self.env, &known)
     }
 
-    /// Whether an instance that was not found is about to enter itself, or has just done so. It cannot be inspected from then on, so
-    /// it is looked for again after the search among processes.
+    /// Whether an instance that was not found is about to enter itself, or has just done so. It
+    /// cannot be inspected from then on, so it is looked for again after the search among
+    /// processes.
     fn is_one_to_come(&self) -> bool {
         self.is_one_about_to_enter() || !self.found().is_empty()
     }

@@ -1,8 +1,10 @@
-//! The command line: parses arguments and prints. A run of processes goes to `app`, which uses this room and is unknown here.
+//! The command line: parses arguments and prints. A run of processes goes to `app`, which uses this
+//! room and is unknown here.
 //!
-//! [`arguments`] are parsed with the `definition` of the whole command line, and become an [`invocation`] together with the configuration
-//! ([`parse`]). The commands that need no actor are carried out here: [`client`] for those that ask a running instance, one file for each of
-//! the others.
+//! [`arguments`] are parsed with the `definition` of the whole command line, and become an
+//! [`invocation`] together with the configuration ([`parse`]). The commands that need no actor are
+//! carried out here: [`client`] for those that ask a running instance, one file for each of the
+//! others.
 
 pub mod arguments;
 pub mod client;

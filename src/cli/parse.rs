@@ -1,5 +1,5 @@
-//! From arguments and environment to an [`Invocation`], or to a [`UsageError`] that knows its text and exit code. Nothing is started,
-//! and nothing ended.
+//! From arguments and environment to an [`Invocation`], or to a [`UsageError`] that knows its text
+//! and exit code. Nothing is started, and nothing ended.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -139,7 +139,8 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
     options.carried_out(command, loaded?)
 }
 
-/// A wrong command line, with a tip if another program's option was meant; or help, whose examples keep their lines.
+/// A wrong command line, with a tip if another program's option was meant; or help, whose examples
+/// keep their lines.
 fn explain(error: clap::Error, args: &[OsString]) -> UsageError {
     match error.kind() {
         ErrorKind::DisplayHelp => {
@@ -263,7 +264,8 @@ impl CommandLine {
         })
     }
 
-    /// A run of one process in the foreground. It neither serves nor connects, whatever is configured, and keeps nothing.
+    /// A run of one process in the foreground. It neither serves nor connects, whatever is
+    /// configured, and keeps nothing.
     fn foreground(self, loaded: Loaded, command: RunCommand) -> Result<Run, UsageError> {
         let lasts = self.run.serve || self.agent.agent || self.run.state_dir.is_some();
         if lasts {

@@ -1,12 +1,14 @@
 //! Text that a terminal takes no orders from.
 
-/// Whether a terminal would take a character for an order, or show text in another order than it has.
+/// Whether a terminal would take a character for an order, or show text in another order than it
+/// has.
 pub(super) fn is_order(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text that a terminal takes no orders from: control characters are shown as `\n`, `\x1b`, `\u{202e}`.
+/// Text that a terminal takes no orders from: control characters are shown as `\n`, `\x1b`,
+/// `\u{202e}`.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -24,7 +26,8 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// JSON that a terminal takes no orders from, and that means the same: such characters stand only in strings.
+/// JSON that a terminal takes no orders from, and that means the same: such characters stand only
+/// in strings.
 pub(super) fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {

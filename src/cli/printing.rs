@@ -42,7 +42,8 @@ pub fn print_to(
     results: &[Arc<ProcessRecord>],
     context: &ResultContext,
 ) -> io::Result<()> {
-    // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the program.
+    // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the
+    // program.
     let mut out = Patient::new(to)?;
     if to.as_fd().is_terminal() {
         write_results(results, context, &mut Escaping { to: &mut out, cut: Vec::new() })?;

@@ -142,8 +142,8 @@ impl ProcessOptions {
     }
 }
 
-/// The variables of options, where this program's environment is inherited: all of it, or, by another user, the
-/// default ones and those that are named.
+/// The variables of options, where this program's environment is inherited: all of it, or, by
+/// another user, the default ones and those that are named.
 fn inherited(variables: Vec<Variable>, none: bool, other_user: bool) -> EnvSpec {
     let mut vars = IndexMap::new();
     let mut named = Vec::new();
@@ -186,7 +186,8 @@ pub(super) fn text(what: &str, value: OsString) -> Result<String, String> {
     })
 }
 
-/// An error of the spec as one of the command line: it names the option, not a place in a document that nobody wrote.
+/// An error of the spec as one of the command line: it names the option, not a place in a document
+/// that nobody wrote.
 pub(super) fn option_error(error: &SpecError) -> String {
     let key = error.place.segments().iter().skip(2).find_map(|segment| match segment {
         Segment::Key(key) => Some(key.as_str()),

@@ -1,7 +1,8 @@
-//! `procstar run`: one process in the foreground, from options to a spec, and from its end to an exit code.
+//! `procstar run`: one process in the foreground, from options to a spec, and from its end to an
+//! exit code.
 //!
-//! It is a one-shot of one process: the same keeper and the same worker run it ([`crate::app`]). What differs is here: where the spec comes
-//! from, who gets signals, and what the exit code says.
+//! It is a one-shot of one process: the same keeper and the same worker run it ([`crate::app`]).
+//! What differs is here: where the spec comes from, who gets signals, and what the exit code says.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -85,7 +86,8 @@ impl From<PathBuf> for ResultTo {
 }
 
 impl Foreground {
-    /// The request, its process having these descriptors of ours too, as under a shell; but not the one that the result goes to.
+    /// The request, its process having these descriptors of ours too, as under a shell; but not the
+    /// one that the result goes to.
     pub fn with_fds(&self, fds: &[RawFd]) -> Validated {
         let result = match &self.result {
             Some(ResultTo::Path(path)) => descriptor::resolve(path).ok(),
@@ -101,8 +103,9 @@ impl Foreground {
 }
 
 impl RunCommand {
-    /// What is asked for, as a request of one process. On a terminal the process is a part of our own job there; unless it is another user's, who
-    /// could type into the terminal for us. That one does not read from a terminal in whose background it is.
+    /// What is asked for, as a request of one process. On a terminal the process is a part of our
+    /// own job there; unless it is another user's, who could type into the terminal for us. That
+    /// one does not read from a terminal in whose background it is.
     ///
     /// # Errors
     /// A text that names the option that is wrong.
@@ -159,8 +162,9 @@ impl RunCommand {
 pub struct OnTerminal {
     /// Whether it has a controlling terminal.
     pub controlling: bool,
-    /// Whether its standard input is that one, whose foreground is somebody else. A process with a session of its own is not stopped
-    /// when it reads from there all the same, and would take what is meant for that one.
+    /// Whether its standard input is that one, whose foreground is somebody else. A process with a
+    /// session of its own is not stopped when it reads from there all the same, and would take what
+    /// is meant for that one.
     pub in_background: bool,
 }
 
@@ -178,7 +182,8 @@ impl OnTerminal {
     }
 }
 
-/// Captures stdout and stderr through pipes and keeps their order. Reopening `/dev/stderr` does not truncate a pipe.
+/// Captures stdout and stderr through pipes and keeps their order. Reopening `/dev/stderr` does not
+/// truncate a pipe.
 fn captures() -> Vec<FdEntry> {
     let capture = CaptureSpec {
         encoding: Some(crate::spec::Encoding::Utf8),
@@ -188,8 +193,8 @@ fn captures() -> Vec<FdEntry> {
     [FdName::STDOUT, FdName::STDERR].map(|fd| FdEntry(fd, FdSpec::Capture(capture.clone()))).into()
 }
 
-/// How the program ends after this end of its process: with the process's own exit code; 124 where its time was over; by the signal that has
-/// ended it; 127, 126 and 125 where it was not started.
+/// How the program ends after this end of its process: with the process's own exit code; 124 where
+/// its time was over; by the signal that has ended it; 127, 126 and 125 where it was not started.
 pub fn exit_of(record: &ProcessRecord) -> ProgramExit {
     if record.reason().as_deref() == Some("timeout") {
         return ProgramExit::Code(TIMED_OUT);

@@ -1,4 +1,5 @@
-//! `procstar config show`: the effective configuration, and where each value comes from. `procstar schema`: the JSON Schemas.
+//! `procstar config show`: the effective configuration, and where each value comes from. `procstar
+//! schema`: the JSON Schemas.
 
 use std::fmt::Write;
 
@@ -10,11 +11,11 @@ use crate::config::{FileState, Loaded, Origin};
 
 /// Renders `loaded`, secrets masked, with a newline at the end.
 ///
-/// As text: the files, then one line for each setting, `NAME = VALUE  # ORIGIN`, aligned. As JSON, one
-/// object: `files` is an array of `{path, state: "read"|"absent"|"denied"}` in the order of the layers,
-/// and `settings` an object of `{value, source, ...}` by dotted name. `value` is null where there
-/// is none. `source` is `"default"`, `"file"` (with `path` and `line`), `"environment"` (`name`),
-/// `"secret-file"` (`name`, `path`), `"credential"` (`path`) or `"flag"` (`name`).
+/// As text: the files, then one line for each setting, `NAME = VALUE # ORIGIN`, aligned. As JSON,
+/// one object: `files` is an array of `{path, state: "read"|"absent"|"denied"}` in the order of the
+/// layers, and `settings` an object of `{value, source, ...}` by dotted name. `value` is null where
+/// there is none. `source` is `"default"`, `"file"` (with `path` and `line`), `"environment"`
+/// (`name`), `"secret-file"` (`name`, `path`), `"credential"` (`path`) or `"flag"` (`name`).
 pub fn render(loaded: &Loaded, as_json: bool) -> String {
     if as_json { json(loaded) } else { text(loaded) }
 }

@@ -1,8 +1,10 @@
-//! Whether an instance of this user is evidently starting, though it has no entry in the registry yet.
+//! Whether an instance of this user is evidently starting, though it has no entry in the registry
+//! yet.
 //!
-//! `procstar --serve & procstar ps` is two processes that start at once: the second one must not say that there is no instance.
-//! So it looks for a process that is about to be one: this program, started a moment ago and meant to serve; or a process of the same
-//! shell that has not become the program that it was made for.
+//! `procstar --serve & procstar ps` is two processes that start at once: the second one must not
+//! say that there is no instance. So it looks for a process that is about to be one: this program,
+//! started a moment ago and meant to serve; or a process of the same shell that has not become the
+//! program that it was made for.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +15,8 @@ use super::definition::definition;
 use crate::config::Env;
 use crate::procfs::ProcFs;
 
-/// How old an instance may be that has not entered itself. On a machine that is overloaded, that takes its time.
+/// How old an instance may be that has not entered itself. On a machine that is overloaded, that
+/// takes its time.
 const YOUNG: Duration = Duration::from_secs(10);
 /// How long a shell's child takes at most to become another program.
 const FORKED: Duration = Duration::from_secs(1);
@@ -78,7 +81,8 @@ impl StartingProcess {
         })
     }
 
-    /// Whether it is about to be an instance; `own` is the process that asks, with its parent, and `words` name the commands.
+    /// Whether it is about to be an instance; `own` is the process that asks, with its parent, and
+    /// `words` name the commands.
     fn is_starting(
         &self,
         own: &StartingProcess,

@@ -1,7 +1,8 @@
 //! Suggestions for words and options of other programs: `docker`, `systemctl`, `nomad`, `pueue`.
 //!
-//! A first word that is neither a command nor a file would be taken for INPUT, and an option that a command does not have would only be
-//! called unexpected. Both get an error that names the right one.
+//! A first word that is neither a command nor a file would be taken for INPUT, and an option that a
+//! command does not have would only be called unexpected. Both get an error that names the right
+//! one.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -216,7 +217,8 @@ fn takes_next_short(root: &Command, letters: &str) -> bool {
     false
 }
 
-/// The error of a first word that is neither a command nor a file; none if it is one, or looks like a path.
+/// The error of a first word that is neither a command nor a file; none if it is one, or looks like
+/// a path.
 pub(super) fn unknown_command(root: &Command, args: &[OsString]) -> Option<String> {
     let word = args.get(first_word(root, args)?)?.to_str()?;
     let is_path = |word: &str| word == "-" || word.contains(['/', '.']);

@@ -1,5 +1,5 @@
-//! `procstar upgrade`: asks a running instance to replace itself by the program that is now on disk,
-//! and reports the outcome.
+//! `procstar upgrade`: asks a running instance to replace itself by the program that is now on
+//! disk, and reports the outcome.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

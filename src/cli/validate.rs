@@ -1,4 +1,5 @@
-//! `procstar validate`: every error of a spec at once, with its place and, where there is one, its remedy.
+//! `procstar validate`: every error of a spec at once, with its place and, where there is one, its
+//! remedy.
 
 use serde_json::json;
 
@@ -16,8 +17,9 @@ pub struct Verdict {
 
 /// Reads a spec and checks it; nothing is started.
 ///
-/// As text: `FILE: valid, N processes`, or a line `FILE:LINE:COLUMN: PLACE: MESSAGE` for each error. As JSON, one object: `{valid, processes,
-/// errors: [{place, message, line, column, remedy}]}`; `processes` is null where the spec is not valid, `remedy` where there is none.
+/// As text: `FILE: valid, N processes`, or a line `FILE:LINE:COLUMN: PLACE: MESSAGE` for each
+/// error. As JSON, one object: `{valid, processes, errors: [{place, message, line, column,
+/// remedy}]}`; `processes` is null where the spec is not valid, `remedy` where there is none.
 ///
 /// # Errors
 /// `InputError`, if it cannot be read.

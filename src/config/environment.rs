@@ -17,7 +17,8 @@ use crate::config::secret::Secret;
 use crate::config::sources::{Sources, read_file};
 use crate::trust::{self, Need, Untrusted};
 
-/// Variables that no child inherits, not even by name. `docs/reference/configuration.md` has the same list.
+/// Variables that no child inherits, not even by name. `docs/reference/configuration.md` has the
+/// same list.
 pub const NEVER_INHERITED: &[&str] = &[
     // They hold secrets, or lead to them.
     "PROCSTAR_AGENT_CERT",
@@ -28,8 +29,8 @@ pub const NEVER_INHERITED: &[&str] = &[
     "PROCSTAR_HTTP_TOKEN_FILE",
     "PROCSTAR_HTTP_TLS_KEY",
     "CREDENTIALS_DIRECTORY",
-    // The service manager's channels to this service: a child could report its own state as the service's, or take
-    // descriptors of other meaning for passed sockets.
+    // The service manager's channels to this service: a child could report its own state as the
+    // service's, or take descriptors of other meaning for passed sockets.
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",

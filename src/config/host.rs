@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rustls::pki_types::DnsName;
 
-/// What a server of the same environment listens on, in `PROCSTAR_AGENT_HOST`: not an error before an agent dials it.
+/// What a server of the same environment listens on, in `PROCSTAR_AGENT_HOST`: not an error before
+/// an agent dials it.
 pub const EVERY_INTERFACE: &str = "*";
 
 /// Whether this can be dialled, or is [`EVERY_INTERFACE`].

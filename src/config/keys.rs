@@ -148,8 +148,8 @@ pub const ALIASES: &[Alias] = &[Alias {
     of: "run.allowed_executables",
 }];
 
-/// Names that are no settings, but that users of earlier versions and of similar programs write, and
-/// the settings that they mean. Spelling alone does not lead from one to the other.
+/// Names that are no settings, but that users of earlier versions and of similar programs write,
+/// and the settings that they mean. Spelling alone does not lead from one to the other.
 const SYNONYMS: &[(&str, &str)] = &[
     ("agent.connect.max_attempts", "agent.connect.count_max"),
     ("agent.server", "agent.host"),

@@ -12,8 +12,8 @@ const PREFIX: &str = "PROCSTAR_";
 /// Variables of ours that are no settings.
 const OTHERS: &[&str] = &["PROCSTAR_URL"];
 
-/// Variables by which the processes of one program find each other. Nobody else sets them, and none is a mistyped name. The keeper's
-/// tests hold the list to the names that are in use.
+/// Variables by which the processes of one program find each other. Nobody else sets them, and none
+/// is a mistyped name. The keeper's tests hold the list to the names that are in use.
 pub(crate) const INTERNAL_VARIABLES: &[&str] = &[
     "PROCSTAR_FILTER",
     "PROCSTAR_KEEPER_AGAIN",
@@ -24,7 +24,8 @@ pub(crate) const INTERNAL_VARIABLES: &[&str] = &[
     "PROCSTAR_KEEPER_STATE",
 ];
 
-/// A warning for each variable that was most likely meant to be one of ours. Those that are like none of ours may be anybody's.
+/// A warning for each variable that was most likely meant to be one of ours. Those that are like
+/// none of ours may be anybody's.
 pub fn mistyped(env: &Env) -> Vec<String> {
     let known = known();
     let names = env.keys().filter_map(|name| name.to_str());
@@ -50,8 +51,8 @@ fn known() -> Vec<String> {
     all.map(str::to_owned).chain(files).collect()
 }
 
-/// The name that was most likely meant: the setting's, where it is made of a flag or a setting; the nearest by spelling; or
-/// one of another section with the same end.
+/// The name that was most likely meant: the setting's, where it is made of a flag or a setting; the
+/// nearest by spelling; or one of another section with the same end.
 fn nearest(name: &str, known: &[String]) -> Option<String> {
     let normal = name.to_uppercase().replace('-', "_");
     let of_flag = |flag: &str| {

@@ -10,7 +10,8 @@ pub type Env = BTreeMap<OsString, OsString>;
 /// Variables that are not in this process's environment any more, for others could read them there.
 static CONCEALED: OnceLock<Env> = OnceLock::new();
 
-/// Sets the variables that [`process_env`] has besides those of the environment. The first call counts.
+/// Sets the variables that [`process_env`] has besides those of the environment. The first call
+/// counts.
 pub(crate) fn conceal(secrets: Env) {
     // A second call does not occur.
     let _ = CONCEALED.set(secrets);

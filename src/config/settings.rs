@@ -90,37 +90,44 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunSettings {
-    /// Only processes whose executable is one of these are started; none: any. A path is compared as written, so neither links
-    /// nor relative parts are resolved; a glob, with the executable's real path. `--restrict-exe`, again for each.
+    /// Only processes whose executable is one of these are started; none: any. A path is compared
+    /// as written, so neither links nor relative parts are resolved; a glob, with the executable's
+    /// real path. `--restrict-exe`, again for each.
     #[serde(with = "text::paths")]
     pub allowed_executables: Vec<PathBuf>,
-    /// With `allowed_executables`: variables that are passed on to processes although a loader or an interpreter runs code that they name.
+    /// With `allowed_executables`: variables that are passed on to processes although a loader or
+    /// an interpreter runs code that they name.
     #[serde(with = "text::names")]
     pub allowed_variables: Vec<String>,
-    /// With `allowed_executables`: directories below which specs may name files, for fds, variables and output; none: nowhere.
+    /// With `allowed_executables`: directories below which specs may name files, for fds, variables
+    /// and output; none: nowhere.
     #[serde(with = "text::paths")]
     pub allowed_directories: Vec<PathBuf>,
-    /// The lasting directory of this instance, where processes, statuses and output are found again by the next
-    /// start; `None`: one below `capture.dir` that goes with the instance. `--state-dir`.
+    /// The lasting directory of this instance, where processes, statuses and output are found again
+    /// by the next start; `None`: one below `capture.dir` that goes with the instance.
+    /// `--state-dir`.
     #[serde(with = "text::path")]
     pub state_dir: Option<PathBuf>,
-    /// The directory in which this user's instances have their locks and sockets, and in which commands look for them; `None`:
-    /// one is chosen when the instance starts.
+    /// The directory in which this user's instances have their locks and sockets, and in which
+    /// commands look for them; `None`: one is chosen when the instance starts.
     #[serde(with = "text::path")]
     pub runtime_dir: Option<PathBuf>,
     /// With `--wait` and `--agent`: exit if nothing was assigned within this time of the
     /// program's start. Zero gives up at once. `--wait-timeout`.
     #[serde(with = "text::seconds")]
     pub wait_timeout: Duration,
-    /// The largest file that a process may make, in bytes, as `RLIMIT_FSIZE`: its captures that it writes itself included;
-    /// `None`: what this program itself may. A spec's `limits.fsize` can only be lower.
+    /// The largest file that a process may make, in bytes, as `RLIMIT_FSIZE`: its captures that it
+    /// writes itself included; `None`: what this program itself may. A spec's `limits.fsize` can
+    /// only be lower.
     pub max_file_size: Option<u64>,
-    /// Whether processes that get none of the program's capabilities, for they are another user's or the program is not root's, may gain
-    /// privileges by set-user-ID programs and file capabilities.
+    /// Whether processes that get none of the program's capabilities, for they are another user's
+    /// or the program is not root's, may gain privileges by set-user-ID programs and file
+    /// capabilities.
     pub gain_privileges: bool,
     /// How many processes may run at a time, those that are about to included; at least 1.
     pub max_running: u64,
-    /// How many processes may be kept, running ones and ended ones that are not deleted; at least 1.
+    /// How many processes may be kept, running ones and ended ones that are not deleted; at least
+    /// 1.
     pub max_processes: u64,
 }
 
@@ -156,11 +163,11 @@ pub struct CaptureSettings {
     pub keep_head: Option<u64>,
     /// How many of the last bytes are kept besides.
     pub keep_tail: Option<u64>,
-    /// How many bytes the captures of all processes may take of the instance's directories before no process is started any more, until
-    /// some are deleted; at least 1.
+    /// How many bytes the captures of all processes may take of the instance's directories before
+    /// no process is started any more, until some are deleted; at least 1.
     pub max_total: u64,
-    /// How many captured bytes one result, or one answer of the agent protocol, has in it at most: a capture that does not
-    /// fit is detached, and a longer range is answered in part.
+    /// How many captured bytes one result, or one answer of the agent protocol, has in it at most:
+    /// a capture that does not fit is detached, and a longer range is answered in part.
     pub max_inline: u64,
 }
 
@@ -205,17 +212,21 @@ pub struct HttpSettings {
     pub enabled: bool,
     /// TCP port; 0 lets the kernel choose one. `--http-port`.
     pub port: u16,
-    /// The address. One that is not the loopback needs TLS, and a token or client certificates. `--http-bind`.
+    /// The address. One that is not the loopback needs TLS, and a token or client certificates.
+    /// `--http-bind`.
     pub bind: IpAddr,
-    /// The Unix socket, which a service and an agent always have; `None`: `http.sock` in the instance's directory.
+    /// The Unix socket, which a service and an agent always have; `None`: `http.sock` in the
+    /// instance's directory.
     #[serde(with = "text::path")]
     pub socket: Option<PathBuf>,
     /// A request that bears this token is answered whoever sends it; never empty. `None`: only
     /// the same user and root are answered. Has no flag: arguments can be read by every user.
     pub token: Option<Secret>,
-    /// Whether every connection by TCP needs the token, also one of the same user from this machine; needs `token`.
+    /// Whether every connection by TCP needs the token, also one of the same user from this
+    /// machine; needs `token`.
     pub require_token: bool,
-    /// PEM file of the certificate to serve with over TLS, with those that lead from it to a root; `None`: no TLS.
+    /// PEM file of the certificate to serve with over TLS, with those that lead from it to a root;
+    /// `None`: no TLS.
     #[serde(with = "text::path")]
     pub tls_cert: Option<PathBuf>,
     /// PEM file of its key.
@@ -272,8 +283,8 @@ impl Default for HttpSettings {
 pub struct AgentSettings {
     /// Whether the program connects to a server. `--agent`.
     pub enabled: bool,
-    /// The server's name or address, without scheme and port; must be there if `enabled`, and not be
-    /// [`EVERY_INTERFACE`](super::host::EVERY_INTERFACE) then. `--agent-host`.
+    /// The server's name or address, without scheme and port; must be there if `enabled`, and not
+    /// be [`EVERY_INTERFACE`](super::host::EVERY_INTERFACE) then. `--agent-host`.
     pub host: Option<String>,
     /// The server's TCP port, never 0. `--agent-port`.
     pub port: u16,
@@ -282,10 +293,12 @@ pub struct AgentSettings {
     /// The connection ID, the same over all reconnections, never empty; `None`: a random UUID.
     /// Two live agents with one ID take the connection from each other. `--conn-id`.
     pub conn_id: Option<String>,
-    /// A PEM file: an extra root, or the server's own self-signed certificate. It pins nothing: see `ca`.
+    /// A PEM file: an extra root, or the server's own self-signed certificate. It pins nothing: see
+    /// `ca`.
     #[serde(with = "text::path")]
     pub cert: Option<PathBuf>,
-    /// A PEM file: the roots, or the server's own certificate, that are trusted instead of the system's roots. `--agent-ca`.
+    /// A PEM file: the roots, or the server's own certificate, that are trusted instead of the
+    /// system's roots. `--agent-ca`.
     #[serde(with = "text::path")]
     pub ca: Option<PathBuf>,
     /// What the server asks for at registration; empty is a token too. Has no flag.
@@ -302,7 +315,8 @@ pub struct AgentSettings {
     /// `--agent-read-timeout`.
     #[serde(with = "text::seconds")]
     pub read_timeout: Duration,
-    /// The largest message that is taken from the server, in bytes; at least 1. A larger one ends the connection.
+    /// The largest message that is taken from the server, in bytes; at least 1. A larger one ends
+    /// the connection.
     pub max_message: u64,
     /// The interval at which running processes' results are pushed; at least 1 ms. `None`: never.
     /// For servers only that take a result which is not the final one.

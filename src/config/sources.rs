@@ -1,4 +1,5 @@
-//! Where settings come from, as far as that is the system: the environment, files, and whether these can be trusted.
+//! Where settings come from, as far as that is the system: the environment, files, and whether
+//! these can be trusted.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -14,22 +14,24 @@ const HEX: usize = 16;
 const LETTERS: usize = 26;
 const BASE64: usize = 64;
 
-/// An upper estimate of a token's strength, in bits: its length times the bits of a character of its alphabet. A repetition of a shorter
-/// text counts once, and an alphabet of which few characters occur has only these. Whether the characters were chosen at random cannot
-/// be seen.
+/// An upper estimate of a token's strength, in bits: its length times the bits of a character of
+/// its alphabet. A repetition of a shorter text counts once, and an alphabet of which few
+/// characters occur has only these. Whether the characters were chosen at random cannot be seen.
 pub fn bits(token: &str) -> u32 {
     // Padding of base64 says nothing.
     let characters: Vec<char> = token.trim_end_matches('=').chars().take(LONGEST).collect();
     let length = period(&characters);
     let distinct = characters.iter().collect::<BTreeSet<_>>().len();
     let alphabet = alphabet(&characters);
-    // Of random characters, more than half of the alphabet occur, or of the places have a character of their own.
+    // Of random characters, more than half of the alphabet occur, or of the places have a character
+    // of their own.
     let alphabet = if 2 * distinct < alphabet.min(length) { distinct } else { alphabet };
     // Rounded up by less than a millionth of a bit: 32 digits of base 16 are 128 bits.
     (length as f64 * (alphabet.max(1) as f64).log2() + 1e-6) as u32
 }
 
-/// The length of the shortest text that the characters are a repetition of: twice or more, the last time perhaps cut off.
+/// The length of the shortest text that the characters are a repetition of: twice or more, the last
+/// time perhaps cut off.
 fn period(characters: &[char]) -> usize {
     let repeats = |length: &usize| {
         let later = characters.iter().skip(*length);

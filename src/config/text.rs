@@ -84,7 +84,8 @@ pub(super) mod path {
     }
 }
 
-/// `Vec<PathBuf>` as an array of such; shown as null where it is empty, and as the one where it is one.
+/// `Vec<PathBuf>` as an array of such; shown as null where it is empty, and as the one where it is
+/// one.
 pub(super) mod paths {
     use super::*;
     use std::path::PathBuf;

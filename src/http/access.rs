@@ -1,20 +1,22 @@
-//! Who may use the HTTP service: this user and root, or who bears the token, and no web page but our own.
+//! Who may use the HTTP service: this user and root, or who bears the token, and no web page but
+//! our own.
 //!
 //! Four questions, all of which must be answered well:
 //!
-//! 1. Does `Host` name this machine's loopback? A page whose name was rebound to 127.0.0.1 still sends its
-//!    own name here.
-//! 2. Is `Origin`, where a browser sends one, that of this very service? A page of another port may belong
-//!    to another user.
-//! 3. Does the peer's socket belong to our user or to root, and does a process in our own namespaces hold it ([`peer_user`])? Or does the
-//!    request have the configured token?
+//! 1. Does `Host` name this machine's loopback? A page whose name was rebound to 127.0.0.1 still
+//!    sends its own name here.
+//! 2. Is `Origin`, where a browser sends one, that of this very service? A page of another port may
+//!    belong to another user.
+//! 3. Does the peer's socket belong to our user or to root, and does a process in our own
+//!    namespaces hold it ([`peer_user`])? Or does the request have the configured token?
 //!
-//! 4. If a browser is to change something: does the request have a session, or the token? Any program that once had our port may have
-//!    left a service worker in the browser, whose requests look like our page's; see [`session`].
+//! 4. If a browser is to change something: does the request have a session, or the token? Any
+//!    program that once had our port may have left a service worker in the browser, whose requests
+//!    look like our page's; see [`session`].
 //!
-//! [`decide`] is pure: it knows no sockets and no HTTP library. [`peer_user`] is called once, when a connection is accepted, and its
-//! result is kept for that connection: that costs least, and it leaves a peer no time to close its socket and have somebody else get
-//! the same port.
+//! [`decide`] is pure: it knows no sockets and no HTTP library. [`peer_user`] is called once, when
+//! a connection is accepted, and its result is kept for that connection: that costs least, and it
+//! leaves a peer no time to close its socket and have somebody else get the same port.
 
 mod authority;
 mod browser;

@@ -23,7 +23,8 @@ pub(super) trait BodySource: Unpin {
     /// that work was done without output so far.
     ///
     /// # Errors
-    /// The rest of the body cannot be created; the connection is then cut, so that the client notices.
+    /// The rest of the body cannot be created; the connection is then cut, so that the client
+    /// notices.
     fn next_block(&mut self) -> io::Result<Option<Bytes>>;
 }
 

@@ -228,7 +228,8 @@ impl Peer {
     }
 }
 
-/// The descriptor of a request's connection, open as long as its handler and the body of its answer live.
+/// The descriptor of a request's connection, open as long as its handler and the body of its answer
+/// live.
 pub(super) fn connection(request: &HttpRequest) -> Option<RawFd> {
     request.conn_data::<Peer>().map(|peer| peer.fd)
 }

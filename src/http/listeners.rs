@@ -109,7 +109,8 @@ pub fn listen_on(address: SocketAddr, mut given: Vec<TcpListener>) -> BoundListe
 /// Listens on an address as [`listen_on`] does, on all of it or not at all.
 ///
 /// # Errors
-/// The OS error's kind, with a text that names the address, and the process that listens there already.
+/// The OS error's kind, with a text that names the address, and the process that listens there
+/// already.
 pub fn listen(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
     let BoundListeners { listeners, missing, .. } = listen_on(address, Vec::new());
     missing.into_iter().next().map_or(Ok(listeners), |(_, error)| Err(error))
@@ -198,7 +199,8 @@ fn bind_beside(address: SocketAddr, given: &[TcpListener]) -> Option<TcpListener
 /// Listens on one address, without its twin.
 ///
 /// # Errors
-/// The OS error's kind, with a text that names the address, and the process that listens there already.
+/// The OS error's kind, with a text that names the address, and the process that listens there
+/// already.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|error| not_listening(address, &error))?;
     relisten(&listener);

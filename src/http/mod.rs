@@ -1,15 +1,18 @@
 //! The HTTP service (`docs/reference/http.md`): thin routes onto the actors' messages.
 //!
-//! A request passes four rooms. `response` admits it by its head: `guard` asks whether it is answered at all (who is at the other end of a
-//! connection was found out when that was accepted; `refusals` counts, logs and delays what is not), and `routes` finds its path, as it came, in the table of all routes. `handlers`
-//! turn it into a message to an actor and the reply into an answer; what goes wrong anywhere becomes an `ApiError`, which is an
-//! answer too. `response` then adds what all answers have. Results and captures are made while they are sent (`results_body`, `output`,
-//! `body_stream`), in the `content_encoding` that the client likes most.
+//! A request passes four rooms. `response` admits it by its head: `guard` asks whether it is
+//! answered at all (who is at the other end of a connection was found out when that was accepted;
+//! `refusals` counts, logs and delays what is not), and `routes` finds its path, as it came, in the
+//! table of all routes. `handlers` turn it into a message to an actor and the reply into an answer;
+//! what goes wrong anywhere becomes an `ApiError`, which is an answer too. `response` then adds
+//! what all answers have. Results and captures are made while they are sent (`results_body`,
+//! `output`, `body_stream`), in the `content_encoding` that the client likes most.
 //!
-//! The service runs on worker threads of its own. It owns nothing but connections: dropping the server drops these, and
-//! no process notices. A client that reads slowly or not at all holds its connection, one block of bytes and the captures
-//! that it reads, and holds up nobody else; one that goes is noticed while it is kept waiting (`disconnect`). What a request made an actor do
-//! is done, whether or not its client waits.
+//! The service runs on worker threads of its own. It owns nothing but connections: dropping the
+//! server drops these, and no process notices. A client that reads slowly or not at all holds its
+//! connection, one block of bytes and the captures that it reads, and holds up nobody else; one
+//! that goes is noticed while it is kept waiting (`disconnect`). What a request made an actor do is
+//! done, whether or not its client waits.
 
 mod accepted_connection;
 pub mod access;

@@ -13,7 +13,8 @@ use super::disconnect::closed;
 use super::feed::{Event, Feed};
 use super::stats::{StatsQuery, look};
 
-/// After so long without an event a comment is sent, so that a client behind a proxy is not cut off.
+/// After so long without an event a comment is sent, so that a client behind a proxy is not cut
+/// off.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A reader: the changes for it, and if requested, the stats.
@@ -29,7 +30,8 @@ impl Reader {
     /// What comes next; none after the worker's last word, or once the client has gone.
     async fn next(&mut self) -> io::Result<Option<Event>> {
         let Reader { feed, stats, closed, .. } = self;
-        // Figures speak of processes that the reader knows: a snapshot may take longer than their first round.
+        // Figures speak of processes that the reader knows: a snapshot may take longer than their
+        // first round.
         let has_begun = feed.has_begun();
         let round = async {
             match stats {

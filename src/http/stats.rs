@@ -1,7 +1,8 @@
-//! Stats for one reader at an interval: the state of the service, and the present usage of the processes that the reader named.
+//! Stats for one reader at an interval: the state of the service, and the present usage of the
+//! processes that the reader named.
 //!
-//! Stats are not changes: they are not resumed. A round costs one look at each process that is named, so the number of these
-//! is bounded. A reader that is slow gets fewer rounds.
+//! Stats are not changes: they are not resumed. A round costs one look at each process that is
+//! named, so the number of these is bounded. A reader that is slow gets fewer rounds.
 
 use std::time::Duration;
 

@@ -1,7 +1,9 @@
-//! The page's files, which are part of the program: hand-written, of no other origin, and served as they are.
+//! The page's files, which are part of the program: hand-written, of no other origin, and served as
+//! they are.
 //!
-//! They hold nothing of this machine. So they are given to whoever lacks only the token, where one is configured: the page asks
-//! for it, and what it then asks for is checked like any other request.
+//! They hold nothing of this machine. So they are given to whoever lacks only the token, where one
+//! is configured: the page asks for it, and what it then asks for is checked like any other
+//! request.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -10,7 +12,8 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-/// What the page may do: its own files, its own service, no code within the text, and no text that becomes markup.
+/// What the page may do: its own files, its own service, no code within the text, and no text that
+/// becomes markup.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; worker-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
@@ -76,7 +79,8 @@ mod tests {
 
     use super::*;
 
-    /// What lies beside it is served, and nothing else; it is small, and what its parts name is there.
+    /// What lies beside it is served, and nothing else; it is small, and what its parts name is
+    /// there.
     #[test]
     fn all_files_are_served() {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/ui");

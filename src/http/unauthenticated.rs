@@ -1,8 +1,10 @@
-//! Connections whose peers have not authenticated: few at a time, few of one source, and for a short time.
+//! Connections whose peers have not authenticated: few at a time, few of one source, and for a
+//! short time.
 //!
-//! Anybody who reaches a port can open connections to it and be silent. Such a connection takes a slot from its acceptance on, before the TLS
-//! handshake, and gives it back once a request on it is authorized, or when it closes. Without a free slot it is closed at once.
-//! Connections of our own user are known by their sockets, and take none.
+//! Anybody who reaches a port can open connections to it and be silent. Such a connection takes a
+//! slot from its acceptance on, before the TLS handshake, and gives it back once a request on it is
+//! authorized, or when it closes. Without a free slot it is closed at once. Connections of our own
+//! user are known by their sockets, and take none.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

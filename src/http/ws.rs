@@ -1,11 +1,12 @@
 //! Changes over a WebSocket.
 //!
-//! A session is the body of the answer to the handshake. It is asked for more only when its client has taken what was sent before; then
-//! it takes the next event from its feed. So a client that does not read holds one event, and its session stands still.
+//! A session is the body of the answer to the handshake. It is asked for more only when its client
+//! has taken what was sent before; then it takes the next event from its feed. So a client that
+//! does not read holds one event, and its session stands still.
 //!
-//! Frames are decoded by [`net`](crate::net), which looks at their headers before it keeps anything of them. A client has nothing to
-//! say here but pings, pongs and its goodbye. What is against the protocol, or too large, ends its own session, with a code and a
-//! reason.
+//! Frames are decoded by [`net`](crate::net), which looks at their headers before it keeps anything
+//! of them. A client has nothing to say here but pings, pongs and its goodbye. What is against the
+//! protocol, or too large, ends its own session, with a code and a reason.
 
 use std::io;
 use std::time::Duration;
@@ -26,7 +27,8 @@ use crate::net::frames::{Opcode, close_payload, server_frame};
 
 /// From one ping to the next.
 const PING: Duration = Duration::from_secs(15);
-/// A client that answers none of so many pings has gone. They are counted, not timed: while it does not read, none is sent.
+/// A client that answers none of so many pings has gone. They are counted, not timed: while it does
+/// not read, none is sent.
 const PINGS: u32 = 3;
 /// The largest message of a client, in bytes.
 const MESSAGE: u64 = 64 << 10;

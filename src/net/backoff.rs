@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Waits between failed attempts: a ceiling that grows by a factor up to a maximum, and a wait drawn
-/// evenly from its upper half, so that agents that lost one server do not come back in step.
+/// Waits between failed attempts: a ceiling that grows by a factor up to a maximum, and a wait
+/// drawn evenly from its upper half, so that agents that lost one server do not come back in step.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     start: Duration,
@@ -81,8 +81,8 @@ mod tests {
         assert!(spread > Duration::from_millis(450), "{spread:?}");
     }
 
-    /// When each of `agents` tries to come back to a server that is lost at once by all of them and away for `outage`
-    /// seconds: all attempts up to the one that succeeds.
+    /// When each of `agents` tries to come back to a server that is lost at once by all of them and
+    /// away for `outage` seconds: all attempts up to the one that succeeds.
     fn attempts(agents: u64, outage: f64, seed: u64) -> Vec<Vec<f64>> {
         let attempts = |agent: u64| {
             let seed = seed.wrapping_add(agent.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(back.len(), 1000);
         assert!(crowd(back.clone(), 0.001) <= 20, "{}", crowd(back.clone(), 0.001));
         assert!(crowd(back, 0.02) <= 150);
-        // It is away for longer: the waits' upper halves spread them over ever longer times, and keep them from walking in step.
+        // It is away for longer: the waits' upper halves spread them over ever longer times, and
+        // keep them from walking in step.
         for (outage, span, most) in
             [(1.0, 0.1, 250), (10.0, 0.1, 60), (120.0, 1.0, 60), (1800.0, 1.0, 60)]
         {

@@ -1,6 +1,8 @@
-//! The other direction of [`frames`](super::frames): a peer's bytes, as they come, to whole messages. Pure.
+//! The other direction of [`frames`](super::frames): a peer's bytes, as they come, to whole
+//! messages. Pure.
 //!
-//! The agent reads its server's frames with it, and the HTTP service its clients': what differs is the mask.
+//! The agent reads its server's frames with it, and the HTTP service its clients': what differs is
+//! the mask.
 //!
 //! The decoder keeps no input of its own but a header's first bytes: payload goes straight into the
 //! message that is being assembled, which grows as bytes arrive and never by a declared length.

@@ -1,9 +1,9 @@
 //! From a host and a port to a [`Link`]: name, TCP, TLS, WebSocket upgrade.
 //!
-//! awc could do all of it, but then it says only "I/O error" or "timeout" for what are different problems to
-//! the user, and it cannot name an IPv6 literal to TLS. So each address is connected to here, TLS is done by
-//! actix-tls' connector, and `upgrade` asks for the WebSocket. What it read beyond the server's answer comes
-//! back with the stream.
+//! awc could do all of it, but then it says only "I/O error" or "timeout" for what are different
+//! problems to the user, and it cannot name an IPv6 literal to TLS. So each address is connected to
+//! here, TLS is done by actix-tls' connector, and `upgrade` asks for the WebSocket. What it read
+//! beyond the server's answer comes back with the stream.
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -62,8 +62,8 @@ pub struct WssDialer {
 }
 
 impl WssDialer {
-    /// A dialer with default timeouts and limits. `host` is a name or an address; an IPv6 address may
-    /// stand in brackets. `tls` is made by [`client_config`](super::tls::client_config).
+    /// A dialer with default timeouts and limits. `host` is a name or an address; an IPv6 address
+    /// may stand in brackets. `tls` is made by [`client_config`](super::tls::client_config).
     #[must_use]
     pub fn new(host: &str, port: u16, tls: impl Into<Rotating<ClientConfig>>) -> Self {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

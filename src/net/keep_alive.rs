@@ -1,6 +1,8 @@
-//! TCP keep-alive: a peer that has vanished without a word, with its machine or its network, is noticed.
+//! TCP keep-alive: a peer that has vanished without a word, with its machine or its network, is
+//! noticed.
 //!
-//! It concerns connections on which nothing is on its way. Where something is, TCP gives up by itself.
+//! It concerns connections on which nothing is on its way. Where something is, TCP gives up by
+//! itself.
 
 use std::os::fd::AsFd;
 
@@ -14,7 +16,8 @@ const INTERVAL: u32 = 15;
 /// A connection ends when so many probes in a row are not answered.
 const PROBES: u32 = 4;
 
-/// Turns keep-alive on for a TCP connection. Connections that a listener accepts inherit it from that one.
+/// Turns keep-alive on for a TCP connection. Connections that a listener accepts inherit it from
+/// that one.
 ///
 /// What cannot be set is logged at `debug` and left as it is: the connection is good without it.
 pub fn keep_alive(socket: &impl AsFd) {

@@ -8,9 +8,9 @@
 //!    writer: outbound queue, control slots -> frames -> bytes
 //! ```
 //!
-//! Nothing here knows what a message means, and nothing here keeps time for its owner: read timeout,
-//! pings and reconnecting belong to whoever holds the [`Link`](socket::Link). The pure parts are
-//! [`frames`], [`decoder`] and [`backoff`].
+//! Nothing here knows what a message means, and nothing here keeps time for its owner: read
+//! timeout, pings and reconnecting belong to whoever holds the [`Link`](socket::Link). The pure
+//! parts are [`frames`], [`decoder`] and [`backoff`].
 
 pub mod activity;
 mod answer;

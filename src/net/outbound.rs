@@ -101,8 +101,8 @@ impl Outbound {
         self.control.set(&self.control.ping, fit(payload));
     }
 
-    /// Sends a pong, as [`ping`](Self::ping) does. The reader answers the server's pings itself: this is
-    /// for an owner that wants to say more.
+    /// Sends a pong, as [`ping`](Self::ping) does. The reader answers the server's pings itself:
+    /// this is for an owner that wants to say more.
     pub fn pong(&self, payload: Bytes) {
         self.control.set(&self.control.pong, fit(payload));
     }

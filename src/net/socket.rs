@@ -3,12 +3,13 @@
 //!
 //! Reader and writer are two futures of that task over the two halves of the stream. When either
 //! ends the connection, both halves are dropped, which closes TCP; only then is the owner told, by
-//! the last item of `inbound`. Dropping `inbound` (with the whole `Link`, or alone) ends the task at
-//! once and says nothing to the server; dropping every [`Outbound`] ends it after what was queued.
+//! the last item of `inbound`. Dropping `inbound` (with the whole `Link`, or alone) ends the task
+//! at once and says nothing to the server; dropping every [`Outbound`] ends it after what was
+//! queued.
 //!
-//! Memory: one message under assembly (up to [`SocketLimits::max_message`]), `inbound_queue` whole ones,
-//! one read buffer, one frame buffer. The reader stops reading while the queue is full, and TCP
-//! tells the server.
+//! Memory: one message under assembly (up to [`SocketLimits::max_message`]), `inbound_queue` whole
+//! ones, one read buffer, one frame buffer. The reader stops reading while the queue is full, and
+//! TCP tells the server.
 
 use std::{rc::Rc, time::Duration};
 

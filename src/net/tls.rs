@@ -2,10 +2,10 @@
 //!
 //! A server is trusted when its chain ends at a certificate of a given PEM file, or when its own
 //! certificate is in one, byte for byte; and, unless a file names the [only roots](Trust::ca), when
-//! its chain ends at one of the system's roots. A server's own one is for a
-//! self-signed certificate as `openssl req -x509` makes it: it claims to be a CA, and webpki refuses
-//! such a one as a server's (`CaUsedAsEndEntity`). Host name, dates and the handshake's signature
-//! are checked in every case.
+//! its chain ends at one of the system's roots. A server's own one is for a self-signed certificate
+//! as `openssl req -x509` makes it: it claims to be a CA, and webpki refuses such a one as a
+//! server's (`CaUsedAsEndEntity`). Host name, dates and the handshake's signature are checked in
+//! every case.
 
 use std::{
     fs, io,
@@ -36,7 +36,8 @@ use super::tls_reason;
 use crate::rotating::Rotating;
 use crate::trust::{self, Exposure, Need, Untrusted};
 
-/// Why there is no TLS configuration. Found at the start, before any connection. Each text has the whole reason.
+/// Why there is no TLS configuration. Found at the start, before any connection. Each text has the
+/// whole reason.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// The PEM file cannot be read.
@@ -160,7 +161,8 @@ impl Trust {
 /// The configuration for connections to the server: TLS 1.2 and 1.3, no ALPN, no session kept, so
 /// that each connection checks the certificate anew.
 ///
-/// The system's roots are loaded when a certificate first needs them; that there are none is no error.
+/// The system's roots are loaded when a certificate first needs them; that there are none is no
+/// error.
 ///
 /// # Errors
 /// A file is not usable; see [`TlsError`].

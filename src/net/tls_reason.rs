@@ -1,4 +1,5 @@
-//! Why TLS failed, in words for people: what rustls and webpki say is the names of their own variants.
+//! Why TLS failed, in words for people: what rustls and webpki say is the names of their own
+//! variants.
 
 use std::io;
 
@@ -173,7 +174,8 @@ fn name_of(name: &ServerName<'_>) -> String {
     }
 }
 
-/// A variant's name as words: `PathLenConstraintViolated` is "path len constraint violated". What it holds is left out.
+/// A variant's name as words: `PathLenConstraintViolated` is "path len constraint violated". What
+/// it holds is left out.
 fn words(text: &str) -> String {
     let name = text.split(['(', '{']).next().unwrap_or_default().trim();
     let mut out = String::new();

@@ -38,8 +38,8 @@ pub fn rotating_server_tls(
     Rotating::new(what, files.collect(), move || server_tls(&cert, &key, client_ca.as_deref()))
 }
 
-/// Reads a certificate, with those that lead from it to a root, its key, and the roots that clients' certificates must lead to, where
-/// clients need one. All are PEM files.
+/// Reads a certificate, with those that lead from it to a root, its key, and the roots that
+/// clients' certificates must lead to, where clients need one. All are PEM files.
 ///
 /// # Errors
 /// A file is not usable, or certificate and key do not belong to each other.

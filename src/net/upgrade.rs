@@ -1,7 +1,7 @@
 //! The WebSocket upgrade, on a stream that is connected already.
 //!
-//! awc could do it, but it takes the first head for the last, also where that only announces another (`103 Early Hints`), and
-//! it does not pass on why a server refuses.
+//! awc could do it, but it takes the first head for the last, also where that only announces
+//! another (`103 Early Hints`), and it does not pass on why a server refuses.
 
 use actix_http::ws::hash_key;
 use base64_simd::STANDARD;

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The key `agent` of a result: the instance that reports the result. Another instance may have started the process.
+/// The key `agent` of a result: the instance that reports the result. Another instance may have
+/// started the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentInfo {
     /// The process that the user launched.

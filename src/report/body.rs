@@ -79,8 +79,9 @@ pub struct ResultBody<'a, T> {
     /// The number of these descendants, unlisted ones included; null while it runs, and if there
     /// may be others, or more than are counted.
     pub(super) survivor_count: Option<u64>,
-    /// The chunks of output in the order in which they were read: seconds since the start, the fd, the offset of the chunk in the
-    /// output of that fd, and its length in bytes; null unless a capture asks for `chunk_times`.
+    /// The chunks of output in the order in which they were read: seconds since the start, the fd,
+    /// the offset of the chunk in the output of that fd, and its length in bytes; null unless a
+    /// capture asks for `chunk_times`.
     pub(super) chunk_times: Option<Vec<(f64, String, u64, u64)>>,
     /// Processes of its tree that could not be signaled when it was stopped; empty if all were.
     pub(super) stop_failures: Vec<StopFailureReport>,

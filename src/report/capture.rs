@@ -45,7 +45,8 @@ pub enum CaptureReason {
     Error,
     /// There was more output than `keep` allows; `dropped` counts the rest.
     Truncated,
-    /// The process reopened its own output and truncated or overwrote it, as `> /dev/stderr` does: earlier output may be missing.
+    /// The process reopened its own output and truncated or overwrote it, as `> /dev/stderr` does:
+    /// earlier output may be missing.
     Overwritten,
     /// The file was removed, replaced, or made unreachable.
     Gone,

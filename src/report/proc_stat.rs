@@ -72,7 +72,8 @@ pub struct ProcStat {
     pub wchan: u64,
     /// Name of the signal that its death sends to its parent; null for none.
     pub exit_signal: Option<SignalName>,
-    /// CPU it last ran on. This key and all that follow are null if the kernel is too old to report them.
+    /// CPU it last ran on. This key and all that follow are null if the kernel is too old to report
+    /// them.
     pub processor: Option<i32>,
     /// Real-time priority 1 to 99, 0 for none.
     pub rt_priority: Option<u32>,
@@ -134,8 +135,8 @@ impl ProcStat {
     }
 }
 
-/// Major and minor number as the kernel packs them into 32 bits: the minor's low 8, the major's 12, the
-/// minor's high 12.
+/// Major and minor number as the kernel packs them into 32 bits: the minor's low 8, the major's 12,
+/// the minor's high 12.
 fn device(packed: i32) -> [u32; 2] {
     let packed = packed.cast_unsigned();
     [(packed >> 8) & 0xfff, (packed & 0xff) | ((packed >> 12) & 0xf_ff00)]

@@ -61,8 +61,8 @@ pub struct Usage {
     pub cminflt: u64,
     /// Page faults that needed a disk, of children that it has waited for.
     pub cmajflt: u64,
-    /// Peak resident memory in bytes. After the end it comes from `rusage`: the largest peak of any one process. Null if the kernel
-    /// does not report it.
+    /// Peak resident memory in bytes. After the end it comes from `rusage`: the largest peak of any
+    /// one process. Null if the kernel does not report it.
     pub maxrss: Option<u64>,
 }
 

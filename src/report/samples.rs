@@ -74,7 +74,8 @@ impl Peaks {
 /// The history of one process, shared by the sampler and the reports.
 pub struct SampleHistory {
     pid: i32,
-    /// The process's start in the kernel's clock ticks, which detects a reused pid. `None` if unknown.
+    /// The process's start in the kernel's clock ticks, which detects a reused pid. `None` if
+    /// unknown.
     starttime: Option<u64>,
     start: TimePoint,
     history: Mutex<History>,

@@ -60,8 +60,8 @@ impl Status {
         }
     }
 
-    /// The status of a process that exits with `code`, of which the low eight bits count, as in exit(2):
-    /// for results of processes that were never started, 127, 126 or 125.
+    /// The status of a process that exits with `code`, of which the low eight bits count, as in
+    /// exit(2): for results of processes that were never started, 127, 126 or 125.
     pub fn from_exit_code(code: i32) -> Self {
         Self::from_raw((code & 0xff) << 8)
     }

@@ -72,7 +72,8 @@ impl<'de> Deserialize<'de> for Rfc3339 {
     }
 }
 
-/// When a process started and ended, by the wall clock, and how long it took, by a clock that nobody sets.
+/// When a process started and ended, by the wall clock, and how long it took, by a clock that
+/// nobody sets.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Times {
     /// Just before it was started.
@@ -127,7 +128,8 @@ mod tests {
     }
 
     proptest! {
-        /// However somebody sets the wall clock while a process runs, what has passed is what the other clock says, and never negative.
+        /// However somebody sets the wall clock while a process runs, what has passed is what the
+        /// other clock says, and never negative.
         #[test]
         fn a_clock_that_is_set_changes_no_elapsed_time(
             set in prop::collection::vec((any::<i64>(), 0u64..1 << 40), 2..20),

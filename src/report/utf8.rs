@@ -1,10 +1,11 @@
 //! Where a text in UTF-8 may be cut without tearing a character.
 
-/// How far a position is into a character, in bytes from its beginning, and how many of its bytes are still to come; none where the
-/// position is between two characters, or in bytes that are none.
+/// How far a position is into a character, in bytes from its beginning, and how many of its bytes
+/// are still to come; none where the position is between two characters, or in bytes that are none.
 ///
-/// `before` are the three bytes before the position, `after` those after it, fewer where there are fewer. With `growing`, a character
-/// that would go on beyond the last byte counts: it may still come.
+/// `before` are the three bytes before the position, `after` those after it, fewer where there are
+/// fewer. With `growing`, a character that would go on beyond the last byte counts: it may still
+/// come.
 pub fn boundary(before: &[u8], after: &[u8], growing: bool) -> Option<(usize, usize)> {
     let back = 1 + before.iter().rev().take(3).position(|byte| byte & 0xc0 != 0x80)?;
     let begun = before.get(before.len().checked_sub(back)?..)?;

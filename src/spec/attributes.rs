@@ -1,4 +1,5 @@
-//! The attributes of a process beside its program, environment and fds, as serde reads and writes them.
+//! The attributes of a process beside its program, environment and fds, as serde reads and writes
+//! them.
 
 use std::fmt;
 
@@ -289,7 +290,8 @@ pub enum IoClass {
     Idle,
 }
 
-/// What signals do to the process when it starts; those not named have their default, and are not blocked.
+/// What signals do to the process when it starts; those not named have their default, and are not
+/// blocked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct SignalsSpec {
@@ -304,7 +306,8 @@ pub struct SignalsSpec {
     pub block: Vec<SignalRef>,
 }
 
-/// How the process is ended before its time: by its timeout, by the shutdown, by a client that asks to stop it.
+/// How the process is ended before its time: by its timeout, by the shutdown, by a client that asks
+/// to stop it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct StopSpec {

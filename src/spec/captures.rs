@@ -29,7 +29,8 @@ pub struct CaptureSpec {
     #[serde(deserialize_with = "pipe_size")]
     #[schemars(with = "Option<ByteSize>")]
     pub pipe_size: Option<u32>,
-    /// Whether the order and time of each chunk of output are recorded, so that several fds can be shown interleaved.
+    /// Whether the order and time of each chunk of output are recorded, so that several fds can be
+    /// shown interleaved.
     pub chunk_times: bool,
 }
 
@@ -73,7 +74,8 @@ pub enum Encoding {
     Base2048,
 }
 
-/// How much output is kept: its beginning, its end, or both. Output in between is counted and dropped.
+/// How much output is kept: its beginning, its end, or both. Output in between is counted and
+/// dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct KeepSpec {
@@ -153,7 +155,8 @@ impl From<CaptureFileKeys> for CaptureFile {
     }
 }
 
-/// In an array, as in journals and between our processes, the last element is `keep`; only a spec has `delete_with_process`.
+/// In an array, as in journals and between our processes, the last element is `keep`; only a spec
+/// has `delete_with_process`.
 impl Serialize for CaptureFile {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let CaptureFile { path, mode, keep } = self;

@@ -1,8 +1,9 @@
 //! Every error of a spec at once, those too that keep it from being read.
 //!
-//! serde stops at the first value that does not fit. So such a value is noted, taken out, and the rest is read again, until it can be
-//! read whole and validated. What is only wrong because something was taken out is not told: a key that is missing for that reason
-//! gets a value of ours in its place.
+//! serde stops at the first value that does not fit. So such a value is noted, taken out, and the
+//! rest is read again, until it can be read whole and validated. What is only wrong because
+//! something was taken out is not told: a key that is missing for that reason gets a value of ours
+//! in its place.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,8 @@ use super::{MAX_FD, Segment, SpecError, SpecErrors, SpecPath};
 pub(super) const ERRORS: usize = 100;
 /// So often the rest is read again.
 const ROUNDS: usize = 4 * ERRORS;
-/// What the search for errors of a stranger's request may cost. A valid request is read once, and costs nothing of this.
+/// What the search for errors of a stranger's request may cost. A valid request is read once, and
+/// costs nothing of this.
 pub(super) const BUDGET: Budget = Budget { text: 1 << 20, again: 4 << 20 };
 /// There is no limit to what a user's own file may cost.
 pub(super) const UNLIMITED: Budget = Budget { text: usize::MAX, again: usize::MAX };
@@ -140,7 +142,8 @@ impl<'a> Diagnosis<'a> {
         self.errors.push((at, SpecError::new(place, message)));
     }
 
-    /// Notes what keeps the text from being read, and takes it out or puts in what is missing. False where nothing can be done.
+    /// Notes what keeps the text from being read, and takes it out or puts in what is missing.
+    /// False where nothing can be done.
     fn mend(&mut self, error: SpecError) -> bool {
         let SpecError { place: path, message, .. } = error;
         let found = self.tree.follow(path.segments());
@@ -183,7 +186,8 @@ impl<'a> Diagnosis<'a> {
         self.replace_in_fd(&steps, at) || self.take_out(&steps)
     }
 
-    /// Puts something that fits in place of an fd's name, or of what an fd shall be, where these stand in an array.
+    /// Puts something that fits in place of an fd's name, or of what an fd shall be, where these
+    /// stand in an array.
     fn replace_in_fd(&mut self, steps: &[Segment], at: usize) -> bool {
         let [_, _, Segment::Key(fds), Segment::Index(entry), Segment::Index(part)] = steps else {
             return false;
@@ -356,7 +360,8 @@ mod tests {
 
     #[test]
     fn what_only_follows_is_not_told() {
-        // A pipe whose other end cannot be read, a variable whose value cannot, a key that is missing for it was taken out.
+        // A pipe whose other end cannot be read, a variable whose value cannot, a key that is
+        // missing for it was taken out.
         for (text, wanted) in [
             (
                 r#"{"specs": {"w": {"argv": ["x"], "fds": [["1", "pipe-write"]]},

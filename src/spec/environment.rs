@@ -13,13 +13,15 @@ use super::unique_keys::unique_keys;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct EnvSpec {
-    /// Variables to inherit from procstar's own environment, never procstar's secrets. Null: all variables; for a process of another
-    /// user only those that reveal nothing about procstar's user: `LANG`, `LC_*`, `PATH` and `TZ`.
+    /// Variables to inherit from procstar's own environment, never procstar's secrets. Null: all
+    /// variables; for a process of another user only those that reveal nothing about procstar's
+    /// user: `LANG`, `LC_*`, `PATH` and `TZ`.
     pub inherit: Option<Inherit>,
     /// Variables to set, or, with null, to remove; they win over inherited ones.
     #[serde(deserialize_with = "unique_keys")]
     pub vars: IndexMap<String, VarSpec>,
-    /// Whether results show the whole environment that the process was started with; secret values are masked.
+    /// Whether results show the whole environment that the process was started with; secret values
+    /// are masked.
     pub in_result: bool,
 }
 
@@ -40,7 +42,8 @@ pub enum VarSpec {
 pub struct VarValue {
     /// The value.
     pub value: Option<String>,
-    /// The file whose content is the value, less one newline at its end; read when the process is started.
+    /// The file whose content is the value, less one newline at its end; read when the process is
+    /// started.
     pub file: Option<String>,
     /// Whether the value is masked wherever it could be shown.
     pub secret: bool,
@@ -87,7 +90,8 @@ impl<'de> Deserialize<'de> for VarSpec {
                 if !self.0 {
                     return Err(de::Error::invalid_type(de::Unexpected::Seq, &self));
                 }
-                // As a map is written where names are left out, in what crosses between programs of ours.
+                // As a map is written where names are left out, in what crosses between programs of
+                // ours.
                 VarValue::deserialize(de::value::SeqAccessDeserializer::new(seq))
                     .map(VarSpec::Detailed)
             }
@@ -113,7 +117,8 @@ pub enum Inherit {
     Names(Vec<String>),
 }
 
-/// What a process of another user inherits by default, beside any other variables that begin with `LC_`: see locale(7).
+/// What a process of another user inherits by default, beside any other variables that begin with
+/// `LC_`: see locale(7).
 pub const INHERITED_BY_OTHERS: [&str; 16] = [
     "LANG",
     "LC_ADDRESS",
@@ -134,7 +139,8 @@ pub const INHERITED_BY_OTHERS: [&str; 16] = [
 ];
 const LOCALE: &[u8] = b"LC_";
 
-/// Whether a process of another user inherits this variable by default, because it reveals nothing about our own user.
+/// Whether a process of another user inherits this variable by default, because it reveals nothing
+/// about our own user.
 pub fn is_inherited_by_others(name: &[u8]) -> bool {
     name.starts_with(LOCALE) || INHERITED_BY_OTHERS.iter().any(|other| other.as_bytes() == name)
 }

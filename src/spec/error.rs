@@ -15,7 +15,8 @@ pub enum Segment {
     Index(usize),
 }
 
-/// A place in a spec, written like `specs.a.fds[1]`; a key that is no plain word stands in brackets and quotes.
+/// A place in a spec, written like `specs.a.fds[1]`; a key that is no plain word stands in brackets
+/// and quotes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SpecPath(Vec<Segment>);
 

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A process's ID: a string of 1 to [`MAX_LEN`](ProcId::MAX_LEN) bytes, chosen by the client, unique within an instance until the process
-/// is deleted.
+/// A process's ID: a string of 1 to [`MAX_LEN`](ProcId::MAX_LEN) bytes, chosen by the client,
+/// unique within an instance until the process is deleted.
 ///
 /// Cheap to clone: it accompanies every message about the process.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcId(Arc<str>);
 
 impl ProcId {
-    /// The longest ID that a process is started under, in bytes. Percent-encoded it is three times as long, and must fit into the head
-    /// of an HTTP request, also one through proxies.
+    /// The longest ID that a process is started under, in bytes. Percent-encoded it is three times
+    /// as long, and must fit into the head of an HTTP request, also one through proxies.
     pub const MAX_LEN: usize = 4096;
 
     /// The ID as it was given.
@@ -72,7 +72,8 @@ impl<'de> Deserialize<'de> for ProcId {
     }
 }
 
-/// An fd of a process, as named in specs, results and requests: `stdin`, `stdout`, `stderr` or a decimal number.
+/// An fd of a process, as named in specs, results and requests: `stdin`, `stdout`, `stderr` or a
+/// decimal number.
 ///
 /// `"0"` and `"stdin"` are the same fd; it is always written with its name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

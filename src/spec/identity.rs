@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digest, ValidatedProc};
 
-/// Who a process is: the part of its spec that results show, and that a second start with the same ID is compared by.
+/// Who a process is: the part of its spec that results show, and that a second start with the same
+/// ID is compared by.
 ///
-/// It goes from the worker to the keeper and its journal, and back to later workers: fields are only ever appended, with a default.
+/// It goes from the worker to the keeper and its journal, and back to later workers: fields are
+/// only ever appended, with a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The arguments.

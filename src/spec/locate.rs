@@ -1,12 +1,12 @@
 //! Finds the line and column of a place in a JSON text.
 //!
-//! Only texts that serde_json has accepted are searched, so the scanner need not check the grammar; it must still
-//! never run past the end.
+//! Only texts that serde_json has accepted are searched, so the scanner need not check the grammar;
+//! it must still never run past the end.
 
 use super::Segment;
 
-/// Line and column, both from 1, at which the value at `path` stands in `text`; where the path ends before that,
-/// of the last value on it that is there.
+/// Line and column, both from 1, at which the value at `path` stands in `text`; where the path ends
+/// before that, of the last value on it that is there.
 pub(super) fn locate(text: &[u8], path: &[Segment]) -> Option<(usize, usize)> {
     let mut scanner = Scanner { text, at: 0 };
     scanner.space();

@@ -1,12 +1,15 @@
 //! What is asked: the spec format (`docs/reference/spec.md`), read and validated.
 //!
-//! Reading has two steps. [`StartRequest`] and the types below it are what serde makes of the text: they hold
-//! exactly what was written, and an unknown key anywhere is an error. [`StartRequest::validate`] then checks the
-//! whole request before anything is started and gives [`Validated`], which the engine can plan from without
-//! any further question. Errors of both steps name the place (`specs.a.fds[1]`), all of them at once, and line and column where
-//! there is a text: serde stops at the first value that does not fit, so [`diagnose`](diagnose()) reads the rest again.
+//! Reading has two steps. [`StartRequest`] and the types below it are what serde makes of the text:
+//! they hold exactly what was written, and an unknown key anywhere is an error.
+//! [`StartRequest::validate`] then checks the whole request before anything is started and gives
+//! [`Validated`], which the engine can plan from without any further question. Errors of both steps
+//! name the place (`specs.a.fds[1]`), all of them at once, and line and column where there is a
+//! text: serde stops at the first value that does not fit, so [`diagnose`](diagnose()) reads the
+//! rest again.
 //!
-//! Nothing here touches the system: what a path or an fd means is found out when the process is started.
+//! Nothing here touches the system: what a path or an fd means is found out when the process is
+//! started.
 
 mod attributes;
 mod captures;

@@ -1,7 +1,8 @@
 //! Structs that are objects in JSON, and nothing else.
 //!
-//! What serde derives takes a struct's fields from an array too, in their order. No schema says so, and a spec that is read that way
-//! is a mistake. Between programs of ours, in MessagePack, arrays are what structs are written as.
+//! What serde derives takes a struct's fields from an array too, in their order. No schema says so,
+//! and a spec that is read that way is a mistake. Between programs of ours, in MessagePack, arrays
+//! are what structs are written as.
 
 use serde::de::{Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
@@ -31,7 +32,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
     }
 }
 
-/// Has structs that derive their forms with `#[serde(remote = "Self")]` be read from objects alone, where the format is one for people.
+/// Has structs that derive their forms with `#[serde(remote = "Self")]` be read from objects alone,
+/// where the format is one for people.
 macro_rules! only_objects {
     ($($name:ident),*) => {$(
         impl serde::Serialize for $name {

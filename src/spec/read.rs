@@ -6,8 +6,8 @@ use super::locate::locate;
 use super::parse::{parse, parse_msgpack, utf8};
 use super::{SpecError, SpecErrors, SpecPath, StartRequest, Validated};
 
-/// So many errors get their line and column. Each is searched for from the start of the text, so that a text of
-/// a hundred thousand errors would take hours; the others still have their place.
+/// So many errors get their line and column. Each is searched for from the start of the text, so
+/// that a text of a hundred thousand errors would take hours; the others still have their place.
 const LOCATED: usize = 50;
 
 /// Reads and validates a whole request from JSON.
@@ -33,7 +33,8 @@ pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
 /// The same where not all that is wrong is needed: it takes no longer than to read a valid request.
 ///
 /// # Errors
-/// The first value that is of the wrong kind; or all that is invalid, the first ones with line and column.
+/// The first value that is of the wrong kind; or all that is invalid, the first ones with line and
+/// column.
 pub fn from_valid_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     let text = utf8(text)?;
     check_values(text)?;
@@ -45,7 +46,8 @@ pub fn from_valid_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     })
 }
 
-/// Whether a text has no more values than a request may have, found out before any of them takes room. A text that is no JSON may pass.
+/// Whether a text has no more values than a request may have, found out before any of them takes
+/// room. A text that is no JSON may pass.
 ///
 /// # Errors
 /// That there are more.
@@ -73,7 +75,8 @@ fn check_values(text: &[u8]) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// Reads and validates the value of the key `specs` from MessagePack; what else a request may have at its top comes beside it.
+/// Reads and validates the value of the key `specs` from MessagePack; what else a request may have
+/// at its top comes beside it.
 ///
 /// # Errors
 /// As [`from_json`], without positions.

@@ -345,7 +345,8 @@ fn the_search_for_errors_is_bounded() {
     assert_eq!(often.last().map(String::as_str), Some(further));
 }
 
-/// A request of the server is searched for its errors like one of HTTP, in the same words, but has no lines.
+/// A request of the server is searched for its errors like one of HTTP, in the same words, but has
+/// no lines.
 #[test]
 fn all_errors_of_messagepack() {
     let specs = serde_json::json!({

@@ -1,7 +1,7 @@
 //! A JSON text as a tree that knows where everything stands, and of which parts can be taken out.
 //!
-//! Unlike serde_json's own values it keeps the order of keys, keys that are given twice, and each element's index in the text, also
-//! after others have been taken out.
+//! Unlike serde_json's own values it keeps the order of keys, keys that are given twice, and each
+//! element's index in the text, also after others have been taken out.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -39,7 +39,8 @@ pub(super) struct Member<'a> {
     pub(super) node: Node<'a>,
 }
 
-/// Which of an object's entries a key means: the last one of that very key, else the last one that names the same fd.
+/// Which of an object's entries a key means: the last one of that very key, else the last one that
+/// names the same fd.
 fn position(entries: &[Member<'_>], key: &str) -> Option<usize> {
     entries.iter().rposition(|entry| entry.key == key).or_else(|| position_of_fd(entries, key))
 }
@@ -74,8 +75,8 @@ impl<'a> Node<'a> {
         Node { at: 0, value: Value::Object(vec![entry]) }
     }
 
-    /// Gives each value the offset at which it would stand if only values counted: a text that there never was has an order all the
-    /// same.
+    /// Gives each value the offset at which it would stand if only values counted: a text that
+    /// there never was has an order all the same.
     pub(super) fn number(&mut self, next: &mut usize) {
         self.at = *next;
         *next += 1;
@@ -162,7 +163,8 @@ impl<'a> Node<'a> {
         true
     }
 
-    /// The key, as written, of the last entry of an object that is called `key` or names the same fd.
+    /// The key, as written, of the last entry of an object that is called `key` or names the same
+    /// fd.
     pub(super) fn last_of(&self, key: &str) -> Option<String> {
         let Value::Object(entries) = &self.value else { return None };
         let exact = entries.iter().rposition(|entry| entry.key == key);
@@ -172,7 +174,8 @@ impl<'a> Node<'a> {
 
     /// Follows a path as far as it leads.
     ///
-    /// A step that is not there, but is hidden by the shape of an fd (`fds[0].limit` for `fds[0][1].capture.limit`), is found.
+    /// A step that is not there, but is hidden by the shape of an fd (`fds[0].limit` for
+    /// `fds[0][1].capture.limit`), is found.
     pub(super) fn follow(&self, path: &[Segment]) -> Found<'_, 'a> {
         let place = SpecPath::root();
         let mut found = Found { place, steps: Vec::new(), key_at: self.at, node: self, rest: 0 };
@@ -322,7 +325,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
-/// Reads a text that is known to be JSON: the grammar is not checked, but nothing runs past the end.
+/// Reads a text that is known to be JSON: the grammar is not checked, but nothing runs past the
+/// end.
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,

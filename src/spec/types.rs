@@ -31,7 +31,8 @@ pub struct StartRequest {
 impl StartRequest {
     /// So many processes one request may have.
     pub const MAX_PROCESSES: usize = 65_536;
-    /// So many values and keys one request may have: the least of them takes a hundred times the room that it has in a text.
+    /// So many values and keys one request may have: the least of them takes a hundred times the
+    /// room that it has in a text.
     pub const MAX_VALUES: usize = 1_000_000;
 }
 
@@ -39,7 +40,8 @@ impl StartRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct ProcSpec {
-    /// The arguments, the program's own name first. Executed as a path unless `exe` is given; no PATH is searched.
+    /// The arguments, the program's own name first. Executed as a path unless `exe` is given; no
+    /// PATH is searched.
     pub argv: Vec<String>,
     /// The path to execute instead of `argv[0]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,7 +58,8 @@ pub struct ProcSpec {
     /// Resource control by systemd: checked, and not applied, which the result's `warnings` say.
     #[serde(default)]
     pub systemd_properties: SystemdProperties,
-    /// Whether an executable without a slash is looked up in the PATH of the process's own environment.
+    /// Whether an executable without a slash is looked up in the PATH of the process's own
+    /// environment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lookup_path: bool,
     /// The working directory; relative to procstar's own, which is the default.
@@ -81,7 +84,8 @@ pub struct ProcSpec {
     /// Its nice value, -20 to 19; procstar's own if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
-    /// How readily the kernel kills it where memory runs out, -1000 to 1000; procstar's own if left out.
+    /// How readily the kernel kills it where memory runs out, -1000 to 1000; procstar's own if left
+    /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
     /// The numbers of the CPUs it may run on; procstar's own if left out.
@@ -167,7 +171,8 @@ pub struct SliceProperties {
     pub tasks_max: Option<u64>,
 }
 
-/// Reads processes in their order, refusing an ID given twice, and too many: each takes some hundred times the room that it has in a text.
+/// Reads processes in their order, refusing an ID given twice, and too many: each takes some
+/// hundred times the room that it has in a text.
 pub(super) fn processes<'de, D>(deserializer: D) -> Result<IndexMap<ProcId, ProcSpec>, D::Error>
 where
     D: Deserializer<'de>,

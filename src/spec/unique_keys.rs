@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Reads a map in its order, refusing a key given twice: serde itself would let the last one win in silence.
+/// Reads a map in its order, refusing a key given twice: serde itself would let the last one win in
+/// silence.
 pub(super) fn unique_keys<'de, D, K, V>(deserializer: D) -> Result<IndexMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,

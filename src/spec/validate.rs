@@ -81,8 +81,8 @@ impl Pipes {
 const DUPLICATES_ITSELF: &str = "duplicates itself, by way of others: an object has no order in which fds could be swapped; \
      give fds as an array of [FD_NAME, FD], which are set up in its order";
 
-/// So many errors are kept: one more than are shown, so that whoever shows them sees that there are more. Each takes many times the room of
-/// what it is about.
+/// So many errors are kept: one more than are shown, so that whoever shows them sees that there are
+/// more. Each takes many times the room of what it is about.
 const ERRORS: usize = super::diagnose::ERRORS + 1;
 
 /// The errors found so far, and what they are found by.
@@ -231,7 +231,8 @@ impl Check {
         }
     }
 
-    /// Puts fds that were given without an order into one in which each duplicate comes after what it duplicates.
+    /// Puts fds that were given without an order into one in which each duplicate comes after what
+    /// it duplicates.
     fn put_duplicates_last(
         &mut self,
         place: &SpecPath,
@@ -385,7 +386,8 @@ impl Check {
     }
 }
 
-/// Tells a spec from every other that means something else. What may be large is neither copied nor written out for it.
+/// Tells a spec from every other that means something else. What may be large is neither copied nor
+/// written out for it.
 fn digest(spec: &mut ProcSpec) -> Digest {
     let argv = std::mem::take(&mut spec.argv);
     let fds = match &mut spec.fds {

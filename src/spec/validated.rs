@@ -1,6 +1,7 @@
 //! A request in which nothing is left to object to: what the engine plans from.
 //!
-//! These cross from the worker to the keeper, and some of them stay in its journal: fields are only ever appended, with a default.
+//! These cross from the worker to the keeper, and some of them stay in its journal: fields are only
+//! ever appended, with a default.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ pub const MAX_FD: i32 = 1_048_575;
 pub struct Validated {
     /// The processes, in the order given.
     pub procs: IndexMap<ProcId, ValidatedProc>,
-    /// How many pipes join them; each has exactly one [`PipeEnd::Write`] and one [`PipeEnd::Read`] among the fds.
+    /// How many pipes join them; each has exactly one [`PipeEnd::Write`] and one [`PipeEnd::Read`]
+    /// among the fds.
     pub pipes: usize,
     /// Whether all are stopped where one cannot be started.
     #[serde(default)]
@@ -59,16 +61,19 @@ pub struct ValidatedProc {
     /// What tells its spec from every other.
     #[serde(default)]
     pub digest: Digest,
-    /// Fds from 3 up that it has from the program besides those of `fds`, where the program was started with them.
+    /// Fds from 3 up that it has from the program besides those of `fds`, where the program was
+    /// started with them.
     #[serde(default)]
     pub passed: Vec<i32>,
-    /// Whether it is a part of our own job on the terminal: it then stays in our session and process group, and ignores the signals that
-    /// this program was started with as ignored. No spec asks for it.
+    /// Whether it is a part of our own job on the terminal: it then stays in our session and
+    /// process group, and ignores the signals that this program was started with as ignored. No
+    /// spec asks for it.
     #[serde(default)]
     pub shares_terminal: bool,
 }
 
-/// The first 16 bytes of the SHA-256 of a spec as it is written with every default; all zero where none was made.
+/// The first 16 bytes of the SHA-256 of a spec as it is written with every default; all zero where
+/// none was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 16]);
 
@@ -109,7 +114,8 @@ impl Attributes {
 
 macro_rules! attributes {
     ($($(#[$doc:meta])* $variant:ident = $key:literal,)*) => {
-        /// An attribute that the child of a process sets of itself, one by one: a key of the spec, or what every process of another user gets.
+        /// An attribute that the child of a process sets of itself, one by one: a key of the spec,
+        /// or what every process of another user gets.
         ///
         /// It is kept in journals, and crosses in upgrades, by its variant's name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -172,7 +178,8 @@ pub struct Stopping {
     pub signum: i32,
     /// Seconds until its whole tree is killed; not negative, and finite.
     pub grace: f64,
-    /// Whether the spec says so: the shutdown stops a process whose spec says nothing by SIGTERM alone.
+    /// Whether the spec says so: the shutdown stops a process whose spec says nothing by SIGTERM
+    /// alone.
     #[serde(default)]
     pub given: bool,
 }

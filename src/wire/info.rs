@@ -7,7 +7,8 @@ pub struct ConnInfo {
     pub conn_id: String,
     /// The group that the agent joins.
     pub group_id: String,
-    /// The only executable that may be started, if there is such a limit; several are joined by `:`.
+    /// The only executable that may be started, if there is such a limit; several are joined by
+    /// `:`.
     pub restricted_exe: Option<String>,
 }
 

@@ -129,7 +129,8 @@ pub fn request_error(msg: &[u8], err: &str) -> Vec<u8> {
     out
 }
 
-/// The beginning of `ProcResult {proc_id, res}`: the caller appends the result, one MessagePack map.
+/// The beginning of `ProcResult {proc_id, res}`: the caller appends the result, one MessagePack
+/// map.
 #[must_use]
 pub fn proc_result_prefix(proc_id: &str) -> Vec<u8> {
     let mut out = head("ProcResult", 2);
@@ -154,9 +155,9 @@ pub enum FdDataError {
     },
 }
 
-/// The beginning of `ProcFdData {proc_id, fd, start, stop, encoding, data}`: the caller appends `len`
-/// bytes of data. `fd` and `start` are as asked; `stop` is `start` + `len`; `encoding` is `utf-8` or
-/// `None`.
+/// The beginning of `ProcFdData {proc_id, fd, start, stop, encoding, data}`: the caller appends
+/// `len` bytes of data. `fd` and `start` are as asked; `stop` is `start` + `len`; `encoding` is
+/// `utf-8` or `None`.
 ///
 /// # Errors
 /// `len` does not fit; see [`MAX_FD_DATA`].

@@ -7,8 +7,8 @@ use super::scan::{ScanError, Scanner, Token};
 /// How much of a server's own text an error repeats, in characters.
 const QUOTE: usize = 64;
 
-/// So many values and keys the specs of a request may have, as over HTTP: the least of them takes a hundred times the room in memory that it has
-/// in a message.
+/// So many values and keys the specs of a request may have, as over HTTP: the least of them takes a
+/// hundred times the room in memory that it has in a message.
 const MAX_VALUES: usize = 1_000_000;
 
 /// MessagePack's `true`.
@@ -17,7 +17,8 @@ const TRUE: u8 = 0xc3;
 /// What a message is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parsed<'a> {
-    /// Not one MessagePack map, or a map without a `type`: gets no answer. The reason is for the log.
+    /// Not one MessagePack map, or a map without a `type`: gets no answer. The reason is for the
+    /// log.
     NotAMessage(&'static str),
     /// The server accepted the registration.
     Registered,
@@ -108,8 +109,8 @@ impl fmt::Display for Fd {
     }
 }
 
-/// Looks at a message. Takes time in proportion to its length, and no memory but for the few strings
-/// of the request.
+/// Looks at a message. Takes time in proportion to its length, and no memory but for the few
+/// strings of the request.
 #[must_use]
 pub fn parse(msg: &[u8]) -> Parsed<'_> {
     let fields = match Fields::collect(msg) {

@@ -116,8 +116,8 @@ impl<'a> Scanner<'a> {
         let mut pending = 1u64;
         while pending > 0 {
             pending = pending - 1 + self.token()?.children();
-            // Every value takes a byte at least. This ends a lie about a length early, and keeps the
-            // count from overflowing.
+            // Every value takes a byte at least. This ends a lie about a length early, and keeps
+            // the count from overflowing.
             if pending > self.rest.len() as u64 {
                 return Err(ScanError::Truncated);
             }

@@ -76,7 +76,8 @@ pub struct Target {
     /// With a URL: a file that holds the token
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// With a URL: PEM file of roots to trust instead of the system's, or the server's own certificate
+    /// With a URL: PEM file of roots to trust instead of the system's, or the server's own
+    /// certificate
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }

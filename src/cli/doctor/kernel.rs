@@ -66,8 +66,8 @@ fn openat2() -> io::Result<()> {
 fn cloned() -> io::Result<()> {
     let mut pidfd: libc::c_int = -1;
     let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
-    // SAFETY: without CLONE_VM the child has a copy of all memory, as with fork, and does nothing but exit. The kernel
-    // writes the pidfd into our variable, which outlives the call.
+    // SAFETY: without CLONE_VM the child has a copy of all memory, as with fork, and does nothing
+    // but exit. The kernel writes the pidfd into our variable, which outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
     if pid == 0 {
         // SAFETY: ends this process, and runs nothing of what the parent has registered.

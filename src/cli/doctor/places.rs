@@ -1,4 +1,5 @@
-//! What is particular to this user and these settings: configuration, directories, privileges, certificates.
+//! What is particular to this user and these settings: configuration, directories, privileges,
+//! certificates.
 
 use std::fs::File;
 use std::io;
@@ -131,7 +132,8 @@ fn room(name: &'static str, dir: &Path) -> Check {
     }
 }
 
-/// Whether the kernel tells if somebody has a file open for writing: first it has a writer, then none.
+/// Whether the kernel tells if somebody has a file open for writing: first it has a writer, then
+/// none.
 fn writers_are_seen(dir: &Path) -> io::Result<bool> {
     let path = dir.join("doctor");
     let writer = File::create_new(&path)?;

@@ -1,4 +1,5 @@
-//! `procstar doctor --security`: whether other users of this host, or other machines, can do more than they should.
+//! `procstar doctor --security`: whether other users of this host, or other machines, can do more
+//! than they should.
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -117,7 +118,8 @@ fn directories(loaded: &Loaded, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// How hard tokens are to guess, and where they come from. A weak token of HTTP is refused when the settings are read.
+/// How hard tokens are to guess, and where they come from. A weak token of HTTP is refused when the
+/// settings are read.
 fn tokens(loaded: &Loaded) -> Vec<Check> {
     let AgentSettings { enabled, token: agent, .. } = &loaded.settings.agent;
     let http = loaded.settings.http.token.as_ref();

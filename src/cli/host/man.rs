@@ -8,7 +8,8 @@ use clap_mangen::Man;
 
 use crate::cli::printing::write_public;
 
-/// The command of these names below `root`, complete with what it has from its parents; none where there is no such one.
+/// The command of these names below `root`, complete with what it has from its parents; none where
+/// there is no such one.
 pub(super) fn find(root: &Command, names: &[String]) -> Option<Command> {
     let mut root = root.clone();
     root.build();

@@ -1,4 +1,5 @@
-//! Where results go: a descriptor, a device or a file, tried before anything is started and written at the end.
+//! Where results go: a descriptor, a device or a file, tried before anything is started and written
+//! at the end.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -86,7 +87,8 @@ fn link(path: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(dir.canonicalize()?.join(name)))
 }
 
-/// Refuses what another user has put into a directory in which all users may: that user would read, or choose, what is written to it.
+/// Refuses what another user has put into a directory in which all users may: that user would read,
+/// or choose, what is written to it.
 fn not_planted(path: &Path, existing: &Metadata) -> io::Result<()> {
     match trust::planted_by(path, existing) {
         None => Ok(()),
@@ -128,9 +130,9 @@ pub fn check_stdout() -> io::Result<()> {
     descriptor::writable(1).map(drop)
 }
 
-/// Writes the results to `path`. A file is written whole or not at all: into a file beside it first, which then takes its place; only
-/// where it cannot be replaced is it written itself. A descriptor, a FIFO or a device is written to. With `line`, those get a newline
-/// at the end.
+/// Writes the results to `path`. A file is written whole or not at all: into a file beside it
+/// first, which then takes its place; only where it cannot be replaced is it written itself. A
+/// descriptor, a FIFO or a device is written to. With `line`, those get a newline at the end.
 ///
 /// # Errors
 /// As [`write_results`]; then what was at `path` is there still, unless it could not be replaced.
@@ -183,7 +185,8 @@ fn replace(
     replaced
 }
 
-/// Writes the results to a new file in a directory for temporary files, after they could not be written where they should be.
+/// Writes the results to a new file in a directory for temporary files, after they could not be
+/// written where they should be.
 ///
 /// # Errors
 /// That of the first directory.
@@ -225,12 +228,13 @@ fn can_be_replaced(path: &Path, existing: &Metadata) -> bool {
     !(belongs_to_others || is_fixed(path))
 }
 
-/// Whether the kernel keeps a file where it is: it is immutable, takes appends only, or is a mount point, as a file that a container was
-/// given is.
+/// Whether the kernel keeps a file where it is: it is immutable, takes appends only, or is a mount
+/// point, as a file that a container was given is.
 fn is_fixed(path: &Path) -> bool {
     let Ok(name) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
     let mut found = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the name ends with a zero byte, and the kernel fills the structure, which outlives the call.
+    // SAFETY: the name ends with a zero byte, and the kernel fills the structure, which outlives
+    // the call.
     let failed =
         unsafe { libc::statx(libc::AT_FDCWD, name.as_ptr(), 0, 0, found.as_mut_ptr()) } != 0;
     if failed {
@@ -250,12 +254,14 @@ fn emptied(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-/// The mode of a new file with results, less the umask. Root's are nobody else's business: output and arguments of all users.
+/// The mode of a new file with results, less the umask. Root's are nobody else's business: output
+/// and arguments of all users.
 fn results_mode() -> u32 {
     if geteuid().is_root() { 0o600 } else { 0o666 }
 }
 
-/// Writes a file for everybody: beside `path` first, which then takes its place. A link at `path` is replaced, not followed.
+/// Writes a file for everybody: beside `path` first, which then takes its place. A link at `path`
+/// is replaced, not followed.
 ///
 /// # Errors
 /// The OS error of writing it; a link on the way that another user has made in a sticky directory.

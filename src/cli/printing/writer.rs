@@ -1,4 +1,5 @@
-//! Writers for standard output and standard error: they wait for a slow reader, and count what it takes.
+//! Writers for standard output and standard error: they wait for a slow reader, and count what it
+//! takes.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,7 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// How many bytes have been written to whoever reads our output.
 static PASSED_ON: AtomicU64 = AtomicU64::new(0);
 
-/// How many bytes of output and results this program has written: who waits for a reader sees by it whether that takes anything.
+/// How many bytes of output and results this program has written: who waits for a reader sees by it
+/// whether that takes anything.
 pub(crate) fn passed_on() -> u64 {
     PASSED_ON.load(Ordering::Relaxed)
 }
@@ -31,7 +33,8 @@ impl<W: Write> Write for Counted<'_, W> {
     }
 }
 
-/// Waits where a write would block: a child that shares our standard output may have made it non-blocking.
+/// Waits where a write would block: a child that shares our standard output may have made it
+/// non-blocking.
 pub(crate) struct Patient(File);
 
 impl Patient {

@@ -44,7 +44,8 @@ impl Fetch<'_> {
 /// Whether a browser may send this request, by its own description.
 ///
 /// # Errors
-/// The request comes from another site's page, changes something without being sent by script, or is for a service worker.
+/// The request comes from another site's page, changes something without being sent by script, or
+/// is for a service worker.
 pub(super) fn check(request: &AccessRequest<'_>) -> Result<(), Refusal> {
     let Fetch { site, mode, dest, service_worker } = request.fetch;
     if service_worker != Header::Absent || dest == Header::One(b"serviceworker") {
@@ -163,7 +164,8 @@ mod tests {
         assert_eq!(decide(&policy, &there(Act::Read, Header::Absent), 3000, false), Ok(()));
         let without = there(Act::Write, Header::Absent);
         assert_eq!(decide(&policy, &without, 3000, false), Err(Refusal::NoSession));
-        // With the session of that host, at another address of this service: an earlier program may have been there.
+        // With the session of that host, at another address of this service: an earlier program may
+        // have been there.
         let here = AccessRequest { session: with, ..by_script(Act::Write) };
         assert_eq!(decide(&policy, &here, 3000, false), Err(Refusal::WrongSession));
         let other = format!("{}:3000", policy.new_code(false).unwrap().host.unwrap());

@@ -1,7 +1,8 @@
 //! Whether a process of our own namespaces holds the peer's end of a connection.
 //!
-//! A user ID alone proves little: a sandbox that shares the host's network may have a process of user 0 without any capability, or of
-//! our own user, in namespaces of its own. Such a process can connect to the loopback interface, but it must not control this service.
+//! A user ID alone proves little: a sandbox that shares the host's network may have a process of
+//! user 0 without any capability, or of our own user, in namespaces of its own. Such a process can
+//! connect to the loopback interface, but it must not control this service.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,14 +15,16 @@ use super::cpu_budget::CpuBudget;
 /// Maximum CPU time of the search: the thread that accepts connections waits for it. On a busy
 /// machine it takes longer than that, but the owner's connection is recognized there, too.
 const CPU_TIME: Duration = Duration::from_millis(250);
-/// The namespaces that a trusted peer shares with us. The network namespace is shared by every peer on the loopback interface.
+/// The namespaces that a trusted peer shares with us. The network namespace is shared by every peer
+/// on the loopback interface.
 const NAMESPACES: [&str; 3] = ["user", "mnt", "pid"];
 
 /// The process that held the last peer's socket: clients connect again and again.
 static LAST_HOLDER: AtomicI32 = AtomicI32::new(0);
 
-/// Searches `/proc` for a process in our own user, mount and pid namespaces that has the socket `inode` open. A process that we may
-/// not inspect does not count, and neither does one that is not found in time.
+/// Searches `/proc` for a process in our own user, mount and pid namespaces that has the socket
+/// `inode` open. A process that we may not inspect does not count, and neither does one that is not
+/// found in time.
 pub fn is_held_here(inode: u64) -> bool {
     let search = Search::new(Path::new("/proc"), inode);
     let found = search.and_then(|search| search.run(LAST_HOLDER.load(Ordering::Relaxed)));

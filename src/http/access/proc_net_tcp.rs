@@ -18,7 +18,8 @@ const LISTEN: u8 = 10;
 /// IPv4.
 const FILES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 
-/// Finds the user of the socket that listens at an address: on that very address, else on all of them.
+/// Finds the user of the socket that listens at an address: on that very address, else on all of
+/// them.
 pub(super) fn find_listener(address: SocketAddr) -> io::Result<Option<u32>> {
     let (ip, port) = (address.ip().to_canonical(), address.port());
     let mut on_all = None;
@@ -109,7 +110,8 @@ impl TcpEntry {
     }
 }
 
-/// Parses `ADDRESS:PORT`: the address in words of 32 bits, each as this machine would read it from memory.
+/// Parses `ADDRESS:PORT`: the address in words of 32 bits, each as this machine would read it from
+/// memory.
 fn parse_end(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

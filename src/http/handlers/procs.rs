@@ -239,7 +239,8 @@ pub(in crate::http) async fn delete(
     ctx.data(Nothing {})
 }
 
-/// Deletes ended processes by state, label and age, and answers with their IDs. At least one filter is required.
+/// Deletes ended processes by state, label and age, and answers with their IDs. At least one filter
+/// is required.
 #[utoipa::path(
     delete, path = "/procs", tag = "processes",
     params(
@@ -289,7 +290,8 @@ pub(in crate::http) async fn prune(
     }
 }
 
-/// Stops a process: a signal, and SIGKILL if it has not ended when the grace is over. Answers once the signal is sent.
+/// Stops a process: a signal, and SIGKILL if it has not ended when the grace is over. Answers once
+/// the signal is sent.
 #[utoipa::path(
     post, path = "/procs/{id}/stop", tag = "processes",
     params(("id" = String, Path, description = "The process's ID, percent-encoded")),

@@ -1,4 +1,5 @@
-//! The agent itself: who it is, whether it lives and is ready, its metrics, and the description of all this.
+//! The agent itself: who it is, whether it lives and is ready, its metrics, and the description of
+//! all this.
 
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;

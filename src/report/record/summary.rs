@@ -1,4 +1,5 @@
-//! What a list of many processes shows of each: a small part of its result, made without looking at the process.
+//! What a list of many processes shows of each: a small part of its result, made without looking at
+//! the process.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -33,15 +34,18 @@ pub struct Summary<'a> {
     status: Option<&'a Status>,
     /// When.
     times: SummaryTimes,
-    /// The arguments, joined by spaces, and cut at 200 bytes; null where they are not known any more.
+    /// The arguments, joined by spaces, and cut at 200 bytes; null where they are not known any
+    /// more.
     command: Option<String>,
     /// Labels, as given.
     labels: &'a IndexMap<String, String>,
-    /// What it and the children that it has waited for have used in all, in seconds; null while it runs, and where it is not known.
+    /// What it and the children that it has waited for have used in all, in seconds; null while it
+    /// runs, and where it is not known.
     cpu: Option<f64>,
     /// The most that was resident, in bytes; null while it runs, and where it is not known.
     maxrss: Option<u64>,
-    /// Up to 30 points of its samples: seconds since the start, CPU seconds so far, resident bytes; null where nothing is sampled.
+    /// Up to 30 points of its samples: seconds since the start, CPU seconds so far, resident bytes;
+    /// null where nothing is sampled.
     history: Option<Vec<(f64, f64, u64)>>,
 }
 
@@ -102,7 +106,8 @@ impl ProcessRecord {
         }
     }
 
-    /// Its current resource usage; `None` if it is not running, or its `/proc` files cannot be read.
+    /// Its current resource usage; `None` if it is not running, or its `/proc` files cannot be
+    /// read.
     pub fn stats(&self, context: &ResultContext) -> Option<Stats> {
         let pid = self.pid.filter(|_| self.is_running())?;
         let stat = context.reader.stat(pid, self.stat.as_ref())?;

@@ -33,7 +33,8 @@ pub(super) fn length(encoding: FdEncoding, range: &CaptureRange) -> io::Result<O
             loop {
                 let zeros = range.skip_hole();
                 if zeros > 0 {
-                    // The first one ends what was a character's beginning; each is one byte of text.
+                    // The first one ends what was a character's beginning; each is one byte of
+                    // text.
                     lossy.push(&[0], |text| length += text.len() as u64);
                     length += zeros - 1;
                     continue;

@@ -1,9 +1,10 @@
-//! Results as streams: made while they are sent, so that a large capture is never in memory as a whole.
+//! Results as streams: made while they are sent, so that a large capture is never in memory as a
+//! whole.
 //!
-//! serde writes a result by its type, with a hole for each capture that is shown; the stream encodes
-//! these from the captures themselves, a piece at a time. How much of a capture a result shows is fixed
-//! when the stream is made. JSON needs no lengths beforehand; MessagePack does, so a text's bytes are
-//! read twice for it.
+//! serde writes a result by its type, with a hole for each capture that is shown; the stream
+//! encodes these from the captures themselves, a piece at a time. How much of a capture a result
+//! shows is fixed when the stream is made. JSON needs no lengths beforehand; MessagePack does, so a
+//! text's bytes are read twice for it.
 
 mod contents;
 mod encoding;
@@ -70,8 +71,8 @@ impl ResultStream {
         Ok(ResultStream { parts, buf: Vec::new() })
     }
 
-    /// The present result in JSON, with as much of the captures as `view` says. A result that shows their
-    /// last bytes has one key more, `offsets`: by fd, where in the capture these begin.
+    /// The present result in JSON, with as much of the captures as `view` says. A result that shows
+    /// their last bytes has one key more, `offsets`: by fd, where in the capture these begin.
     ///
     /// # Errors
     /// A capture cannot be read.
@@ -102,7 +103,8 @@ impl ResultStream {
         self
     }
 
-    /// Appends the next piece, some tens of kilobytes at most, to `out`. Gives false when it was the last.
+    /// Appends the next piece, some tens of kilobytes at most, to `out`. Gives false when it was
+    /// the last.
     ///
     /// # Errors
     /// The OS error of reading a capture.

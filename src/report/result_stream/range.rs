@@ -22,7 +22,8 @@ impl CaptureRange {
         CaptureRange { view, at: at.min(end), end }
     }
 
-    /// All bytes of a view; none where there is none to be had: a user may have taken a named file away.
+    /// All bytes of a view; none where there is none to be had: a user may have taken a named file
+    /// away.
     pub(super) fn whole(view: io::Result<View>) -> Self {
         let view = view.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read captured output");
@@ -42,8 +43,8 @@ impl CaptureRange {
         self.end - self.at
     }
 
-    /// The next bytes, none at the end. What the process itself has taken away from its file in the meantime
-    /// reads as zeros, like a hole: lengths have been told already.
+    /// The next bytes, none at the end. What the process itself has taken away from its file in the
+    /// meantime reads as zeros, like a hole: lengths have been told already.
     pub(super) fn next<'b>(&mut self, buf: &'b mut [u8]) -> io::Result<&'b [u8]> {
         let room = (self.end - self.at).min(buf.len() as u64) as usize;
         let buf = buf.get_mut(..room).unwrap_or_default();

@@ -12,8 +12,8 @@ use super::{ResultFormat, encoding};
 use crate::report::context::ResultContext;
 use crate::report::record::{AsOf, ProcessRecord};
 
-/// Where in the written text the holes are. Text and holes share it: a hole that is serialized notes
-/// how much has been written before it.
+/// Where in the written text the holes are. Text and holes share it: a hole that is serialized
+/// notes how much has been written before it.
 #[derive(Default)]
 struct Holes {
     written: Cell<usize>,
