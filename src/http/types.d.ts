@@ -216,7 +216,7 @@ export interface ProcsAnswer {
   };
 }
 
-/** The agent, in the key `agent` of a result: the one that reports the result, which need not have started the process. */
+/** The key `agent` of a result: the instance that reports the result. Another instance may have started the process. */
 export interface ResultAgentInfo {
   /** The host's name. */
   host: string;
@@ -308,7 +308,7 @@ export type ResultCompression = "zstd" | "gzip" | "brotli";
 export interface ResultFailureReport {
   /** A cause that the OS error does not name, such as the missing interpreter of a script; or null. */
   detail: string | null;
-  /** The number of the OS error; null if there is none. */
+  /** The system's error number; null if the cause is no system error. */
   errno: number | null;
   /** The name of that error, such as `ENOENT`. */
   error: string | null;
@@ -419,7 +419,7 @@ export interface ResultProcStat {
   ppid: number;
   /** Priority as the kernel counts it. */
   priority: number;
-  /** CPU it last ran on. This and all following keys are null if the kernel is too old to report them. */
+  /** CPU it last ran on. This key and all that follow are null if the kernel is too old to report them. */
   processor: number | null;
   /** Resident memory, in bytes. */
   rss: number;
@@ -473,7 +473,7 @@ export interface ResultProcStatm {
 /** The reason why a process no longer runs. */
 export type ResultReason = "exited" | "signaled" | "out_of_memory" | "timeout" | "stopped" | "error" | "lost";
 
-/** How a survivor is known to come from a process. */
+/** The evidence that a survivor comes from a process. */
 export type ResultRelation = "group" | "session" | "descendant" | "inferred";
 
 /** Resource usage of a process and of those descendants that were waited for, from `getrusage` or `wait4`. All keys are null if the process was lost. */
@@ -604,15 +604,15 @@ export interface ResultSummaryTimes {
   stop: ResultTime | null;
 }
 
-/** One that outlives its process. */
+/** A descendant that outlives its process. */
 export interface ResultSurvivor {
-  /** The name of its executable, at most 15 bytes of it. */
+  /** The name of its executable, cut to 15 bytes. */
   comm: string;
   /** Its pid. */
   pid: number;
-  /** How it was attributed to the process. */
+  /** The evidence that it comes from the process. */
   relation: ResultRelation;
-  /** Its session, as the pid of whoever began that. */
+  /** Its session ID: the pid of the session leader. */
   session: number;
 }
 
@@ -645,7 +645,7 @@ export interface ResultUsage {
   cutime: number;
   /** Its own page faults that needed a disk. */
   majflt: number;
-  /** Maximum of its resident memory, in bytes; at the end, as in `rusage`, the maximum of any one of these processes, or null. Null also if the kernel does not report it. */
+  /** Peak resident memory in bytes. After the end it comes from `rusage`: the largest peak of any one process. Null if the kernel does not report it. */
   maxrss: number | null;
   /** Its own page faults that needed no disk. */
   minflt: number;
