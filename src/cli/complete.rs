@@ -1,10 +1,10 @@
 //! Completion: the candidates for the last word of a command line, and the scripts by which shells
-//! ask for them.
+//! request them.
 //!
-//! A script calls the hidden command `__complete` with the words up to the cursor, and gets a line
+//! A script calls the hidden command `__complete` with the words up to the cursor, and reads a line
 //! for each candidate: the word, a tab, and a description. The lines `:files`, `:dirs` and
 //! `:commands` leave the candidates to the shell. So all shells complete from the definition that
-//! parses the command line, and offer only what that accepts.
+//! parses the command line, and offer only valid words.
 
 mod values;
 
@@ -21,7 +21,7 @@ pub(super) fn script(shell: Shell) -> &'static str {
     }
 }
 
-/// A word that completes the line, and what it means.
+/// A word that completes the line, and its description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Candidate {
     word: String,
@@ -69,7 +69,7 @@ fn joined(words: &[String]) -> Vec<String> {
     joined
 }
 
-/// Where the last word stands.
+/// The position of the last word.
 struct Place<'c> {
     root: &'c Command,
     command: &'c Command,

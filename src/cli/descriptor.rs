@@ -19,16 +19,16 @@ use crate::config::read_file;
 /// The descriptors from 3 up that belong to the user.
 static INHERITED: OnceLock<Vec<RawFd>> = OnceLock::new();
 
-/// What has been read of descriptors that can be read only once.
+/// Content that was read from descriptors that can be read only once.
 static READ_UP: Mutex<Vec<(RawFd, Vec<u8>)>> = Mutex::new(Vec::new());
 
-/// How many links a path may lead through, as in the kernel.
+/// Maximum number of links that a path may lead through, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Notes the descriptors from 3 up that this process was started with and that are the user's. All
-/// others are internal ones: a path cannot name them.
+/// Records the descriptors from 3 up that this process was started with and that are the user's.
+/// All others are internal ones: a path cannot name them.
 pub fn claim(fds: Vec<RawFd>) {
-    // A second time changes nothing.
+    // A second call has no effect.
     let _ = INHERITED.set(fds);
 }
 
@@ -37,7 +37,7 @@ pub fn inherited() -> &'static [RawFd] {
     INHERITED.get().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// What a path names once its links are followed.
+/// The target of a path after following its links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
     /// A descriptor of this program, by its number.
@@ -118,7 +118,7 @@ fn number(text: &str) -> Option<i32> {
 /// A duplicate of one of the user's descriptors, to write to.
 ///
 /// # Errors
-/// EBADF where the program was not started with it, or where it is open for reading only.
+/// EBADF if the program was not started with it, or if it is open for reading only.
 pub fn writable(fd: RawFd) -> io::Result<File> {
     let bad = || io::Error::from_raw_os_error(libc::EBADF);
     let file = duplicate(fd)?;
@@ -131,11 +131,11 @@ fn duplicate(fd: RawFd) -> io::Result<File> {
     if !(0..=2).contains(&fd) && !inherited().contains(&fd) {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: fcntl reports a number that is not open as an error; ours stay open as long as the
+    // SAFETY: fcntl reports a closed number as an error; our descriptors stay open as long as the
     // program runs.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(3))?;
-    // SAFETY: the call has just made it, and nobody else knows it.
+    // SAFETY: the call has just created it, so it has no other owner.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
@@ -164,7 +164,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file of the configuration. What comes from a pipe is noted, for a later worker of the
+/// Reads a file of the configuration. Content of a pipe is recorded, because a later worker of the
 /// same keeper cannot read it again.
 ///
 /// # Errors
@@ -180,7 +180,7 @@ pub fn read_config(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What has been noted of descriptors that can be read only once, with their numbers.
+/// The recorded content of descriptors that can be read only once, with their numbers.
 pub fn take_read_up() -> Vec<(RawFd, Vec<u8>)> {
     std::mem::take(&mut READ_UP.lock().unwrap_or_else(PoisonError::into_inner))
 }

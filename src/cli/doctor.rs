@@ -1,7 +1,7 @@
-//! `procstar doctor`: what this host supports, and the remedy for what it does not.
+//! `procstar doctor`: the features that this host supports, and remedies for the missing ones.
 //!
-//! Every check tries the thing itself, by the system call or the file that the program uses. Those
-//! that read files of the system take the place where these are, and so can be tested with any.
+//! Every check tries the feature itself, by the system call or the file that the program uses.
+//! Checks that read the system's files take their directory as an argument, for tests.
 
 mod cgroup;
 mod kernel;
@@ -15,13 +15,13 @@ use serde::Serialize;
 
 use crate::config::{Env, Loaded};
 
-/// How it stands.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// There, and enough.
+    /// Available and sufficient.
     Ok,
-    /// Good to know; or not there, and asked for by few.
+    /// Information; or a missing feature that few users need.
     Note,
     /// Something works less well, or for fewer processes.
     Warn,
@@ -40,16 +40,16 @@ impl Level {
     }
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// The subject.
     pub name: &'static str,
-    /// How it stands.
+    /// The severity.
     pub level: Level,
-    /// What was found.
+    /// The finding.
     pub found: String,
-    /// What to do about it; none where nothing need be done.
+    /// The remedy; `None` if nothing needs to be done.
     pub remedy: Option<String>,
 }
 
@@ -67,30 +67,30 @@ impl Check {
         Check { name, level, found: found.into(), remedy: Some(remedy.into()) }
     }
 
-    /// Something to know, about which nothing need be done.
+    /// Information without a remedy.
     fn note(name: &'static str, found: impl Into<String>) -> Check {
         Check { name, level: Level::Note, found: found.into(), remedy: None }
     }
 }
 
-/// All that was found.
+/// All results.
 #[derive(Clone, Debug, Serialize)]
 pub struct DoctorReport {
     /// This program's version.
     pub version: &'static str,
-    /// The kernel's.
+    /// The kernel's version.
     pub kernel: String,
     /// The checks, in their order.
     pub checks: Vec<Check>,
 }
 
 impl DoctorReport {
-    /// Whether nothing is missing that the program needs.
+    /// Whether no feature that the program needs is missing.
     pub fn is_well(&self) -> bool {
         self.checks.iter().all(|check| check.level < Level::Fail)
     }
 
-    /// Whether there is nothing to mend.
+    /// Whether nothing needs to be corrected.
     pub fn is_safe(&self) -> bool {
         self.checks.iter().all(|check| check.level < Level::Warn)
     }
@@ -105,7 +105,7 @@ impl DoctorReport {
         })
     }
 
-    /// The same, of security.
+    /// The text of the security checks.
     pub fn security_text(&self) -> String {
         self.text_ending(&match self.count(Level::Fail) + self.count(Level::Warn) {
             0 => "no findings".to_owned(),
@@ -135,7 +135,7 @@ impl DoctorReport {
         self.json_with(self.is_well())
     }
 
-    /// The same, of security.
+    /// The JSON of the security checks.
     pub fn security_json(&self) -> String {
         self.json_with(self.is_safe())
     }
@@ -149,8 +149,8 @@ impl DoctorReport {
     }
 }
 
-/// Examines what other users and machines could do. `loaded` are the settings, or why there are
-/// none.
+/// Examines the possible actions of other users and machines. `loaded` are the settings, or the
+/// error of loading them.
 pub fn examine_security(loaded: &Result<Loaded, String>, env: &Env) -> DoctorReport {
     DoctorReport {
         version: env!("CARGO_PKG_VERSION"),
@@ -164,7 +164,7 @@ fn kernel_release() -> String {
     name.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Examines this host. `loaded` are the settings, or why there are none.
+/// Examines this host. `loaded` are the settings, or the error of loading them.
 pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> DoctorReport {
     let kernel = kernel_release();
     let (configuration, settings) = places::configuration(loaded);

@@ -1,5 +1,5 @@
-//! The commands that tell of this host and of the program itself: `doctor`, `completions`, `man`.
-//! No instance is asked.
+//! The commands that concern this host and the program itself: `doctor`, `completions`, `man`. They
+//! contact no instance.
 
 mod man;
 
@@ -12,7 +12,7 @@ use crate::cli::output_format::ReportFormat;
 use crate::cli::{complete, doctor};
 use crate::config::{Env, Loaded};
 
-/// What is told.
+/// The output of a command.
 pub struct Answer {
     /// For standard output.
     pub text: String,
@@ -20,29 +20,29 @@ pub struct Answer {
     pub code: u8,
 }
 
-/// Why nothing is told.
+/// The error of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// There is no such command.
+    /// Unknown command.
     #[error("no command '{0}'; 'procstar help' lists the commands")]
     NoCommand(String),
     /// The manual pages cannot be written.
     #[error("cannot write manual pages to {}: {source}", dir.display())]
     Write {
-        /// Where to.
+        /// The directory.
         dir: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// A text that cannot be made.
+    /// A page cannot be rendered.
     #[error("cannot make a manual page: {0}")]
     Make(#[source] io::Error),
 }
 
-/// Does what a command says. `loaded` are the settings, or why there are none.
+/// Carries out a command. `loaded` are the settings, or the error of loading them.
 ///
 /// # Errors
-/// What the user has to know.
+/// A message for the user.
 pub fn perform(
     command: &HostCommand,
     loaded: Result<Loaded, String>,

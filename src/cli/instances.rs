@@ -1,4 +1,4 @@
-//! Which running instance is meant, where none is named by its socket or URL.
+//! The choice of a running instance that is not named by its socket or URL.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,29 +7,29 @@ use super::starting;
 use crate::config::{Env, Settings};
 use crate::keeper::registry::{self, Running};
 
-/// How long an instance that is starting is waited for.
+/// Maximum time to wait for an instance that is starting.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How often is looked meanwhile.
+/// Time between two searches meanwhile.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
 
-/// Why there is no one instance that is meant.
+/// Why no single instance was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InstanceError {
-    /// There is none.
+    /// No instance.
     #[error("no instance of this user{} runs{}; start one with 'procstar serve', or choose one by --socket, --url or \
              --state-dir{}", with(.pid), .place.as_deref().map_or(String::new(), within), lines_of(.taken))]
     None {
-        /// The pid that was asked for.
+        /// The pid that was requested.
         pid: Option<i32>,
-        /// The only place where it was looked for.
+        /// The only directory that was searched.
         place: Option<PathBuf>,
-        /// Directories of ours whose names other users have taken, with whose they are.
+        /// Our directories whose names other users have taken, with these users.
         taken: Vec<(PathBuf, String)>,
     },
-    /// Those that there are have no socket.
+    /// The instances have no socket.
     #[error("no instance of this user can be reached: {}", unreachable_reason(.0))]
     Unreachable(Vec<Running>),
-    /// There are several.
+    /// Several instances.
     #[error("multiple instances of this user are running; choose one:{}", choices(.0))]
     Several(Vec<Running>),
 }
@@ -49,7 +49,7 @@ fn lines_of(taken: &[(PathBuf, String)]) -> String {
     taken.iter().map(line).collect()
 }
 
-/// Instances that run, and have no socket.
+/// The reason why instances run without a socket.
 fn unreachable_reason(closed: &[Running]) -> String {
     let pids = |starting| {
         let those = closed.iter().filter(|one| one.is_starting() == starting);
@@ -76,10 +76,10 @@ fn choices(several: &[Running]) -> String {
     several.iter().map(line).collect()
 }
 
-/// Where instances are looked for.
+/// The search for instances.
 pub(super) struct Search {
     pid: Option<i32>,
-    /// The only directory, where one is named.
+    /// The only directory to search, if one is named.
     state_dir: Option<PathBuf>,
     places: Vec<PathBuf>,
     env: Env,
@@ -115,23 +115,22 @@ impl Search {
         starting::is_one_starting(&self.env, &known)
     }
 
-    /// Whether an instance that was not found is about to enter itself, or has just done so. It
-    /// cannot be inspected from then on, so it is looked for again after the search among
-    /// processes.
+    /// Whether an instance that was not found is about to register itself, or has just done so. It
+    /// cannot be inspected from then on, so the search is repeated after the one among processes.
     fn is_one_to_come(&self) -> bool {
         self.is_one_about_to_enter() || !self.found().is_empty()
     }
 
-    /// Whether one is starting that may be meant.
+    /// Whether an instance is starting that may be the target.
     pub(super) fn is_one_starting(&self) -> bool {
         let is_known = || self.found().iter().any(Running::is_starting);
         is_known() || self.is_one_about_to_enter() || is_known()
     }
 
-    /// The only one, with a socket or without. One that is starting is waited for.
+    /// The only instance, with a socket or without. Waits for one that is starting.
     ///
     /// # Errors
-    /// There is none, or there are several.
+    /// No instance, or several.
     pub(super) fn one(&self) -> Result<Running, InstanceError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -147,10 +146,10 @@ impl Search {
         }
     }
 
-    /// The only one that has a socket. One that is starting is waited for.
+    /// The only instance that has a socket. Waits for one that is starting.
     ///
     /// # Errors
-    /// There is none, or there are several.
+    /// No instance, or several.
     pub(super) fn one_to_ask(&self) -> Result<Running, InstanceError> {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,4 +1,4 @@
-//! What arguments and configuration ask of the program, checked.
+//! The checked request of arguments and configuration to the program.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::cli::run_command::{EXIT_INTERNAL, Foreground};
 use crate::config::{ConfigError, Loaded, Settings};
 use crate::error_chain::chain;
 
-/// Where specs come from.
+/// The source of specs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// Standard input.
@@ -24,7 +24,7 @@ impl From<PathBuf> for Input {
     }
 }
 
-/// A run, checked: there is a reason to run, and an agent has a host.
+/// A run, checked: it has something to do, and an agent has a host.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The specs to start with.
@@ -33,7 +33,8 @@ pub struct Run {
     pub print: bool,
     /// The file that results go to.
     pub output: Option<PathBuf>,
-    /// Whether to exit when nothing runs; true with `print` and `output`, never with `wait`.
+    /// Whether to exit when no process is running; true with `print` and `output`, never with
+    /// `wait`.
     pub exit: bool,
     /// Whether to exit when everything is deleted.
     pub wait: bool,
@@ -41,11 +42,11 @@ pub struct Run {
     pub foreground: Option<Foreground>,
     /// Whether progress may be shown on a terminal.
     pub progress: bool,
-    /// The effective settings. `http.enabled` and `agent.enabled` say what else to do.
+    /// The effective settings. `http.enabled` and `agent.enabled` enable further services.
     pub settings: Settings,
     /// The files that the tokens come from.
     pub token_files: TokenFiles,
-    /// What the user should be warned of once there is a log.
+    /// Warnings for the log.
     pub warnings: Vec<String>,
 }
 
@@ -65,32 +66,32 @@ impl TokenFiles {
     }
 }
 
-/// What the program is to do.
+/// The action of the program.
 #[derive(Debug, Clone)]
 pub enum Invocation {
     /// Run processes and services.
     Run(Box<Run>),
-    /// Ask a running instance to become the program on disk, by [`super::upgrade::upgrade`].
+    /// Upgrade a running instance to the program on disk, by [`super::upgrade::upgrade`].
     Upgrade {
-        /// Where instances are.
+        /// The settings that say where instances are.
         settings: Box<Settings>,
-        /// Which one; none: the only one.
+        /// The instance's pid; `None` for the only one.
         pid: Option<i32>,
     },
     /// Check a spec, by [`super::validate::validate`].
     Validate {
-        /// Where it comes from.
+        /// The source of the spec.
         input: Input,
-        /// Whether to answer in JSON.
+        /// Whether to print JSON.
         json: bool,
     },
     /// Print a JSON Schema, by [`super::show::schema`].
     Schema(Described),
-    /// Tell of this host and this program, by [`super::host::perform`].
+    /// A command that concerns this host and this program, by [`super::host::perform`].
     Host {
-        /// What.
+        /// The command.
         command: HostCommand,
-        /// The settings, or why there are none.
+        /// The settings, or the error of loading them.
         loaded: Box<Result<Loaded, String>>,
     },
     /// Print the configuration, by [`super::show::render`].
@@ -100,17 +101,17 @@ pub enum Invocation {
         /// As JSON.
         json: bool,
     },
-    /// Ask a running instance, by [`super::client::run`].
+    /// A command for a running instance, by [`super::client::run`].
     Client(Box<Client>),
 }
 
-/// Why there is nothing to run: a text for the user, with all causes, and an exit code.
+/// A text for the user instead of a run, with all causes, and an exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct UsageError {
     text: String,
     code: u8,
-    /// The exit code where a text that was asked for cannot be written.
+    /// The exit code if a requested text cannot be written.
     unwritten: u8,
 }
 
@@ -125,28 +126,28 @@ impl UsageError {
         self.code
     }
 
-    /// The exit code where the text was asked for and cannot be written.
+    /// The exit code if the text was requested and cannot be written.
     pub fn exit_code_if_unwritten(&self) -> u8 {
         self.unwritten
     }
 
-    /// Whether the text is what was asked for, and goes to standard output.
+    /// Whether the text was requested, and goes to standard output.
     pub fn is_answer(&self) -> bool {
         self.code == 0
     }
 
-    /// The same, of a command line whose low exit codes belong to the process that it runs.
+    /// The same text for a command line whose low exit codes belong to the process that it runs.
     pub(super) fn of_run_command(self) -> Self {
         let code = if self.code == 0 { 0 } else { EXIT_INTERNAL };
         Self { code, unwritten: EXIT_INTERNAL, ..self }
     }
 
-    /// A text that was asked for.
+    /// A text that was requested.
     pub(super) fn answer(text: String) -> Self {
         Self { text, code: 0, unwritten: 1 }
     }
 
-    /// With a tip after the first paragraph, instead of clap's own.
+    /// Inserts a tip after the first paragraph, instead of clap's own.
     pub(super) fn with_tip(self, tip: Option<&str>) -> Self {
         let Some(tip) = tip else { return self };
         let paragraphs = self.text.split("\n\n").filter(|part| !part.starts_with("  tip:"));

@@ -1,9 +1,9 @@
-//! The command line: parses arguments and prints. A run of processes goes to `app`, which uses this
-//! room and is unknown here.
+//! The command line: parses arguments and prints. A run of processes goes to `app`, which depends
+//! on this module and not the reverse.
 //!
 //! [`arguments`] are parsed with the `definition` of the whole command line, and become an
 //! [`invocation`] together with the configuration ([`parse`]). The commands that need no actor are
-//! carried out here: [`client`] for those that ask a running instance, one file for each of the
+//! carried out here: [`client`] for those that address a running instance, one file for each of the
 //! others.
 
 pub mod arguments;

@@ -1,5 +1,5 @@
-//! From arguments and environment to an [`Invocation`], or to a [`UsageError`] that knows its text
-//! and exit code. Nothing is started, and nothing ended.
+//! From arguments and environment to an [`Invocation`], or to a [`UsageError`] with its text and
+//! exit code. Starts and ends nothing.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -23,18 +23,18 @@ use crate::config::{
 use crate::error_chain::chain;
 use crate::trust;
 
-/// Parses the arguments, the program's name first, and reads the configuration that they and
-/// `env` point at.
+/// Parses the arguments, the program's name first, and reads the configuration named by them and
+/// `env`.
 ///
 /// # Errors
-/// Help and version as asked for; wrong usage; a configuration that cannot be used.
+/// Requested help and version; invalid usage; an unusable configuration.
 pub fn parse(args: impl Iterator<Item = OsString>, env: &Env) -> Result<Invocation, UsageError> {
     let system_file = Path::new(SYSTEM_FILE);
     let (read, trust) = (&descriptor::read_config, &trust::check);
     parse_with(args, &Sources { env, system_file, read, trust })
 }
 
-/// [`parse`], with another world than this machine's.
+/// [`parse`] with other sources than this machine's.
 ///
 /// # Errors
 /// As [`parse`].
@@ -50,7 +50,7 @@ pub fn parse_with(
         invocation
     });
     read.map_err(|error| {
-        // What runs a command keeps the low codes for that.
+        // `run` reserves the low exit codes for its command.
         if command_of(&args).as_deref() != Some("run") {
             return error;
         }
@@ -58,10 +58,10 @@ pub fn parse_with(
     })
 }
 
-/// What the launched process does by itself, or why it does nothing; none for a run, which takes a
-/// keeper and its worker.
+/// Handles the arguments that need no keeper, and usage errors; returns `None` for a run, which
+/// needs a keeper and its worker.
 ///
-/// A run's configuration that can be read only once, such as a pipe, is left to the worker.
+/// If a run's configuration can be read only once, such as a pipe, the worker reads it.
 pub fn parse_without_keeper(
     args: &[OsString],
     env: &Env,
@@ -84,17 +84,17 @@ pub fn parse_without_keeper(
     }
 }
 
-/// Whether arguments, right or wrong, are those of a run.
+/// Whether arguments, valid or not, are those of a run.
 fn is_run(args: &[OsString]) -> bool {
     command_of(args).is_none_or(|name| ["run", "serve", "agent"].contains(&name.as_str()))
 }
 
-/// The command that arguments name, even if they are wrong.
+/// The command that arguments name, even if they are invalid.
 fn command_of(args: &[OsString]) -> Option<String> {
     command_path(args).into_iter().next()
 }
 
-/// The command that arguments name, and its subcommands, even if they are wrong.
+/// The command that arguments name, and its subcommands, even if they are invalid.
 fn command_path(args: &[OsString]) -> Vec<String> {
     // Help and version would end the search.
     let asks = |arg: &&OsString| ["-h", "--help", "-V", "--version"].iter().any(|ask| *arg == ask);
@@ -139,8 +139,8 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
     options.carried_out(command, loaded?)
 }
 
-/// A wrong command line, with a tip if another program's option was meant; or help, whose examples
-/// keep their lines.
+/// A usage error, with a tip if another program's option was meant; or help, whose examples keep
+/// their lines.
 fn explain(error: clap::Error, args: &[OsString]) -> UsageError {
     match error.kind() {
         ErrorKind::DisplayHelp => {
@@ -161,7 +161,8 @@ fn explain(error: clap::Error, args: &[OsString]) -> UsageError {
 }
 
 impl CommandLine {
-    /// Takes what `serve` and `agent` say as the options of the program; returns any other command.
+    /// Applies the options of `serve` and `agent` as those of the program; returns any other
+    /// command.
     fn in_mode(&mut self, command: Option<Command>) -> Option<Command> {
         let mode = match command {
             Some(Command::Serve(mode)) => {
@@ -180,7 +181,7 @@ impl CommandLine {
         None
     }
 
-    /// What a command, or none, asks for.
+    /// The invocation of a command, or of the bare program.
     fn carried_out(
         self,
         command: Option<Command>,
@@ -215,12 +216,12 @@ impl CommandLine {
                 let settings = loaded.settings;
                 Ok(Invocation::Client(Box::new(Client { asked, settings })))
             }
-            // The others are carried out already.
+            // The other commands are handled above.
             _ => self.run(loaded).map(|run| Invocation::Run(Box::new(run))),
         }
     }
 
-    /// A subcommand does nothing else.
+    /// Rejects options of a run together with a subcommand.
     fn reject_extra_args(&self, command: &str) -> Result<(), UsageError> {
         if self.input.is_some() || self.does_something() {
             return Err(UsageError::usage(&format!(
@@ -230,7 +231,7 @@ impl CommandLine {
         Ok(())
     }
 
-    /// Whether flags alone give a way to end.
+    /// Whether flags alone enable an action.
     fn does_something(&self) -> bool {
         self.print || self.output.is_some() || self.exit || self.wait
     }
@@ -264,8 +265,8 @@ impl CommandLine {
         })
     }
 
-    /// A run of one process in the foreground. It neither serves nor connects, whatever is
-    /// configured, and keeps nothing.
+    /// A run of one process in the foreground. It neither serves nor connects, regardless of the
+    /// configuration, and keeps nothing.
     fn foreground(self, loaded: Loaded, command: RunCommand) -> Result<Run, UsageError> {
         let lasts = self.run.serve || self.agent.agent || self.run.state_dir.is_some();
         if lasts {
@@ -279,7 +280,7 @@ impl CommandLine {
         settings.agent.conn_id = None;
         settings.run.state_dir = None;
         if foreground.capture {
-            // All of it is copied, and so all is kept.
+            // All output is copied, so all is kept.
             (settings.capture.keep_head, settings.capture.keep_tail) = (None, None);
         }
         Ok(Run {
@@ -297,7 +298,7 @@ impl CommandLine {
     }
 }
 
-/// What the user should hear of the configuration files.
+/// Warnings about the configuration files.
 fn warnings(files: &[(PathBuf, FileState)]) -> Vec<String> {
     let denied = files.iter().filter(|(_, state)| *state == FileState::Denied);
     let told = denied.map(|(path, _)| {

@@ -1,14 +1,12 @@
-//! Text that a terminal takes no orders from.
+//! Text that cannot control a terminal.
 
-/// Whether a terminal would take a character for an order, or show text in another order than it
-/// has.
+/// Whether a character would control a terminal, or change the order of the shown text.
 pub(super) fn is_order(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text that a terminal takes no orders from: control characters are shown as `\n`, `\x1b`,
-/// `\u{202e}`.
+/// Text that cannot control a terminal: control characters are shown as `\n`, `\x1b`, `\u{202e}`.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -26,8 +24,7 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// JSON that a terminal takes no orders from, and that means the same: such characters stand only
-/// in strings.
+/// Equivalent JSON that cannot control a terminal: such characters occur only in strings.
 pub(super) fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {

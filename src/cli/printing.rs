@@ -1,4 +1,4 @@
-//! Texts and results on their way to standard output and to files.
+//! The writing of texts and results to standard output and to files.
 
 mod results;
 mod target;
@@ -14,7 +14,7 @@ pub(crate) use self::writer::{Counted, Patient, passed_on};
 use crate::cli::printable::printable_json;
 use crate::report::{ProcessRecord, ResultContext};
 
-/// The exit code where the reader of standard output has closed it, as a shell reports SIGPIPE.
+/// The exit code after the reader of standard output has closed it, as a shell reports SIGPIPE.
 pub const CLOSED_PIPE: u8 = 128 + libc::SIGPIPE as u8;
 
 /// Writes a text to standard output.
@@ -42,8 +42,7 @@ pub fn print_to(
     results: &[Arc<ProcessRecord>],
     context: &ResultContext,
 ) -> io::Result<()> {
-    // Unbuffered: the pieces are large enough, and nothing is left behind by the end of the
-    // program.
+    // Unbuffered: the pieces are large enough, and the program's end loses nothing.
     let mut out = Patient::new(to)?;
     if to.as_fd().is_terminal() {
         write_results(results, context, &mut Escaping { to: &mut out, cut: Vec::new() })?;
@@ -53,10 +52,10 @@ pub fn print_to(
     out.write_all(b"\n")
 }
 
-/// Writes JSON that a terminal takes no orders from, and that means the same.
+/// Writes equivalent JSON that cannot control a terminal.
 struct Escaping<'a, W> {
     to: &'a mut W,
-    /// The beginning of a character whose rest has not come.
+    /// The beginning of a character whose rest is missing.
     cut: Vec<u8>,
 }
 

@@ -1,8 +1,8 @@
-//! The environment's layer: a variable for every setting, and the secrets' three ways in.
+//! The environment's layer: a variable for every setting, and the three sources of secrets.
 //!
 //! A secret is taken from the first of: its variable; the file that its `*_FILE` variable names;
-//! the file of its name in `$CREDENTIALS_DIRECTORY`. What a former one has, the latter ones are
-//! not even read for.
+//! the file of its name in `$CREDENTIALS_DIRECTORY`. Later sources are not even read once one has a
+//! value.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -41,11 +41,11 @@ pub const NEVER_INHERITED: &[&str] = &[
     "FDSTORE",
 ];
 
-/// Reads all settings that the environment has.
+/// Reads all settings of the environment.
 ///
 /// # Errors
-/// A variable that does not suit its setting, a secret's file that cannot be read or used, or that
-/// others can read.
+/// A variable that does not suit its setting; a secret's file that cannot be read or used, or that
+/// other users can read.
 pub(super) fn parse(sources: &Sources<'_>) -> Result<Layer, ConfigError> {
     let mut layer = Layer::default();
     for key in KEYS {
@@ -84,10 +84,10 @@ fn variable(env: &Env, key: &Key, name: &str) -> Result<Option<(Scalar, Origin)>
     }
 }
 
-/// Reads a secret's file again, which was named by the environment.
+/// Reads a secret's file again, which the environment has named.
 ///
 /// # Errors
-/// It cannot be read, others can read or change it, or its content does not suit the setting.
+/// It cannot be read, other users can read or change it, or its content does not suit the setting.
 pub fn read_secret_file(setting: &str, path: &Path) -> Result<Secret, ConfigError> {
     let named_by = format!("the file of {setting}");
     let found = keys::find(setting).filter(|key| key.kind.is_secret());
@@ -104,7 +104,7 @@ pub fn read_secret_file(setting: &str, path: &Path) -> Result<Secret, ConfigErro
     }
 }
 
-/// Why a secret's file was not read.
+/// The error of a secret's file.
 fn unread(path: &Path, named_by: &str, error: Untrusted) -> ConfigError {
     let (path, named_by) = (path.to_path_buf(), named_by.to_owned());
     match error {
@@ -132,7 +132,7 @@ fn secret(sources: &Sources<'_>, key: &Key) -> Result<Option<(Scalar, Origin)>, 
             let value = secret_text(key, &path, &named_by, bytes)?;
             Ok(Some((value, Origin::Credential { path })))
         }
-        // The directory is there for any credential of the service, not for this one only.
+        // The directory can exist for other credentials of the service.
         Err(Untrusted::Unknown(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unread(&path, &named_by, error)),
     }

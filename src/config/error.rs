@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, and where.
+//! Errors of a configuration, with their places.
 
 use std::fmt;
 use std::io;
@@ -8,15 +8,15 @@ use thiserror::Error;
 
 use crate::trust::Exposure;
 
-/// Why there are no settings. Every text says where, and none holds a secret.
+/// An error of the configuration. Every text names the place, and none holds a secret.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// A file is there but cannot be read, or one that was asked for is not there.
+    /// A file exists but cannot be read, or an explicitly named one is missing.
     #[error("cannot read configuration file {}", path.display())]
     ReadFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
@@ -26,9 +26,9 @@ pub enum ConfigError {
     ExposedFile {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// The kind of access.
         exposure: Exposure,
-        /// What else to do about it, as the end of the sentence.
+        /// Another remedy, as the end of the sentence.
         remedy: &'static str,
     },
 
@@ -39,7 +39,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// The setting.
         setting: &'static str,
-        /// How.
+        /// The kind of access.
         exposure: Exposure,
     },
 
@@ -57,7 +57,7 @@ pub enum ConfigError {
     Variable {
         /// The variable.
         name: String,
-        /// What was expected, and what was found unless that is a secret.
+        /// The expected value, and the one found unless that is a secret.
         problem: String,
     },
 
@@ -66,9 +66,9 @@ pub enum ConfigError {
     ReadSecret {
         /// The file.
         path: PathBuf,
-        /// What led to it: "named by environment variable PROCSTAR_AGENT_TOKEN_FILE".
+        /// Its origin: "named by environment variable PROCSTAR_AGENT_TOKEN_FILE".
         named_by: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
@@ -78,24 +78,24 @@ pub enum ConfigError {
     ExposedSecret {
         /// The file.
         path: PathBuf,
-        /// What led to it.
+        /// Its origin.
         named_by: String,
-        /// How.
+        /// The kind of access.
         exposure: Exposure,
     },
 
-    /// A file that holds a secret holds none that can be used.
+    /// A secret's file has no usable content.
     #[error("secret file {}, {named_by}: {problem}", path.display())]
     Secret {
         /// The file.
         path: PathBuf,
-        /// What led to it.
+        /// Its origin.
         named_by: String,
-        /// What is wrong; never the content.
+        /// The fault; never the content.
         problem: String,
     },
 
-    /// The checked layers do not make settings: a defect of this program.
+    /// The checked layers do not make settings: a bug of this program.
     #[error("cannot merge configuration layers")]
     Merge(#[from] config::ConfigError),
 }
@@ -107,7 +107,7 @@ pub struct Problem {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
-    /// The key and what is wrong with it.
+    /// The key and its fault.
     pub message: String,
 }
 

@@ -12,8 +12,8 @@ use crate::config::layer::{Layer, Origin};
 /// Reads a TOML text; `path` is only for messages and origins.
 ///
 /// # Errors
-/// [`ConfigError::File`] with every unknown key and bad value, or else the first places where the
-/// text is no TOML. No text of the file is shown but keys and values that are no secrets.
+/// [`ConfigError::File`] with every unknown key and invalid value, or else the first places of
+/// invalid TOML. It shows only keys, and values that are not secret.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Layer, ConfigError> {
     let fail = |problems| ConfigError::File { path: path.to_path_buf(), problems };
     let bytes = crate::text::utf8(bytes)
@@ -97,8 +97,8 @@ impl Reader<'_> {
     }
 }
 
-/// A name as TOML writes it. A quoted one is no known one, also where it holds a dot and would
-/// look like a path.
+/// A name in TOML's notation. A quoted name is never a known one, even if it contains a dot and
+/// would look like a path.
 fn shown(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if name.chars().all(bare) { name.to_owned() } else { format!("{name:?}") }

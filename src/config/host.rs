@@ -1,11 +1,11 @@
-//! What may stand for a server's host: a name or an address, and neither a URL nor a port.
+//! The host of a scheduler: a name or an address, and neither a URL nor a port.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rustls::pki_types::DnsName;
 
-/// What a server of the same environment listens on, in `PROCSTAR_AGENT_HOST`: not an error before
-/// an agent dials it.
+/// A value of `PROCSTAR_AGENT_HOST` for the scheduler itself, which listens in the same
+/// environment. It is an error only once an agent dials it.
 pub const EVERY_INTERFACE: &str = "*";
 
 /// Whether this can be dialled, or is [`EVERY_INTERFACE`].
@@ -23,7 +23,7 @@ fn is_address(text: &str) -> bool {
     address.parse::<Ipv6Addr>().is_ok() || text.parse::<Ipv4Addr>().is_ok()
 }
 
-/// What to write instead, where that can be guessed.
+/// The likely correct value, if it can be guessed.
 pub(super) fn remedy(text: &str) -> String {
     let rest = text.trim();
     let rest = rest.split_once("://").map_or(rest, |(_, rest)| rest);

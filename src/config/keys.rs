@@ -1,4 +1,4 @@
-//! The table of every setting: its name, what it may be, its variable and its flag.
+//! The table of all settings: name, kind of value, variable and flag.
 
 use crate::config::kind::Kind;
 use crate::text::distance;
@@ -8,7 +8,7 @@ use crate::text::distance;
 pub struct Key {
     /// The dotted name, as in a file: `agent.connect.interval_max`.
     pub path: &'static str,
-    /// What its value may be.
+    /// The kind of its value.
     pub kind: Kind,
     /// Its environment variable. For all but `agent.group_id`, whose name existing deployments
     /// fix, it is `PROCSTAR_` and the path in capitals, joined by `_`.
@@ -177,7 +177,7 @@ pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// The setting that a variable of no setting means by a synonym: `PROCSTAR_HTTP_SERVE`.
+/// The setting that an unknown variable means by a synonym: `PROCSTAR_HTTP_SERVE`.
 pub(crate) fn of_synonym(variable: &str) -> Option<&'static Key> {
     let is_named = |(synonym, _): &&(&str, &str)| {
         let systematic = synonym.replace('.', "_").to_uppercase();

@@ -1,4 +1,4 @@
-//! What a setting's value may be: one check for files, variables and flags.
+//! The kinds of values: one check for files, variables and flags.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -57,7 +57,7 @@ pub enum Kind {
     Address,
     /// The agent's secret, which may be empty.
     AgentToken,
-    /// The HTTP service's secret: one that can be guessed would let everybody in.
+    /// The HTTP service's secret: a weak one would admit everybody.
     HttpToken,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for Raw<'_> {
 }
 
 impl Raw<'_> {
-    /// The type alone, for values that must not be shown.
+    /// The type alone, for secret values.
     fn type_name(&self) -> &'static str {
         match self {
             Raw::Bool(_) => "a boolean",
@@ -115,7 +115,7 @@ impl Raw<'_> {
 }
 
 impl Kind {
-    /// What a value of this kind is, for messages: "expected ...".
+    /// The description of valid values, for messages: "expected ...".
     pub fn expected(self) -> &'static str {
         match self {
             Kind::Level => "one of trace, debug, info, warn, error",
@@ -168,7 +168,7 @@ impl Kind {
     /// Reads a variable's or a flag's text.
     ///
     /// # Errors
-    /// A text for the user: what was expected, and what was found unless that is a secret.
+    /// A text for the user: the expected value, and the one found unless that is a secret.
     pub fn read_text(self, text: &OsStr) -> Result<Scalar, String> {
         // A path is bytes to the kernel: the only kind that need not be UTF-8.
         let refused = || format!("expected {}, found {text:?}", self.expected());
@@ -185,7 +185,7 @@ impl Kind {
             _ => {}
         }
         let text = text.to_str().ok_or_else(|| "is not valid UTF-8".to_owned())?;
-        // The text as it stands, not what it was taken for: `1e99`, not a hundred digits.
+        // The text in its original spelling: `1e99`, not a hundred digits.
         self.convert(&self.raw(text)).ok_or_else(|| self.refusal(&Raw::Text(text)))
     }
 
@@ -216,7 +216,7 @@ impl Kind {
         self.convert(&raw).ok_or_else(|| self.refusal(&raw))
     }
 
-    /// Takes a text for what this kind wants, and leaves it a text where it is not that.
+    /// Converts a text to the type that this kind needs, or keeps the text if that fails.
     fn raw(self, text: &str) -> Raw<'_> {
         match self {
             Kind::Switch => match text.to_ascii_lowercase().as_str() {
@@ -363,7 +363,7 @@ mod tests {
         kind.read_text(OsStr::new(text))
     }
 
-    /// One line for each kind: what it takes, what it refuses.
+    /// One line for each kind: valid values, and invalid ones.
     #[test]
     fn kinds_take_and_refuse() {
         let table: &[(Kind, &[&str], &[&str])] = &[

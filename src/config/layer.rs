@@ -12,7 +12,7 @@ use crate::config::keys::{KEYS, Key};
 use crate::config::kind::Scalar;
 use crate::config::settings::Settings;
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// No layer has it.
@@ -63,14 +63,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One value of a layer. Its `Debug` leaves the value out, which may be a secret.
+/// One value of a layer. Its `Debug` omits the value, which may be a secret.
 #[derive(Clone)]
 pub struct LayerEntry {
-    /// Which setting.
+    /// The setting.
     pub key: &'static Key,
     /// Its value, admitted by the key's kind.
     pub value: Scalar,
-    /// Where it stands.
+    /// Its origin.
     pub origin: Origin,
 }
 
@@ -90,8 +90,7 @@ impl Layer {
         self.0.push(LayerEntry { key, value, origin });
     }
 
-    /// Adds the value that a flag gives to the setting it belongs to; nothing where it was not
-    /// given.
+    /// Adds a flag's value to the setting that it belongs to; nothing if the flag is absent.
     pub fn push_flag(&mut self, flag: &str, value: Option<Scalar>) {
         let key = KEYS.iter().find(|key| key.flag == Some(flag));
         if let (Some(key), Some(value)) = (key, value) {
@@ -137,7 +136,7 @@ fn value(entry: &LayerEntry) -> Value {
 fn path_kind(path: &Path) -> ValueKind {
     match path.to_str() {
         Some(text) => ValueKind::String(text.to_owned()),
-        // The crate's strings are UTF-8; bytes pass as an array, which no file can give here.
+        // The crate's strings are UTF-8; bytes pass as an array, which no file can contain here.
         None => ValueKind::Array(path.as_os_str().as_bytes().iter().map(byte).collect()),
     }
 }
@@ -146,10 +145,10 @@ fn byte(byte: &u8) -> Value {
     Value::new(None, ValueKind::U64((*byte).into()))
 }
 
-/// Merges layers, the later ones winning, over the defaults; also gives each setting's origin.
+/// Merges layers over the defaults, the later ones winning; also returns each setting's origin.
 ///
 /// # Errors
-/// [`ConfigError::Merge`], if a layer holds what its keys' kinds would not have admitted.
+/// [`ConfigError::Merge`], if a layer has a value that its key's kind does not admit.
 pub(super) fn merge(
     layers: &[Layer],
 ) -> Result<(Settings, BTreeMap<&'static str, Origin>), ConfigError> {
@@ -162,8 +161,8 @@ pub(super) fn merge(
     Ok((merged.try_deserialize()?, origins))
 }
 
-/// The origin of the merged value: the `config` crate keeps it as a text, by which the layer's
-/// entry is found again.
+/// The origin of the merged value: the `config` crate keeps it as a text, which identifies the
+/// layer's entry.
 fn origin(merged: &Value, layers: &[Layer], key: &Key) -> Origin {
     let label = walk(merged, key.path).and_then(Value::origin);
     let mut entries = layers.iter().rev().flat_map(Layer::entries);

@@ -13,31 +13,31 @@ use crate::config::settings::Settings;
 use crate::config::sources::Sources;
 use crate::trust::{Need, Untrusted};
 
-/// What became of a configuration file.
+/// The state of a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileState {
     /// Its values are a layer.
     Read,
-    /// It is not there.
+    /// The file does not exist.
     Absent,
-    /// It is the user's, but this user may not read it: a `HOME` that is another user's. It is
-    /// skipped.
+    /// It is the user's file, but this user may not read it, because `HOME` is another user's. It
+    /// is skipped.
     Denied,
 }
 
-/// Settings, and how they came about.
+/// Settings, and their sources.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The effective settings.
     pub settings: Settings,
-    /// Where each setting comes from, by its dotted name; every setting is there.
+    /// The origin of each setting, by its dotted name; contains every setting.
     pub origins: BTreeMap<&'static str, Origin>,
-    /// The configuration files that were looked for, the later ones winning.
+    /// The configuration files in order, the later ones winning.
     pub files: Vec<(PathBuf, FileState)>,
 }
 
 impl Loaded {
-    /// The file that a secret comes from; none where it comes from elsewhere.
+    /// The file that a secret comes from; `None` if it has another source.
     pub fn secret_file(&self, setting: &str) -> Option<&Path> {
         match self.origins.get(setting)? {
             Origin::SecretFile { path, .. } | Origin::Credential { path } => Some(path),
@@ -101,16 +101,16 @@ fn parsed(sources: &Sources<'_>, path: &Path, bytes: &[u8]) -> Result<Layer, Con
     }
 }
 
-/// Which files may be missing.
+/// The files that may be missing.
 enum Missing {
     Error,
     Allowed,
-    /// A program started by another user's hand, `HOME` and all, must run nevertheless.
+    /// A program must run even if another user has started it with that user's `HOME`.
     DeniedToo,
 }
 
 impl Missing {
-    /// What else to do about a file that cannot be trusted.
+    /// Another remedy for an untrusted file.
     fn remedy(&self) -> &'static str {
         match self {
             Self::DeniedToo => {

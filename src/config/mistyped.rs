@@ -1,4 +1,4 @@
-//! Environment variables that look like settings and are none: most likely mistyped.
+//! Environment variables that look like settings but are not: most likely misspelled.
 
 use std::ffi::OsStr;
 
@@ -9,11 +9,11 @@ use crate::text::distance;
 
 const PREFIX: &str = "PROCSTAR_";
 
-/// Variables of ours that are no settings.
+/// Our variables that are not settings.
 const OTHERS: &[&str] = &["PROCSTAR_URL"];
 
-/// Variables by which the processes of one program find each other. Nobody else sets them, and none
-/// is a mistyped name. The keeper's tests hold the list to the names that are in use.
+/// Variables by which the processes of one program find each other. Only this program sets them,
+/// and none is a misspelled name. A test of the keeper compares the list with the names in use.
 pub(crate) const INTERNAL_VARIABLES: &[&str] = &[
     "PROCSTAR_FILTER",
     "PROCSTAR_KEEPER_AGAIN",
@@ -24,8 +24,8 @@ pub(crate) const INTERNAL_VARIABLES: &[&str] = &[
     "PROCSTAR_KEEPER_STATE",
 ];
 
-/// A warning for each variable that was most likely meant to be one of ours. Those that are like
-/// none of ours may be anybody's.
+/// A warning for each variable that most likely means one of ours. Variables without such
+/// similarity may belong to other programs.
 pub fn mistyped(env: &Env) -> Vec<String> {
     let known = known();
     let names = env.keys().filter_map(|name| name.to_str());
@@ -35,7 +35,7 @@ pub fn mistyped(env: &Env) -> Vec<String> {
         })
         .filter(|name| !known.iter().any(|known| known == name) && !NEVER_INHERITED.contains(name))
         .filter_map(|name| Some((name, nearest(name, &known)?)))
-        // Of a setting that is there too, the other name may be another program's.
+        // If the setting's own variable is set too, the other name may belong to another program.
         .filter(|(_, meant)| !env.contains_key(OsStr::new(meant)))
         .map(|(name, meant)| {
             format!("environment variable {name} has no effect; did you mean {meant}?")
@@ -51,8 +51,8 @@ fn known() -> Vec<String> {
     all.map(str::to_owned).chain(files).collect()
 }
 
-/// The name that was most likely meant: the setting's, where it is made of a flag or a setting; the
-/// nearest by spelling; or one of another section with the same end.
+/// The name that was most likely meant: the setting's, if the name is made of a flag or a setting;
+/// the nearest by spelling; or one of another section with the same end.
 fn nearest(name: &str, known: &[String]) -> Option<String> {
     let normal = name.to_uppercase().replace('-', "_");
     let of_flag = |flag: &str| {

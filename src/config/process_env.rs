@@ -7,17 +7,18 @@ use std::sync::OnceLock;
 /// An environment: names and values need not be UTF-8.
 pub type Env = BTreeMap<OsString, OsString>;
 
-/// Variables that are not in this process's environment any more, for others could read them there.
+/// Variables that were removed from this process's environment, because other processes could read
+/// them there.
 static CONCEALED: OnceLock<Env> = OnceLock::new();
 
-/// Sets the variables that [`process_env`] has besides those of the environment. The first call
-/// counts.
+/// Sets the variables that [`process_env`] returns besides those of the environment. Only the first
+/// call has an effect.
 pub(crate) fn conceal(secrets: Env) {
     // A second call does not occur.
     let _ = CONCEALED.set(secrets);
 }
 
-/// What [`conceal`] has set.
+/// The variables set by [`conceal`].
 pub(crate) fn concealed() -> &'static Env {
     CONCEALED.get_or_init(Env::new)
 }

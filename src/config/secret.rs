@@ -1,11 +1,11 @@
-//! A string that must never be seen: in a log, an error, a result or a `Debug`.
+//! A string that must not appear in a log, an error, a result or a `Debug`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 
-/// What stands for a secret wherever it would be printed.
+/// The text printed in place of a secret.
 const MASK: &str = "***";
 
 /// A token. It prints as `***`; [`Secret::expose`] is the only way to its text.
@@ -29,9 +29,9 @@ impl Secret {
         self.0.is_empty()
     }
 
-    /// Whether `offered` is this secret, in a time that tells nothing of where they differ (their
-    /// lengths may be learned). An empty secret matches only what is empty: check
-    /// [`Secret::is_empty`] first where that must not let anyone in.
+    /// Whether `offered` is this secret, in a time that does not reveal where they differ (their
+    /// lengths may be learned). An empty secret matches an empty text: check [`Secret::is_empty`]
+    /// first if that must not admit anyone.
     pub fn matches(&self, offered: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(offered).into()
     }
@@ -57,7 +57,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// For `config show`: an empty one is shown as such, since "no token" is what one looks for there.
+/// For `config show`: an empty one is shown as empty, because the reader looks for a missing token.
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(if self.is_empty() { "" } else { MASK })

@@ -1,4 +1,4 @@
-//! The settings as they came to be effective, and their defaults.
+//! The effective settings, and their defaults.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use crate::config::process_env::{Env, non_empty};
 use crate::config::secret::Secret;
 use crate::config::text;
 
-/// Every setting, effective: what the defaults and all layers came to.
+/// All effective settings: the defaults, overridden by all layers.
 ///
 /// Serialization is for `config show`: seconds as numbers, secrets masked, paths made UTF-8. It
 /// therefore does not round-trip.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// What is logged, and how.
+    /// The log.
     pub log: LogSettings,
-    /// What may be run, and for how long to wait for work.
+    /// The processes that may run, and the time to wait for work.
     pub run: RunSettings,
-    /// Where and how long output is captured.
+    /// The capture of output.
     pub capture: CaptureSettings,
-    /// How running processes are sampled.
+    /// The sampling of running processes.
     pub sampling: SamplingSettings,
     /// The HTTP service.
     pub http: HttpSettings,
-    /// The agent's connection to its server.
+    /// The agent's connection to its scheduler.
     pub agent: AgentSettings,
-    /// How long processes may take to end when the program shuts down.
+    /// The time that processes have to end at shutdown.
     pub shutdown: ShutdownSettings,
 }
 
@@ -37,9 +37,9 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// The least severe level that is still logged. `--log-level`.
+    /// The least severe level that is logged. `--log-level`.
     pub level: LogLevel,
-    /// The form of a line. `--log-format`.
+    /// The format of a line. `--log-format`.
     pub format: LogFormat,
 }
 
@@ -49,14 +49,14 @@ pub struct LogSettings {
 pub enum LogLevel {
     /// Everything, other crates' debug lines included.
     Trace,
-    /// What helps to follow one process or connection.
+    /// Details for following one process or connection.
     Debug,
     /// Milestones, `started processes from specs` among them.
     Info,
-    /// What an operator should look at; the default.
+    /// Problems that need attention; the default.
     #[default]
     Warn,
-    /// What failed.
+    /// Failures.
     Error,
 }
 
@@ -73,11 +73,11 @@ impl LogLevel {
     }
 }
 
-/// Forms of a log line.
+/// Formats of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Text, coloured where standard error is a terminal.
+    /// Text, coloured if standard error is a terminal.
     #[default]
     Auto,
     /// Text without colour, terminal or not.
@@ -86,13 +86,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// What may be run, and how long `--wait` waits for it.
+/// The processes that may run, and the time that `--wait` waits for one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunSettings {
-    /// Only processes whose executable is one of these are started; none: any. A path is compared
-    /// as written, so neither links nor relative parts are resolved; a glob, with the executable's
-    /// real path. `--restrict-exe`, again for each.
+    /// If not empty, only processes whose executable is one of these are started. A path is
+    /// compared as written: neither links nor relative parts are resolved. A glob is compared with
+    /// the executable's real path. `--restrict-exe`, once for each.
     #[serde(with = "text::paths")]
     pub allowed_executables: Vec<PathBuf>,
     /// With `allowed_executables`: variables that are passed on to processes although a loader or
@@ -100,34 +100,33 @@ pub struct RunSettings {
     #[serde(with = "text::names")]
     pub allowed_variables: Vec<String>,
     /// With `allowed_executables`: directories below which specs may name files, for fds, variables
-    /// and output; none: nowhere.
+    /// and output; none if empty.
     #[serde(with = "text::paths")]
     pub allowed_directories: Vec<PathBuf>,
-    /// The lasting directory of this instance, where processes, statuses and output are found again
-    /// by the next start; `None`: one below `capture.dir` that goes with the instance.
+    /// The state directory of this instance, in which the next start finds processes, statuses and
+    /// output again; `None`: a directory below `capture.dir` that is removed with the instance.
     /// `--state-dir`.
     #[serde(with = "text::path")]
     pub state_dir: Option<PathBuf>,
-    /// The directory in which this user's instances have their locks and sockets, and in which
-    /// commands look for them; `None`: one is chosen when the instance starts.
+    /// The directory of the locks and sockets of this user's instances, in which commands look for
+    /// them; `None`: an instance chooses one at its start.
     #[serde(with = "text::path")]
     pub runtime_dir: Option<PathBuf>,
-    /// With `--wait` and `--agent`: exit if nothing was assigned within this time of the
+    /// With `--wait` and `--agent`: exit if no process was assigned within this time of the
     /// program's start. Zero gives up at once. `--wait-timeout`.
     #[serde(with = "text::seconds")]
     pub wait_timeout: Duration,
-    /// The largest file that a process may make, in bytes, as `RLIMIT_FSIZE`: its captures that it
-    /// writes itself included; `None`: what this program itself may. A spec's `limits.fsize` can
-    /// only be lower.
+    /// Maximum size of a file written by a process, in bytes, as `RLIMIT_FSIZE`, including the
+    /// captures that it writes itself; `None`: the program's own limit. A spec's `rlimits.fsize`
+    /// can only be lower.
     pub max_file_size: Option<u64>,
-    /// Whether processes that get none of the program's capabilities, for they are another user's
-    /// or the program is not root's, may gain privileges by set-user-ID programs and file
+    /// Whether processes without the program's capabilities, because they belong to another user or
+    /// the program is not root's, may gain privileges by set-user-ID programs and file
     /// capabilities.
     pub gain_privileges: bool,
-    /// How many processes may run at a time, those that are about to included; at least 1.
+    /// Maximum number of running processes, those being started included; at least 1.
     pub max_running: u64,
-    /// How many processes may be kept, running ones and ended ones that are not deleted; at least
-    /// 1.
+    /// Maximum number of processes, running ones and ended ones that are not deleted; at least 1.
     pub max_processes: u64,
 }
 
@@ -158,16 +157,16 @@ pub struct CaptureSettings {
     /// How long a descendant that still holds a capture may delay an ended process's result.
     #[serde(with = "text::seconds")]
     pub drain_timeout: Duration,
-    /// How many of the first bytes are kept of a capture whose spec sets no limit; `None`, with no
+    /// Number of first bytes that are kept of a capture whose spec sets no limit; `None`, with no
     /// `keep_tail`: all. No limit of a spec is larger than this and `keep_tail` together.
     pub keep_head: Option<u64>,
-    /// How many of the last bytes are kept besides.
+    /// Number of last bytes that are kept in addition.
     pub keep_tail: Option<u64>,
-    /// How many bytes the captures of all processes may take of the instance's directories before
-    /// no process is started any more, until some are deleted; at least 1.
+    /// Maximum number of bytes of all captures in the instance's directories. Beyond it no process
+    /// is started until some are deleted; at least 1.
     pub max_total: u64,
-    /// How many captured bytes one result, or one answer of the agent protocol, has in it at most:
-    /// a capture that does not fit is detached, and a longer range is answered in part.
+    /// Maximum number of captured bytes in one result, or in one response of the agent protocol: a
+    /// capture that does not fit is detached, and a longer range is answered in part.
     pub max_inline: u64,
 }
 
@@ -191,10 +190,10 @@ impl CaptureSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingSettings {
-    /// The time between samples; at least 1 ms. `None`: nothing is sampled.
+    /// The time between samples; at least 1 ms. `None` disables sampling.
     #[serde(with = "text::optional_seconds")]
     pub interval: Option<Duration>,
-    /// How many samples are kept of each process, at least 1.
+    /// Maximum number of samples of each process, at least 1.
     pub max_samples: u64,
 }
 
@@ -204,29 +203,29 @@ impl Default for SamplingSettings {
     }
 }
 
-/// The HTTP service: on an address of the network, where it shall, and on a Unix socket.
+/// The HTTP service: on TCP, if enabled, and on a Unix socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// Whether the service runs on the network. `--serve`.
+    /// Whether the service listens on TCP. `--serve`.
     pub enabled: bool,
     /// TCP port; 0 lets the kernel choose one. `--http-port`.
     pub port: u16,
-    /// The address. One that is not the loopback needs TLS, and a token or client certificates.
+    /// The address. Any but the loopback needs TLS, and a token or client certificates.
     /// `--http-bind`.
     pub bind: IpAddr,
     /// The Unix socket, which a service and an agent always have; `None`: `http.sock` in the
     /// instance's directory.
     #[serde(with = "text::path")]
     pub socket: Option<PathBuf>,
-    /// A request that bears this token is answered whoever sends it; never empty. `None`: only
-    /// the same user and root are answered. Has no flag: arguments can be read by every user.
+    /// Requests with this token are accepted from any user; never empty. `None`: only the same user
+    /// and root are authorized. Has no flag: every user can read arguments.
     pub token: Option<Secret>,
-    /// Whether every connection by TCP needs the token, also one of the same user from this
-    /// machine; needs `token`.
+    /// Whether every TCP connection needs the token, even one of the same user from this machine;
+    /// needs `token`.
     pub require_token: bool,
-    /// PEM file of the certificate to serve with over TLS, with those that lead from it to a root;
-    /// `None`: no TLS.
+    /// PEM file of the service's TLS certificate, with those that lead from it to a root; `None`:
+    /// no TLS.
     #[serde(with = "text::path")]
     pub tls_cert: Option<PathBuf>,
     /// PEM file of its key.
@@ -235,22 +234,22 @@ pub struct HttpSettings {
     /// PEM file of the roots of client certificates; then every client over TLS must have one.
     #[serde(with = "text::path")]
     pub client_ca: Option<PathBuf>,
-    /// Connections at a time by TCP, and as many over the Unix socket; at least 1.
+    /// Maximum number of TCP connections, and of connections to the Unix socket; at least 1.
     pub max_connections: u64,
-    /// Connections by TCP at a time whose peers have not authenticated, at least 1.
+    /// Maximum number of TCP connections whose peers have not authenticated; at least 1.
     pub unauthenticated_connections: u64,
-    /// Those of one user of this machine, or of one address of another; at least 1.
+    /// Maximum number of these for one user of this machine, or one address of another; at least 1.
     pub unauthenticated_per_source: u64,
-    /// How long such a connection may last; at least 1 ms.
+    /// Maximum time of such a connection; at least 1 ms.
     #[serde(with = "text::seconds")]
     pub unauthenticated_timeout: Duration,
-    /// How long a TLS handshake may take; at least 1 ms.
+    /// Maximum time of a TLS handshake; at least 1 ms.
     #[serde(with = "text::seconds")]
     pub handshake_timeout: Duration,
-    /// How long a request's head may take; at least 1 ms.
+    /// Maximum time until a request's head has arrived; at least 1 ms.
     #[serde(with = "text::seconds")]
     pub header_timeout: Duration,
-    /// The longest body of a request, in bytes; at least 1.
+    /// Maximum length of a request's body, in bytes; at least 1.
     pub max_body: u64,
 }
 
@@ -281,31 +280,31 @@ impl Default for HttpSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentSettings {
-    /// Whether the program connects to a server. `--agent`.
+    /// Whether the program connects to a scheduler. `--agent`.
     pub enabled: bool,
-    /// The server's name or address, without scheme and port; must be there if `enabled`, and not
-    /// be [`EVERY_INTERFACE`](super::host::EVERY_INTERFACE) then. `--agent-host`.
+    /// The scheduler's name or address, without scheme and port; required if `enabled`, and then
+    /// not [`EVERY_INTERFACE`](super::host::EVERY_INTERFACE). `--agent-host`.
     pub host: Option<String>,
-    /// The server's TCP port, never 0. `--agent-port`.
+    /// The scheduler's TCP port, never 0. `--agent-port`.
     pub port: u16,
     /// The group that the agent joins. `--group-id`.
     pub group_id: String,
-    /// The connection ID, the same over all reconnections, never empty; `None`: a random UUID.
-    /// Two live agents with one ID take the connection from each other. `--conn-id`.
+    /// The connection ID, the same for all reconnections, never empty; `None`: a random UUID. Two
+    /// live agents with one ID take the connection from each other. `--conn-id`.
     pub conn_id: Option<String>,
-    /// A PEM file: an extra root, or the server's own self-signed certificate. It pins nothing: see
-    /// `ca`.
+    /// A PEM file: an extra root, or the scheduler's own self-signed certificate. It pins nothing:
+    /// see `ca`.
     #[serde(with = "text::path")]
     pub cert: Option<PathBuf>,
-    /// A PEM file: the roots, or the server's own certificate, that are trusted instead of the
+    /// A PEM file: the roots, or the scheduler's own certificate, that are trusted instead of the
     /// system's roots. `--agent-ca`.
     #[serde(with = "text::path")]
     pub ca: Option<PathBuf>,
-    /// What the server asks for at registration; empty is a token too. Has no flag.
+    /// The token for the registration; an empty one is sent too. Has no flag.
     pub token: Secret,
     /// Waits between attempts.
     pub connect: ConnectSettings,
-    /// How long the server may take to answer `Register`; at least 1 ms.
+    /// Maximum time until the scheduler answers `Register`; at least 1 ms.
     #[serde(with = "text::seconds")]
     pub register_timeout: Duration,
     /// Time between pings; at least 1 ms.
@@ -315,11 +314,11 @@ pub struct AgentSettings {
     /// `--agent-read-timeout`.
     #[serde(with = "text::seconds")]
     pub read_timeout: Duration,
-    /// The largest message that is taken from the server, in bytes; at least 1. A larger one ends
-    /// the connection.
+    /// Maximum size of a message from the scheduler, in bytes; at least 1. A larger one ends the
+    /// connection.
     pub max_message: u64,
-    /// The interval at which running processes' results are pushed; at least 1 ms. `None`: never.
-    /// For servers only that take a result which is not the final one.
+    /// The interval at which running processes' results are sent; at least 1 ms. `None`: never.
+    /// Only for schedulers that accept a result before the final one.
     #[serde(with = "text::optional_seconds")]
     pub push_interval: Option<Duration>,
 }
@@ -352,10 +351,10 @@ pub struct ConnectSettings {
     /// After the first failure. `--connect-interval-start`.
     #[serde(with = "text::seconds")]
     pub interval_start: Duration,
-    /// By what the wait grows with each failure; finite and at least 1.
+    /// The factor by which the wait grows with each failure; finite and at least 1.
     /// `--connect-interval-mult`.
     pub interval_mult: f64,
-    /// The ceiling; wins over `interval_start` where that is longer. `--connect-interval-max`.
+    /// The maximum; overrides a longer `interval_start`. `--connect-interval-max`.
     #[serde(with = "text::seconds")]
     pub interval_max: Duration,
     /// Failures in a row after which the program gives up, at least 1; `None`: never.

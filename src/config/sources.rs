@@ -1,5 +1,4 @@
-//! Where settings come from, as far as that is the system: the environment, files, and whether
-//! these can be trusted.
+//! The system's sources of settings: the environment, files, and the trust in these.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +10,7 @@ use crate::trust::{Need, Untrusted};
 /// The system's configuration file.
 pub const SYSTEM_FILE: &str = "/etc/procstar/procstar.toml";
 
-/// More than any configuration or token; less than what hurts when a path names a device.
+/// Larger than any configuration or token, and small enough if a path names a device.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Reads a whole file.
@@ -20,15 +19,15 @@ pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 /// Checks whether a file can be trusted, as [`crate::trust::check`] does.
 pub type TrustFile<'a> = &'a dyn Fn(&Path, Need) -> Result<(), Untrusted>;
 
-/// What settings are made of.
+/// The sources of settings.
 pub struct Sources<'a> {
     /// The environment.
     pub env: &'a Env,
-    /// [`SYSTEM_FILE`], but for tests.
+    /// [`SYSTEM_FILE`], except in tests.
     pub system_file: &'a Path,
-    /// [`read_file`], but for tests.
+    /// [`read_file`], except in tests.
     pub read: ReadFile<'a>,
-    /// [`crate::trust::check`], but for tests.
+    /// [`crate::trust::check`], except in tests.
     pub trust: TrustFile<'a>,
 }
 

@@ -1,11 +1,11 @@
-//! How hard a token is to guess, as far as its text shows.
+//! The strength of a token, as far as its text shows.
 
 use std::collections::BTreeSet;
 
-/// The least strength of a token that lets HTTP requests in, in bits: that of 16 random bytes.
+/// Minimum strength of a token that authorizes HTTP requests, in bits: that of 16 random bytes.
 pub const LEAST: u32 = 128;
 
-/// No more of a token is looked at, in characters.
+/// Number of characters of a token that are examined.
 const LONGEST: usize = 1024;
 
 /// The sizes of the alphabets that random tokens are commonly written in.
@@ -18,7 +18,7 @@ const BASE64: usize = 64;
 /// its alphabet. A repetition of a shorter text counts once, and an alphabet of which few
 /// characters occur has only these. Whether the characters were chosen at random cannot be seen.
 pub fn bits(token: &str) -> u32 {
-    // Padding of base64 says nothing.
+    // Padding of base64 adds nothing.
     let characters: Vec<char> = token.trim_end_matches('=').chars().take(LONGEST).collect();
     let length = period(&characters);
     let distinct = characters.iter().collect::<BTreeSet<_>>().len();

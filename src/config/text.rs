@@ -1,8 +1,8 @@
-//! How durations and paths pass through the merge, and how they are shown.
+//! The representation of durations and paths in the merge and in `config show`.
 //!
-//! In: seconds as a number, a path as a string, or as an array of bytes where it is no UTF-8 (the
-//! form that [`super::layer`] gives it; files cannot). Out, for `config show`: whole seconds as
-//! integers, others as fractions; paths as text, bytes that are no UTF-8 replaced.
+//! In: seconds as a number, a path as a string, or as an array of bytes if it is not UTF-8 (in the
+//! form of [`super::layer`]; files cannot contain it). Out, for `config show`: whole seconds as
+//! integers, others as fractions; paths as text, with bytes that are not UTF-8 replaced.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -84,8 +84,7 @@ pub(super) mod path {
     }
 }
 
-/// `Vec<PathBuf>` as an array of such; shown as null where it is empty, and as the one where it is
-/// one.
+/// `Vec<PathBuf>` as an array; shown as null if it is empty, and as the element if it has one.
 pub(super) mod paths {
     use super::*;
     use std::path::PathBuf;

@@ -13,8 +13,7 @@ use super::disconnect::closed;
 use super::feed::{Event, Feed};
 use super::stats::{StatsQuery, look};
 
-/// After so long without an event a comment is sent, so that a client behind a proxy is not cut
-/// off.
+/// Time without an event after which a comment is sent, so that no proxy cuts the connection.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A reader: the changes for it, and if requested, the stats.
@@ -27,11 +26,11 @@ struct Reader {
 }
 
 impl Reader {
-    /// What comes next; none after the worker's last word, or once the client has gone.
+    /// The next event; `None` after the worker's last, or once the client has gone.
     async fn next(&mut self) -> io::Result<Option<Event>> {
         let Reader { feed, stats, closed, .. } = self;
-        // Figures speak of processes that the reader knows: a snapshot may take longer than their
-        // first round.
+        // Stats describe processes that the reader knows: a snapshot may take longer than the first
+        // interval.
         let has_begun = feed.has_begun();
         let round = async {
             match stats {
@@ -70,7 +69,7 @@ pub(super) fn stream(
     futures_util::stream::try_unfold(reader, |mut reader| async move {
         if reader.first {
             reader.first = false;
-            // So that the client knows at once that it is heard, whatever happens.
+            // The client sees at once that the request was accepted.
             return Ok(Some((Bytes::from_static(b": procstar\n\n"), reader)));
         }
         let block = match tokio::time::timeout(SILENCE, reader.next()).await {
@@ -80,7 +79,7 @@ pub(super) fn stream(
                 None => return Ok(None),
             },
         };
-        // A reader that is far behind has always something to get.
+        // A reader that is far behind always has another event waiting.
         tokio::task::yield_now().await;
         Ok(Some((block, reader)))
     })

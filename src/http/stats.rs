@@ -1,8 +1,8 @@
 //! Stats for one reader at an interval: the state of the service, and the present usage of the
 //! processes that the reader named.
 //!
-//! Stats are not changes: they are not resumed. A round costs one look at each process that is
-//! named, so the number of these is bounded. A reader that is slow gets fewer rounds.
+//! Stats are not changes: they are not resumed. A round reads each named process once, so the
+//! number of these is bounded. A slow reader receives fewer rounds.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::api::EventProc;
 use crate::quantity::Seconds;
 use crate::spec::ProcId;
 
-/// The most processes that a reader may name.
+/// Maximum number of processes that a reader may name.
 pub(super) const NAMED: usize = 200;
 /// The shortest interval, in seconds, and the longest one.
 const SHORTEST: f64 = 0.2;
 const LONGEST: Seconds = Seconds::whole(3600);
 
-/// What a reader wants.
+/// The requested stats.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct StatsQuery {
     every: Duration,
@@ -31,13 +31,13 @@ pub(super) struct StatsQuery {
 }
 
 impl StatsQuery {
-    /// The names that it takes of a query.
+    /// The names that it reads from a query.
     pub(super) const NAMES: [&'static str; 2] = ["stats", "id"];
 
-    /// What a query wants; none where it asks for no stats.
+    /// Parses a query; `None` if it requests no stats.
     ///
     /// # Errors
-    /// An interval that is none, processes without an interval, or too many.
+    /// An invalid interval, processes without an interval, or too many.
     pub(super) fn of(query: &Query) -> Result<Option<StatsQuery>, QueryError> {
         let every = query.duration("stats", LONGEST)?;
         let ids: Vec<ProcId> = query.all("id").map(ProcId::from).collect();
@@ -55,7 +55,7 @@ impl StatsQuery {
         }
     }
 
-    /// When the rounds are: the first one now.
+    /// The times of the rounds: the first one now.
     pub(super) fn rounds(&self) -> Interval {
         let mut rounds = tokio::time::interval_at(Instant::now(), self.every);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -63,7 +63,7 @@ impl StatsQuery {
     }
 }
 
-/// The stats as they are now; none where nobody is left to tell.
+/// The present stats; `None` if the actors have ended.
 pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> {
     let tally = service.actors.counts().await.ok()?;
     let mut procs = IndexMap::new();
@@ -79,6 +79,6 @@ pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> 
         procs: Some(procs),
         ..Data::new("stats")
     };
-    // It holds nothing that cannot be written.
+    // Serialization of plain values cannot fail.
     Event::new("stats", None, data).ok()
 }

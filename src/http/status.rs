@@ -1,4 +1,4 @@
-//! Who this agent is and how it is: `/status`, `/healthz`, `/readyz`.
+//! The instance's identity and state: `/status`, `/healthz`, `/readyz`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::api::{ConnectionInfo, Counts, ServiceStatus, StatusBody};
 use crate::clock::TimePoint;
 use crate::report::times::Rfc3339;
 
-/// Who the agent is, and where its state can be seen.
+/// The instance's identity, and the sources of its state.
 #[derive(Debug)]
 pub struct AgentStatus {
     /// The pid of the process that the user launched: the keeper.
     pub pid: u32,
-    /// When that started.
+    /// The start of that process.
     pub start: TimePoint,
     /// The machine's name.
     pub hostname: String,
@@ -24,17 +24,17 @@ pub struct AgentStatus {
     pub username: String,
     /// The effective user ID.
     pub uid: u32,
-    /// Whether the keeper is there.
+    /// Whether the keeper is connected.
     pub keeper_up: Arc<AtomicBool>,
-    /// The connection to the server; none where there shall be none.
+    /// The connection to the scheduler; `None` without the agent mode.
     pub server: Option<ServerLink>,
-    /// The path of the Unix socket; none where there is none.
+    /// The path of the Unix socket, if any.
     pub socket: Option<PathBuf>,
-    /// What the service listens on.
+    /// The listeners of the service.
     pub listeners: Arc<ListenerStates>,
 }
 
-/// The connection to the server.
+/// The connection to the scheduler.
 #[derive(Debug)]
 pub struct ServerLink {
     /// `HOST:PORT`.
@@ -43,12 +43,12 @@ pub struct ServerLink {
     pub group_id: String,
     /// The connection's ID.
     pub conn_id: String,
-    /// How it is.
+    /// Its state.
     pub status: Arc<LinkStatus>,
 }
 
 impl Default for AgentStatus {
-    /// Somebody whose keeper is there.
+    /// An instance whose keeper is connected.
     fn default() -> Self {
         AgentStatus {
             pid: std::process::id(),
@@ -64,7 +64,7 @@ impl Default for AgentStatus {
     }
 }
 
-/// How many processes there are, as clients see it.
+/// The numbers of processes, as clients see them.
 pub(super) fn counts(counts: &ProcessCounts) -> Counts {
     Counts {
         running: counts.running,
@@ -75,7 +75,7 @@ pub(super) fn counts(counts: &ProcessCounts) -> Counts {
 }
 
 impl AgentStatus {
-    /// The agent as it is now.
+    /// The present status.
     pub(super) fn body(&self, tally: &ProcessCounts, cursor: Cursor) -> StatusBody<'_> {
         let shutdown = tally.shutdown.unwrap_or(ShutdownState::Active);
         StatusBody {
@@ -98,12 +98,12 @@ impl AgentStatus {
         }
     }
 
-    /// The connection to the server as it is now; none where there shall be none.
+    /// The present state of the connection to the scheduler; `None` without the agent mode.
     pub(super) fn connection(&self) -> Option<ConnectionInfo<'_>> {
         self.server.as_ref().map(ServerLink::info)
     }
 
-    /// Why the agent is not ready to start processes for whom it is there; none where it is.
+    /// Why new processes cannot be started; `None` if they can.
     pub(super) fn not_ready(&self, tally: &ProcessCounts) -> Option<String> {
         let shutdown = tally.shutdown.unwrap_or(ShutdownState::Active);
         if !self.keeper_up.load(Ordering::Relaxed) {

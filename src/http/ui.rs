@@ -1,9 +1,8 @@
-//! The page's files, which are part of the program: hand-written, of no other origin, and served as
-//! they are.
+//! The page's files, which are part of the program: hand-written, without other sources, and served
+//! unchanged.
 //!
-//! They hold nothing of this machine. So they are given to whoever lacks only the token, where one
-//! is configured: the page asks for it, and what it then asks for is checked like any other
-//! request.
+//! They contain nothing about this machine. So a client that lacks only the token receives them,
+//! too: the page asks for the token, and its own requests are checked like any other.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -12,8 +11,8 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-/// What the page may do: its own files, its own service, no code within the text, and no text that
-/// becomes markup.
+/// The page's permissions: its own files, its own service, no inline code, and no text that becomes
+/// markup.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; worker-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
@@ -24,18 +23,18 @@ pub(super) const INDEX: &str = "index.html";
 /// A file.
 pub(super) struct Asset {
     name: &'static str,
-    /// As it is sent to who takes no gzip.
+    /// The content for a client that does not accept gzip.
     pub(super) plain: Bytes,
-    /// The same, compressed once for all.
+    /// The same content, compressed once.
     pub(super) gzip: Bytes,
-    /// The strong tag of the former; that of the latter ends in `-gz`.
+    /// The strong tag of the plain content; that of the compressed one ends in `-gz`.
     pub(super) hash: String,
 }
 
 impl Asset {
     fn new(name: &'static str, content: &'static [u8]) -> Asset {
         let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
-        // Into memory nothing fails; what were empty then would be found by the tests.
+        // Writing to memory cannot fail; the tests would detect an empty file.
         let packed = encoder.write_all(content).and_then(|()| encoder.finish());
         let hash = Sha256::digest(content);
         let hash = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
@@ -79,8 +78,8 @@ mod tests {
 
     use super::*;
 
-    /// What lies beside it is served, and nothing else; it is small, and what its parts name is
-    /// there.
+    /// Exactly the files beside it are served; they are small, and all references between them
+    /// resolve.
     #[test]
     fn all_files_are_served() {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/ui");
@@ -101,7 +100,7 @@ mod tests {
         }
     }
 
-    /// Nothing in them could be refused by the policy, or needs another server.
+    /// The policy allows everything in them, and nothing needs another server.
     #[test]
     fn no_code_within_markup() {
         for asset in ASSETS.iter() {

@@ -1,10 +1,10 @@
-//! Connections whose peers have not authenticated: few at a time, few of one source, and for a
-//! short time.
+//! Connections whose peers have not authenticated: limited in number, in number for each source,
+//! and in time.
 //!
-//! Anybody who reaches a port can open connections to it and be silent. Such a connection takes a
-//! slot from its acceptance on, before the TLS handshake, and gives it back once a request on it is
-//! authorized, or when it closes. Without a free slot it is closed at once. Connections of our own
-//! user are known by their sockets, and take none.
+//! Any user or machine that reaches a port can open connections to it and be silent. Such a
+//! connection occupies a slot from its acceptance on, before the TLS handshake. It frees the slot
+//! once a request on it is authorized, or when it closes. Without a free slot it is closed at once.
+//! Connections of our own user are recognized by their sockets, and occupy none.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Where connections come from, as their number is limited.
+/// The source of connections, for the limit of their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum PeerSource {
     /// A user of this machine.
@@ -48,19 +48,19 @@ impl std::fmt::Display for PeerSource {
     }
 }
 
-/// HttpLimits of such connections.
+/// Limits of such connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnauthenticatedLimits {
-    /// How many at a time.
+    /// Maximum number.
     pub connections: usize,
-    /// How many of one source: a user of this machine, or an address.
+    /// Maximum number for one source: a user of this machine, or an address.
     pub per_source: usize,
-    /// How long one may last.
+    /// Maximum time.
     pub timeout: Duration,
 }
 
 impl UnauthenticatedLimits {
-    /// As they are where nothing is configured.
+    /// The defaults.
     pub const DEFAULT: UnauthenticatedLimits = UnauthenticatedLimits {
         connections: 128,
         per_source: 16,
@@ -68,22 +68,22 @@ impl UnauthenticatedLimits {
     };
 }
 
-/// Which limit a connection has reached.
+/// The limit that a connection has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitReached {
-    /// That of all connections.
+    /// The limit of all connections.
     All,
-    /// That of its source.
+    /// The limit of its source.
     Source,
 }
 
-/// The slots, and what became of connections.
+/// The slots, and counts of closed connections.
 #[derive(Default)]
 pub(super) struct Unauthenticated {
     taken: Mutex<HashMap<PeerSource, usize>>,
     /// Connections that were closed at once: at the limit of all, and at that of their source.
     refused: [AtomicU64; 2],
-    /// Connections that were closed when their time was over.
+    /// Connections that were closed after their time.
     expired: AtomicU64,
 }
 
@@ -136,29 +136,29 @@ impl Unauthenticated {
         }
     }
 
-    /// A connection's time is over.
+    /// Counts a connection that is closed after its time.
     pub(super) fn expire(&self) {
         self.expired.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many there are now.
+    /// The present number of such connections.
     pub(super) fn count(&self) -> usize {
         self.taken().values().sum()
     }
 
-    /// How many were closed at once, for either limit.
+    /// The number of connections closed at once, by limit.
     pub(super) fn refused(&self) -> [(&'static str, u64); 2] {
         let [all, source] = &self.refused;
         [("total", all.load(Ordering::Relaxed)), ("source", source.load(Ordering::Relaxed))]
     }
 
-    /// How many were closed when their time was over.
+    /// The number of connections closed after their time.
     pub(super) fn expired(&self) -> u64 {
         self.expired.load(Ordering::Relaxed)
     }
 }
 
-/// A place among the connections that have not authenticated.
+/// A slot, freed when this is dropped.
 struct Slot {
     of: Arc<Unauthenticated>,
     source: PeerSource,
@@ -176,7 +176,7 @@ impl Drop for Slot {
     }
 }
 
-/// What a connection has as long as its peer has not authenticated.
+/// The slot of a connection, until its peer has authenticated.
 pub(super) struct Probation {
     slot: Mutex<Option<Slot>>,
     pub(super) until: Instant,
@@ -193,7 +193,7 @@ impl Probation {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The peer has authenticated.
+    /// Ends the probation: the peer has authenticated.
     pub(super) fn end(&self) {
         let ended = self.slot().take();
         drop(ended);
@@ -203,7 +203,7 @@ impl Probation {
         self.slot().is_none()
     }
 
-    /// The time is over.
+    /// Ends the probation: its time is over.
     pub(super) fn expire(&self) {
         if let Some(slot) = self.slot().as_ref() {
             slot.of.expire();

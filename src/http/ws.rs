@@ -1,12 +1,12 @@
 //! Changes over a WebSocket.
 //!
-//! A session is the body of the answer to the handshake. It is asked for more only when its client
-//! has taken what was sent before; then it takes the next event from its feed. So a client that
-//! does not read holds one event, and its session stands still.
+//! A session is the body of the answer to the handshake. It is polled only when its client has
+//! accepted the earlier frames; then it takes the next event from its feed. So a client that does
+//! not read holds one event, and its session pauses.
 //!
-//! Frames are decoded by [`net`](crate::net), which looks at their headers before it keeps anything
-//! of them. A client has nothing to say here but pings, pongs and its goodbye. What is against the
-//! protocol, or too large, ends its own session, with a code and a reason.
+//! [`net`](crate::net) decodes the frames, and checks their headers before it buffers anything. A
+//! client may send only pings, pongs and Close frames. A violation of the protocol, or a message
+//! that is too large, ends only its own session, with a code and a reason.
 
 use std::io;
 use std::time::Duration;
@@ -25,10 +25,10 @@ use super::feed::{Event, Feed};
 use crate::net::decoder::{self, Decoder};
 use crate::net::frames::{Opcode, close_payload, server_frame};
 
-/// From one ping to the next.
+/// Time between two pings.
 const PING: Duration = Duration::from_secs(15);
-/// A client that answers none of so many pings has gone. They are counted, not timed: while it does
-/// not read, none is sent.
+/// Number of unanswered pings after which a client counts as gone. They are counted, not timed:
+/// while it does not read, none is sent.
 const PINGS: u32 = 3;
 /// The largest message of a client, in bytes.
 const MESSAGE: u64 = 64 << 10;
@@ -44,16 +44,16 @@ struct Session {
     payload: Payload,
     decoder: Decoder,
     rounds: Interval,
-    /// Pings since it was last heard.
+    /// Number of pings since its last frame.
     pings: u32,
-    /// Whether a Close frame was its last one.
+    /// Whether a Close frame was sent.
     over: bool,
 }
 
 /// Answers a request for a WebSocket, on which the events of `feed` are sent as texts.
 ///
 /// # Errors
-/// Where the request is not for a WebSocket.
+/// The request is not for a WebSocket.
 pub(super) fn start(
     feed: Feed,
     request: &HttpRequest,
@@ -80,18 +80,18 @@ impl Session {
         })
     }
 
-    /// The next frames; none after the goodbye, or once the client has gone.
+    /// The next frames; `None` after the Close frame, or once the client has gone.
     async fn next(&mut self) -> Option<Vec<u8>> {
         if self.over {
             return None;
         }
-        // A client that is far behind has always something to get.
+        // A client that is far behind always has another event waiting.
         tokio::task::yield_now().await;
         loop {
             tokio::select! {
                 biased;
                 heard = self.payload.next() => {
-                    // That it cannot be read any more is its end too.
+                    // A read error ends the session, too.
                     let answer = self.hear(&heard?.ok()?);
                     if !answer.is_empty() {
                         return Some(answer);
@@ -109,7 +109,7 @@ impl Session {
         }
     }
 
-    /// What to answer to bytes of the client; often nothing.
+    /// The answer to bytes of the client; often empty.
     fn hear(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         self.pings = 0;
         let mut answer = Vec::new();
@@ -121,7 +121,7 @@ impl Session {
                 Ok(Some(decoder::Event::Text(text))) if std::str::from_utf8(&text).is_err() => {
                     self.close(Some(NOT_UTF8), "text message is not utf-8")
                 }
-                // Whatever else a client says is not asked for.
+                // Other frames of a client are ignored.
                 Ok(Some(_)) => continue,
                 Err(error) => {
                     tracing::debug!(%error, "closing a websocket");

@@ -1,4 +1,4 @@
-//! When bytes last went over a connection, for the owner's read timeout.
+//! The times at which bytes last passed over a connection, for the owner's read timeout.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -17,16 +17,16 @@ struct Instants {
 }
 
 impl Activity {
-    /// A handle on which both happened just now.
+    /// A handle with both times set to now.
     #[must_use]
     pub fn new() -> Self {
         let now = Instant::now();
         Self(Rc::new(Instants { read: Cell::new(now), written: Cell::new(now) }))
     }
 
-    /// When the peer's last byte came. When the owner has left received messages in the queue for
-    /// a while, the moment it made room again counts too: while the socket is not read, its silence
-    /// says nothing about the peer.
+    /// When the peer's last byte came. If the owner has left received messages in the queue for a
+    /// while, the moment at which it made room counts too: while the socket is not read, its
+    /// silence proves nothing about the peer.
     #[must_use]
     pub fn last_byte(&self) -> Instant {
         self.0.read.get()
@@ -38,12 +38,12 @@ impl Activity {
         self.0.written.get()
     }
 
-    /// Notes that bytes came, now.
+    /// Records that bytes came, now.
     pub fn touch(&self) {
         self.0.read.set(Instant::now());
     }
 
-    /// Notes that bytes went out, now.
+    /// Records that bytes went out, now.
     pub fn touch_write(&self) {
         self.0.written.set(Instant::now());
     }

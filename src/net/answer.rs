@@ -1,12 +1,13 @@
-//! A server's answer to the request for a WebSocket: heads of HTTP, of which the last one counts.
+//! A scheduler's answer to the request for a WebSocket: heads of HTTP, of which the last one
+//! counts.
 
 use std::fmt;
 
 use actix_web::http::StatusCode;
 
-/// More headers than any server or gateway sends.
+/// Maximum number of headers, more than any server or gateway sends.
 const HEADERS: usize = 100;
-/// How much is shown of a redirect's target.
+/// Maximum length of a redirect's target in messages.
 const LOCATION: usize = 200;
 
 /// A final answer that is not a WebSocket.
@@ -14,9 +15,9 @@ const LOCATION: usize = 200;
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
-    /// Its reason, as the server gave it, or else as it is known.
+    /// Its reason, as sent by the server, or the standard one.
     pub reason: String,
-    /// Where a redirect leads.
+    /// The target of a redirect.
     pub location: Option<String>,
 }
 
@@ -41,22 +42,22 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What the bytes of an answer come to.
+/// The result of parsing an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// There must be more.
+    /// More bytes are needed.
     Partial,
-    /// A head that announces another, of so many bytes.
+    /// A head of this length that announces another.
     Interim(usize),
-    /// The consent, of so many bytes.
+    /// The acceptance, of this length.
     Switched(usize),
     /// Something else.
     Refused(Refusal),
-    /// No proper answer, and why.
+    /// An invalid answer, and the reason.
     Bad(String),
 }
 
-/// Reads the first head of `bytes`; `accept` is what proves that the server has understood our key.
+/// Parses the first head of `bytes`; `accept` proves that the server has understood our key.
 pub(super) fn parse(bytes: &[u8], accept: &[u8]) -> Parsed {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut head = httparse::Response::new(&mut headers);

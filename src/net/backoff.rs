@@ -1,9 +1,9 @@
-//! How long to wait before the next attempt to connect. Pure: the seed is the only randomness.
+//! The wait before the next attempt to connect. Pure: the seed is the only randomness.
 
 use std::time::Duration;
 
 /// Waits between failed attempts: a ceiling that grows by a factor up to a maximum, and a wait
-/// drawn evenly from its upper half, so that agents that lost one server do not come back in step.
+/// drawn evenly from its upper half, so that agents that lost one scheduler do not return in step.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     start: Duration,
@@ -19,7 +19,7 @@ impl Backoff {
     /// each time. A `start` above `max` counts as `max`; a `mult` below 1, or no number, as 1.
     #[must_use]
     pub fn new(start: Duration, mult: f64, max: Duration, seed: u64) -> Self {
-        // `f64::max` gives 1 for NaN.
+        // `f64::max` returns 1 for NaN.
         let mult = mult.max(1.0);
         let start = start.min(max);
         Self { start, mult, max, ceiling: start, rng: fastrand::Rng::with_seed(seed) }
@@ -39,13 +39,13 @@ impl Backoff {
         self.ceiling
     }
 
-    /// Begins again: the next wait is drawn below `start`. To be called once all is well.
+    /// Starts over: the next wait is drawn below `start`. Must be called once the connection works.
     pub fn reset(&mut self) {
         self.ceiling = self.start;
     }
 
-    /// The wait after a working connection was lost: evenly from 0.1 to 0.3 s, whatever the
-    /// settings: a server that restarts needs that moment, and a thousand agents spread over it.
+    /// The wait after a working connection was lost: evenly from 0.1 to 0.3 s, independent of the
+    /// settings. A scheduler that restarts needs that moment, and a thousand agents spread over it.
     pub fn reconnect_delay(&mut self) -> Duration {
         Duration::from_micros(self.rng.u64(100_000..=300_000))
     }
@@ -81,8 +81,8 @@ mod tests {
         assert!(spread > Duration::from_millis(450), "{spread:?}");
     }
 
-    /// When each of `agents` tries to come back to a server that is lost at once by all of them and
-    /// away for `outage` seconds: all attempts up to the one that succeeds.
+    /// The times at which each of `agents` tries to return to a scheduler that all of them lose at
+    /// once, and that is away for `outage` seconds: all attempts up to the successful one.
     fn attempts(agents: u64, outage: f64, seed: u64) -> Vec<Vec<f64>> {
         let attempts = |agent: u64| {
             let seed = seed.wrapping_add(agent.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -98,7 +98,7 @@ mod tests {
         (0..agents).map(attempts).collect()
     }
 
-    /// The most of these times within any span of `span` seconds.
+    /// The maximum number of these times within any span of `span` seconds.
     fn crowd(mut times: Vec<f64>, span: f64) -> usize {
         times.sort_by(f64::total_cmp);
         let until = |at: f64| times.partition_point(|time| *time < at + span);
@@ -107,13 +107,14 @@ mod tests {
 
     #[test]
     fn a_thousand_agents_that_lose_one_server_do_not_come_at_once() {
-        // It is back at once: all are within 0.2 s, which is 5 in a millisecond.
+        // The scheduler is back at once: all attempts are within 0.2 s, which is 5 in a
+        // millisecond.
         let back = attempts(1000, 0.0, 1).concat();
         assert_eq!(back.len(), 1000);
         assert!(crowd(back.clone(), 0.001) <= 20, "{}", crowd(back.clone(), 0.001));
         assert!(crowd(back, 0.02) <= 150);
-        // It is away for longer: the waits' upper halves spread them over ever longer times, and
-        // keep them from walking in step.
+        // During a longer outage, the upper halves of the waits spread the attempts over ever
+        // longer times, and out of step.
         for (outage, span, most) in
             [(1.0, 0.1, 250), (10.0, 0.1, 60), (120.0, 1.0, 60), (1800.0, 1.0, 60)]
         {

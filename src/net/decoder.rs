@@ -1,17 +1,17 @@
-//! The other direction of [`frames`](super::frames): a peer's bytes, as they come, to whole
+//! The opposite direction of [`frames`](super::frames): a peer's bytes, as they come, to whole
 //! messages. Pure.
 //!
-//! The agent reads its server's frames with it, and the HTTP service its clients': what differs is
-//! the mask.
+//! The agent reads its scheduler's frames with it, and the HTTP service its clients': these differ
+//! in the mask.
 //!
-//! The decoder keeps no input of its own but a header's first bytes: payload goes straight into the
-//! message that is being assembled, which grows as bytes arrive and never by a declared length.
+//! The decoder buffers only the first bytes of a header: payload goes straight into the message
+//! that is being assembled, which grows as bytes arrive and never by a declared length.
 
 use bytes::Bytes;
 
 use super::frames::{FrameError, MAX_CONTROL, MAX_HEADER, Opcode, is_close_code, mask};
 
-/// What the peer said.
+/// An event of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A whole binary message.
@@ -38,7 +38,7 @@ struct Open {
     fin: bool,
     /// Payload bytes still to come.
     left: u64,
-    /// The mask of the next of these bytes on; none for a server's frame.
+    /// The mask from the next of these bytes on; `None` for a server's frame.
     key: Option<[u8; 4]>,
 }
 
@@ -49,13 +49,13 @@ pub struct Decoder {
     /// Whether the peer is a client, which must mask its frames; a server must not.
     of_client: bool,
     header: [u8; MAX_HEADER],
-    /// How much of `header` is there.
+    /// Number of bytes in `header`.
     have: usize,
     open: Option<Open>,
     /// The kind of the message under way, from its first frame until its last.
     kind: Option<Opcode>,
     message: Vec<u8>,
-    /// Payload of the control frame under way; apart, as it may interrupt a message.
+    /// Payload of the present control frame; separate, because it may interrupt a message.
     control: Vec<u8>,
     /// A Close or an error was seen: nothing more is read.
     ended: bool,
@@ -78,18 +78,18 @@ impl Decoder {
         }
     }
 
-    /// The same for a client's frames.
+    /// A decoder of a client's frames with the same limit.
     #[must_use]
     pub fn of_client(max_message: u64) -> Self {
         Self { of_client: true, ..Self::new(max_message) }
     }
 
-    /// Takes bytes off the front of `input` until something is complete, and returns that; `None`
-    /// when `input` is used up. To be called until it returns `None`.
+    /// Takes bytes off the front of `input` until an event is complete, and returns it; `None` when
+    /// `input` is used up. Must be called until it returns `None`.
     ///
     /// # Errors
-    /// What the peer did against the protocol or the limit. The decoder ignores all input after
-    /// an error, as it does after a Close.
+    /// The peer has violated the protocol or the limit. The decoder ignores all input after an
+    /// error, as it does after a Close.
     pub fn next_event(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
         if self.ended {
             *input = &[];
@@ -134,7 +134,7 @@ impl Decoder {
         }
     }
 
-    /// Collects a header's bytes; the frame once they are all there and make sense.
+    /// Collects a header's bytes; returns the frame once they are complete and valid.
     fn read_header(&mut self, input: &mut &[u8]) -> Result<Option<Open>, FrameError> {
         loop {
             if let Some(open) = self.parse_header()? {
@@ -150,7 +150,7 @@ impl Decoder {
         }
     }
 
-    /// Judges the header as soon as its two first bytes are there, before any length.
+    /// Checks the header as soon as its two first bytes have come, before any length.
     fn parse_header(&self) -> Result<Option<Open>, FrameError> {
         let [first, second, rest @ ..] = self.header;
         if self.have < 2 {
@@ -186,7 +186,7 @@ impl Decoder {
         Ok(Some(open))
     }
 
-    /// Whether a frame may stand here, with that length. `short` is its 7-bit length field.
+    /// Checks that a frame with that length is valid here. `short` is its 7-bit length field.
     fn check(&self, open: Open, short: u8) -> Result<(), FrameError> {
         if open.left >> 63 != 0 {
             return Err(FrameError::LengthTopBit(open.left));
@@ -210,7 +210,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// A frame is complete: the event it makes, if it ends something.
+    /// Completes a frame; returns the event, if the frame ends one.
     fn finish(&mut self, open: Open) -> Result<Option<Event>, FrameError> {
         match open.opcode {
             Opcode::Ping => Ok(Some(Event::Ping(self.take_control()))),
@@ -257,7 +257,7 @@ mod tests {
 
     use super::*;
 
-    /// A frame as a server writes it.
+    /// A frame in a server's format.
     fn frame(opcode: Opcode, fin: bool, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![opcode.bits() | if fin { 0x80 } else { 0 }];
         match payload.len() {
@@ -353,7 +353,7 @@ mod tests {
             buf.begin().extend_from_slice(payload);
             all.extend_from_slice(buf.seal(opcode, fin, [0x37, 0xfa, 0x21, 0x3d]));
         }
-        // Whole, and in pieces that do not end with the mask.
+        // Whole, and in pieces that do not align with the mask.
         for size in [all.len(), 1, 3, 5, 4096] {
             let mut decoder = Decoder::of_client(1 << 20);
             let mut events = Vec::new();
@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(decode(&mut decoder, &huge).unwrap(), [], "no overflow");
     }
 
-    /// What a server may say, and the events it makes.
+    /// Valid frames of a server, and their events.
     fn says() -> impl Strategy<Value = (Vec<u8>, Vec<Event>)> {
         let payload = || prop::collection::vec(any::<u8>(), 0..300);
         let control = prop_oneof![

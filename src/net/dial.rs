@@ -1,9 +1,9 @@
 //! From a host and a port to a [`Link`]: name, TCP, TLS, WebSocket upgrade.
 //!
-//! awc could do all of it, but then it says only "I/O error" or "timeout" for what are different
-//! problems to the user, and it cannot name an IPv6 literal to TLS. So each address is connected to
-//! here, TLS is done by actix-tls' connector, and `upgrade` asks for the WebSocket. What it read
-//! beyond the server's answer comes back with the stream.
+//! awc could do all of it, but reports only "I/O error" or "timeout" for problems with different
+//! remedies, and it cannot pass an IPv6 literal to TLS. So this module connects to each address,
+//! actix-tls' connector does TLS, and `upgrade` requests the WebSocket. Bytes beyond the
+//! scheduler's answer are returned with the stream.
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -29,9 +29,9 @@ use super::{
     upgrade::upgrade,
 };
 
-/// Makes connections to the server. The seam where tests put in a server of their own.
+/// Makes connections to the scheduler. Tests replace it by a server of their own.
 pub trait Dial {
-    /// One attempt. It tries every address of the host.
+    /// Makes one attempt, with every address of the host.
     fn dial(&self) -> LocalBoxFuture<'static, Result<Link, DialError>>;
 }
 
@@ -97,7 +97,7 @@ impl Dial for WssDialer {
     }
 }
 
-/// What is dialled, and how.
+/// The target, and the settings of the connection.
 #[derive(Clone, Debug)]
 struct Target {
     /// Without brackets.
@@ -109,7 +109,7 @@ struct Target {
 }
 
 impl Target {
-    /// `HOST:PORT`, as it stands in a URL.
+    /// `HOST:PORT`, in the spelling of a URL.
     fn authority(&self) -> String {
         let (host, port) = (&self.host, self.port);
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -117,13 +117,14 @@ impl Target {
 
     async fn dial(&self) -> Result<Link, DialError> {
         let mut refused = Vec::new();
-        // What went wrong at the first address that took the connection: it says more than that
-        // another one is closed.
+        // The error of the first address that accepted TCP: it says more than a refusal by another
+        // one.
         let mut failed = None;
         let mut budget = self.timeouts.connect;
         let addrs = self.resolve().await?;
         for (i, &addr) in addrs.iter().enumerate() {
-            // Each address has its share, so that a dead one leaves time for the others.
+            // Each address has its share of the time, so that a dead one leaves some for the
+            // others.
             let left = u32::try_from(addrs.len() - i).unwrap_or(u32::MAX);
             let begin = Instant::now();
             match connect(addr, budget / left.max(1)).await {
@@ -169,7 +170,7 @@ impl Target {
     }
 
     async fn secure(&self, tcp: TcpStream) -> io::Result<AsyncTlsStream<TcpStream>> {
-        // Pongs and short answers must not wait for the acknowledgement of what went before.
+        // Pongs and short answers must not wait for the acknowledgement of earlier data.
         tcp.set_nodelay(true)?;
         keep_alive(&tcp);
         let name = TlsName::of(&self.host)?;
@@ -185,7 +186,7 @@ impl Target {
         DialError::Timeout { target: self.authority(), phase, after }
     }
 
-    /// No address took the connection.
+    /// The error if no address accepted a connection.
     fn not_connected(&self, refused: Vec<(SocketAddr, io::Error)>) -> DialError {
         if refused.iter().all(|(_, err)| err.kind() == io::ErrorKind::TimedOut) {
             return self.timed_out(DialPhase::Connect, self.timeouts.connect);
@@ -201,7 +202,7 @@ async fn connect(addr: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     }
 }
 
-/// The name that the server's certificate must bear.
+/// The name that the scheduler's certificate must cover.
 #[derive(Debug)]
 struct TlsName(String);
 

@@ -1,5 +1,5 @@
-//! Why there is no connection: each problem that a user has to solve in a different way is its own
-//! variant, and each is one line in the log.
+//! Errors of connecting: each problem with a remedy of its own is a variant, and one line in the
+//! log.
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
@@ -27,15 +27,15 @@ pub enum DialError {
     /// No address of the host accepted a TCP connection.
     #[error("cannot connect to {target}: {failures}")]
     Connect {
-        /// What was dialled.
+        /// The target.
         target: String,
-        /// Every address that was tried, and its reason.
+        /// Every address, with its reason.
         failures: Failures,
     },
     /// The server's certificate is not trusted, not current, or not for this host.
     #[error("server certificate of {target} refused: {}", tls_reason::certificate(reason, TRUST))]
     Certificate {
-        /// What was dialled.
+        /// The target.
         target: String,
         /// rustls' reason.
         reason: CertificateError,
@@ -43,7 +43,7 @@ pub enum DialError {
     /// TLS failed in another way: the server may not speak it.
     #[error("tls handshake with {target} failed: {}", tls_reason::handshake(source, TRUST))]
     Tls {
-        /// What was dialled.
+        /// The target.
         target: String,
         /// The reason of rustls, or of the system.
         #[source]
@@ -52,27 +52,27 @@ pub enum DialError {
     /// The server, or a gateway before it, answered in HTTP and did not switch to a WebSocket.
     #[error("cannot connect to {target}: {refusal}")]
     Status {
-        /// What was dialled.
+        /// The target.
         target: String,
         /// Its answer.
         refusal: Refusal,
     },
-    /// The server's answer to the upgrade was not a proper one.
+    /// The scheduler's answer to the upgrade was invalid.
     #[error("websocket upgrade with {target} failed: {reason}")]
     Upgrade {
-        /// What was dialled.
+        /// The target.
         target: String,
-        /// What was wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A step took too long.
     #[error("{phase} {target} timed out after {after:?}")]
     Timeout {
-        /// What was dialled.
+        /// The target.
         target: String,
         /// The step.
         phase: DialPhase,
-        /// The time it had.
+        /// Its timeout.
         after: Duration,
     },
 }
@@ -115,7 +115,7 @@ impl fmt::Display for Failures {
     }
 }
 
-/// An error of the system in lower case where Rust has a name for it, in its own words otherwise.
+/// An OS error in lower case if Rust has a name for it, in its own words otherwise.
 struct Reason<'a>(&'a io::Error);
 
 impl fmt::Display for Reason<'_> {
@@ -130,7 +130,7 @@ impl fmt::Display for Reason<'_> {
 }
 
 impl DialError {
-    /// Sorts what ended a TLS handshake.
+    /// Classifies the error of a TLS handshake.
     pub(super) fn of_tls(target: String, source: io::Error) -> Self {
         match tls_reason::rustls_error(&source) {
             Some(rustls::Error::InvalidCertificate(reason)) => {

@@ -1,20 +1,20 @@
-//! WebSocket frames (RFC 6455): what both directions share, and the encoders. Pure.
+//! WebSocket frames (RFC 6455): the parts shared by both directions, and the encoders. Pure.
 //!
-//! awc's own codec refuses frames above 64 KiB and buffers a frame whole before it looks at its
-//! size, so frames are ours; see [`decoder`](super::decoder) for the other direction.
+//! awc's own codec rejects frames above 64 KiB, and buffers a whole frame before it checks the
+//! size. So this module has its own; see [`decoder`](super::decoder) for the other direction.
 
 use thiserror::Error;
 
 /// Bytes of the longest frame header that a client writes: two, a 64-bit length, a mask key.
 pub(super) const MAX_HEADER: usize = 14;
 
-/// What [`FrameBuf::trim`] leaves of a buffer that a large message has grown, in bytes.
+/// Capacity that [`FrameBuf::trim`] leaves of a buffer that a large message has grown, in bytes.
 const KEEP_CAPACITY: usize = 256 << 10;
 
 /// The largest payload of a ping, pong or Close frame, in bytes.
 pub const MAX_CONTROL: usize = 125;
 
-/// What a frame is, by its opcode.
+/// The kind of a frame, by its opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
     /// A further fragment of the message that is under way.
@@ -66,13 +66,13 @@ impl Opcode {
     }
 }
 
-/// What a peer sent that RFC 6455, or our limit, forbids. The connection cannot go on after it.
+/// A violation of RFC 6455, or of our limit, by a peer. The connection cannot continue after it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FrameError {
     /// A reserved bit is set, though no extension was agreed on.
     #[error("frame has reserved bits set ({0:#04x})")]
     ReservedBits(u8),
-    /// An opcode that has no meaning.
+    /// An unknown opcode.
     #[error("frame has the unknown opcode {0}")]
     UnknownOpcode(u8),
     /// Servers must not mask.
@@ -99,7 +99,7 @@ pub enum FrameError {
     /// The message would be larger than the limit.
     #[error("message of at least {size} bytes is larger than the limit of {max}")]
     TooLarge {
-        /// What was buffered plus what the frame declares, in bytes.
+        /// The buffered bytes plus those that the frame declares.
         size: u64,
         /// The limit, in bytes.
         max: u64,
@@ -120,7 +120,7 @@ impl FrameError {
     }
 }
 
-/// Whether `code` may stand in a Close frame (RFC 6455, 7.4, and the codes registered since).
+/// Whether `code` is allowed in a Close frame (RFC 6455, 7.4, and the codes registered since).
 #[must_use]
 pub const fn is_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
@@ -139,7 +139,7 @@ pub fn close_payload(code: Option<u16>, reason: &str) -> Vec<u8> {
     payload
 }
 
-/// A whole frame as a server writes it: one fragment, without a mask.
+/// A whole frame in a server's format: one fragment, without a mask.
 #[must_use]
 pub fn server_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(MAX_HEADER + payload.len());
@@ -187,13 +187,14 @@ impl FrameBuf {
         Self::default()
     }
 
-    /// Starts a new frame: the caller appends the payload to what is returned (and only appends).
+    /// Starts a new frame: the caller appends the payload to the returned buffer (and only
+    /// appends).
     pub fn begin(&mut self) -> &mut Vec<u8> {
         self.buf.clear();
         self.append()
     }
 
-    /// The same frame again, to append more of the payload to it.
+    /// The buffer of the same frame, to append more of the payload.
     pub fn append(&mut self) -> &mut Vec<u8> {
         if self.buf.len() < MAX_HEADER {
             self.buf.resize(MAX_HEADER, 0);
@@ -201,7 +202,7 @@ impl FrameBuf {
         &mut self.buf
     }
 
-    /// Between messages: gives back the memory that the frames of a large one needed.
+    /// Between messages: frees the memory that the frames of a large one needed.
     pub fn trim(&mut self) {
         self.buf.clear();
         self.buf.shrink_to(KEEP_CAPACITY);
@@ -213,7 +214,7 @@ impl FrameBuf {
         self.buf.len().saturating_sub(MAX_HEADER)
     }
 
-    /// Masks the payload with `key`, puts the header before it, and gives the bytes to write.
+    /// Masks the payload with `key`, inserts the header before it, and returns the bytes to write.
     /// Each [`begin`](Self::begin) allows one `seal`.
     pub fn seal(&mut self, opcode: Opcode, fin: bool, key: [u8; 4]) -> &[u8] {
         let len = self.payload_len();
@@ -233,7 +234,7 @@ impl FrameBuf {
     }
 }
 
-/// Writes a masked frame's header to the front of `out`; its size in bytes is returned.
+/// Writes a masked frame's header to the front of `out`; returns its size in bytes.
 fn header_bytes(
     out: &mut [u8; MAX_HEADER],
     opcode: Opcode,
@@ -264,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    /// Undoes [`FrameBuf::seal`] as a server would: opcode, FIN, unmasked payload.
+    /// Reverses [`FrameBuf::seal`] as a server does: opcode, FIN, unmasked payload.
     fn open(frame: &[u8]) -> (Opcode, bool, Vec<u8>) {
         let opcode = Opcode::from_bits(frame[0]).unwrap();
         assert_eq!(frame[0] & 0x70, 0);

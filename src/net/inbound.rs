@@ -1,4 +1,5 @@
-//! What a connection hands to its owner: the server's messages, and how the connection ended.
+//! The events of a connection for its owner: the scheduler's messages, and the end of the
+//! connection.
 
 use std::{io, time::Duration};
 
@@ -7,12 +8,12 @@ use thiserror::Error;
 
 use super::frames::FrameError;
 
-/// What comes from a server.
+/// An event from a scheduler.
 #[derive(Debug)]
 pub enum Inbound {
     /// A whole binary message. (Text messages, which the protocol does not have, are ignored.)
     Message(Bytes),
-    /// A ping. Its pong is on its way already, without the owner.
+    /// A ping. The connection answers it by itself.
     Ping(Bytes),
     /// A pong.
     Pong(Bytes),
@@ -40,7 +41,7 @@ pub enum SocketError {
     /// The system, or TLS, failed to write.
     #[error("failed to write to the server")]
     Write(#[source] io::Error),
-    /// The server broke the protocol, or our limit; it was told so, if it listened.
+    /// The scheduler violated the protocol, or our limit; we sent it a Close frame with the reason.
     #[error("server broke the websocket protocol: {0}{setting}", setting = setting(.0))]
     Protocol(#[source] FrameError),
     /// A message of ours could not be completed.
@@ -54,7 +55,7 @@ pub enum SocketError {
     Aborted,
 }
 
-/// The setting that an error is about.
+/// The setting that an error concerns.
 fn setting(error: &FrameError) -> &'static str {
     match error {
         FrameError::TooLarge { .. } => " (agent.max_message)",

@@ -1,8 +1,6 @@
-//! TCP keep-alive: a peer that has vanished without a word, with its machine or its network, is
-//! noticed.
+//! TCP keep-alive: detects a peer that has vanished silently, with its machine or its network.
 //!
-//! It concerns connections on which nothing is on its way. Where something is, TCP gives up by
-//! itself.
+//! It concerns connections without data in flight. With data in flight, TCP gives up by itself.
 
 use std::os::fd::AsFd;
 
@@ -13,13 +11,13 @@ use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInt
 const IDLE: u32 = 60;
 /// Seconds from one probe to the next.
 const INTERVAL: u32 = 15;
-/// A connection ends when so many probes in a row are not answered.
+/// A connection ends when this number of consecutive probes is not answered.
 const PROBES: u32 = 4;
 
 /// Turns keep-alive on for a TCP connection. Connections that a listener accepts inherit it from
-/// that one.
+/// the listener.
 ///
-/// What cannot be set is logged at `debug` and left as it is: the connection is good without it.
+/// A failure is logged at `debug` and otherwise ignored: the connection works without it.
 pub fn keep_alive(socket: &impl AsFd) {
     let socket = socket.as_fd();
     let set = setsockopt(&socket, KeepAlive, &true)

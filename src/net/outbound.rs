@@ -1,8 +1,8 @@
-//! What the owner of a connection wants sent: a bounded queue of messages, and beside it one slot
-//! each for ping, pong and Close, so that these never wait behind data and never pile up.
+//! The frames that the owner of a connection sends: a bounded queue of messages, and beside it one
+//! slot each for ping, pong and Close, so that these never wait behind data and never pile up.
 //!
-//! [`OutboundRx`] is the other end, which gives everything in the order in which it is to go out:
-//! the writer's, or a test's that plays the writer.
+//! [`OutboundRx`] is the other end, which returns everything in the order in which it has to be
+//! sent. Its user is the writer, or a test in its place.
 
 use std::{cell::Cell, io, rc::Rc};
 
@@ -14,15 +14,15 @@ use super::frames::MAX_CONTROL;
 /// A piece of a message held in memory, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// One message, made piece by piece while it is being sent, so that a large one is never held
-/// whole.
+/// One message, created piece by piece while it is being sent, so that a large one is never in
+/// memory as a whole.
 pub trait Payload {
-    /// Appends the next piece, of about 16 to 64 KiB, to `out`, and touches nothing of what is
-    /// there. `Ok(false)` says that this was the last piece.
+    /// Appends the next piece, of about 16 to 64 KiB, to `out`, and does not change the existing
+    /// bytes. `Ok(false)` means that this was the last piece.
     ///
     /// # Errors
-    /// The message cannot be completed. As half of it may be sent already, the connection is
-    /// dropped then.
+    /// The message cannot be completed. Half of it may have been sent already, so the connection is
+    /// then dropped.
     fn fill(&mut self, out: &mut Vec<u8>) -> io::Result<bool>;
 }
 
@@ -34,7 +34,7 @@ impl Payload for Bytes {
     }
 }
 
-/// What is to go out next.
+/// The next item to send.
 pub enum Outgoing {
     /// A binary message.
     Data(Box<dyn Payload>),
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Outgoing {
     }
 }
 
-/// A control frame that is to go out.
+/// A control frame to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlFrame {
     /// A ping with this payload.
@@ -62,7 +62,7 @@ pub enum ControlFrame {
     Close(CloseFrame),
 }
 
-/// What a Close frame says.
+/// The content of a Close frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
     /// The status code; `None` sends a frame without code and reason.
@@ -71,11 +71,11 @@ pub struct CloseFrame {
     pub reason: String,
 }
 
-/// The owner's end. Clones send to the same connection, which ends when none is left.
+/// The owner's end. Clones send to the same connection, which ends when the last one is dropped.
 #[derive(Clone)]
 pub struct Outbound {
-    /// Messages, sent in this order. The queue is short: to wait for room in it is to wait for the
-    /// server to take what is queued.
+    /// Messages, sent in this order. The queue is short: waiting for room in it means waiting for
+    /// the scheduler to accept the queued ones.
     pub data: mpsc::Sender<Box<dyn Payload>>,
     control: Rc<Control>,
 }
@@ -95,14 +95,14 @@ pub fn outbound(queue: usize) -> (Outbound, OutboundRx) {
 }
 
 impl Outbound {
-    /// Sends a ping, before all data; of several that have not gone out yet, only the last.
-    /// The payload is cut to 125 bytes.
+    /// Sends a ping, before all data; of several unsent pings, only the last. The payload is cut to
+    /// 125 bytes.
     pub fn ping(&self, payload: Bytes) {
         self.control.set(&self.control.ping, fit(payload));
     }
 
-    /// Sends a pong, as [`ping`](Self::ping) does. The reader answers the server's pings itself:
-    /// this is for an owner that wants to say more.
+    /// Sends a pong, as [`ping`](Self::ping) does. The reader answers the scheduler's pings itself:
+    /// this is for additional pongs.
     pub fn pong(&self, payload: Bytes) {
         self.control.set(&self.control.pong, fit(payload));
     }
@@ -112,7 +112,7 @@ impl Outbound {
         self.control.set(&self.control.close, CloseFrame { code, reason: reason.into() });
     }
 
-    /// Closes TCP at once. What is queued is lost.
+    /// Closes TCP at once. Queued messages are lost.
     pub fn abort(&self) {
         self.control.aborted.set(true);
         self.control.abort.notify_one();
@@ -128,15 +128,15 @@ fn fit(mut payload: Bytes) -> Bytes {
     payload
 }
 
-/// The slots beside the queue. One per kind, as only the newest of each needs to be sent.
+/// The slots beside the queue. One for each kind, because only the newest of each needs to be sent.
 #[derive(Default)]
 pub(super) struct Control {
     ping: Cell<Option<Bytes>>,
     pong: Cell<Option<Bytes>>,
-    /// Ends the connection at once, between two fragments of a message if need be: the answer to a
-    /// server's Close, or to what it did against the protocol.
+    /// Ends the connection at once, even between two fragments of a message: the answer to a
+    /// scheduler's Close, or to its violation of the protocol.
     last_word: Cell<Option<CloseFrame>>,
-    /// Ends the connection after what is queued.
+    /// Ends the connection after the queued messages.
     close: Cell<Option<CloseFrame>>,
     /// Wakes the writer. Its permit is kept while the writer is busy, so no wake-up is lost.
     changed: Notify,
@@ -194,8 +194,8 @@ impl std::fmt::Debug for OutboundRx {
 }
 
 impl OutboundRx {
-    /// Waits for what is to go out next; `None` once every [`Outbound`] is dropped and nothing is
-    /// left. Nothing follows a Close. Nothing is lost when the future is dropped before it is done.
+    /// Waits for the next item to send; `None` once every [`Outbound`] is dropped and the queue is
+    /// empty. Nothing follows a Close. Dropping the future early loses nothing.
     pub async fn next(&mut self) -> Option<Outgoing> {
         loop {
             if let Some(control) = self.try_control() {
@@ -214,7 +214,7 @@ impl OutboundRx {
         }
     }
 
-    /// What may go out between two fragments of a message, if there is any.
+    /// A control frame to send between two fragments of a message, if there is any.
     pub fn try_control(&self) -> Option<ControlFrame> {
         self.control.next()
     }
@@ -234,7 +234,7 @@ mod tests {
         Box::new(Bytes::from_static(data))
     }
 
-    /// What comes out, until a Close or the end.
+    /// All items, until a Close or the end.
     async fn drain(rx: &mut OutboundRx) -> Vec<String> {
         let mut all = Vec::new();
         while let Some(next) = rx.next().await {

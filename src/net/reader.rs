@@ -1,4 +1,4 @@
-//! The reading half of a connection: bytes to events, and no further than the owner takes them.
+//! The reading half of a connection: bytes to events, no faster than the owner takes them.
 
 use std::{io, rc::Rc};
 
@@ -15,7 +15,7 @@ use super::{
     outbound::Control,
 };
 
-/// Bytes asked for at once.
+/// Number of bytes of one read.
 const READ: usize = 64 << 10;
 
 /// Why the reader stopped.
@@ -25,7 +25,7 @@ pub(super) enum ReadEnd {
     Close { code: Option<u16>, reason: String },
     /// The connection ended or broke, or the server broke the protocol.
     Lost(SocketError),
-    /// The owner no longer listens.
+    /// The owner has dropped its end.
     Dropped,
 }
 
@@ -50,7 +50,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let count = match self.io.read(&mut buf).await {
                 Ok(0) => return ReadEnd::Lost(SocketError::Eof),
                 Ok(count) => count,
-                // TLS without its own farewell, which is not worth a different word.
+                // TLS without its closing alert counts as a plain end.
                 Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => {
                     return ReadEnd::Lost(SocketError::Eof);
                 }
@@ -63,8 +63,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// Decodes what was read and hands it on. Waits while the owner has no room, and reads nothing
-    /// meanwhile.
+    /// Decodes the bytes and passes the events on. While the owner has no room, waits and reads
+    /// nothing.
     async fn consume(&mut self, mut input: &[u8]) -> Option<ReadEnd> {
         loop {
             let event = match self.decoder.next_event(&mut input) {
@@ -91,7 +91,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// False when the owner is gone.
+    /// Passes an event on; false when the owner is gone.
     async fn deliver(&mut self, inbound: Inbound) -> bool {
         match self.inbound.try_send(inbound) {
             Ok(()) => true,

@@ -2,14 +2,13 @@
 //! and writes.
 //!
 //! Reader and writer are two futures of that task over the two halves of the stream. When either
-//! ends the connection, both halves are dropped, which closes TCP; only then is the owner told, by
-//! the last item of `inbound`. Dropping `inbound` (with the whole `Link`, or alone) ends the task
-//! at once and says nothing to the server; dropping every [`Outbound`] ends it after what was
-//! queued.
+//! ends the connection, both halves are dropped, which closes TCP; only then the owner receives the
+//! last item of `inbound`. Dropping `inbound` (with the whole `Link`, or alone) ends the task at
+//! once, without a Close frame; dropping every [`Outbound`] ends it after the queued messages.
 //!
 //! Memory: one message under assembly (up to [`SocketLimits::max_message`]), `inbound_queue` whole
 //! ones, one read buffer, one frame buffer. The reader stops reading while the queue is full, and
-//! TCP tells the server.
+//! TCP slows the scheduler down.
 
 use std::{rc::Rc, time::Duration};
 
@@ -29,18 +28,18 @@ use super::{
     writer::{WriteEnd, Writer},
 };
 
-/// What a connection may use.
+/// The limits of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketLimits {
-    /// The largest message taken from the server, in bytes.
+    /// Maximum size of a message from the scheduler, in bytes.
     pub max_message: u64,
-    /// Received messages that may wait for the owner.
+    /// Maximum number of received messages that wait for the owner.
     pub inbound_queue: usize,
-    /// Messages of the owner that may wait for the writer.
+    /// Maximum number of the owner's messages that wait for the writer.
     pub outbound_queue: usize,
-    /// How long a last Close frame may take to go out, once the connection is ending anyway.
+    /// Timeout of sending a last Close frame, once the connection is ending anyway.
     pub last_word: Duration,
-    /// How long to wait for the server's answer to our Close.
+    /// Timeout of the scheduler's answer to our Close.
     pub close_answer: Duration,
 }
 
@@ -59,17 +58,17 @@ impl Default for SocketLimits {
 /// A connection to a server, as its owner holds it.
 #[derive(Debug)]
 pub struct Link {
-    /// What the server says. [`Inbound::Close`] or [`Inbound::Lost`] is the last item, and TCP is
+    /// The scheduler's events. [`Inbound::Close`] or [`Inbound::Lost`] is the last item, and TCP is
     /// closed by then.
     pub inbound: mpsc::Receiver<Inbound>,
-    /// What to say to the server.
+    /// The messages to the scheduler.
     pub outbound: Outbound,
-    /// When bytes last came and went.
+    /// The times of the last bytes in either direction.
     pub activity: Activity,
 }
 
-/// Runs a WebSocket connection on `stream`, whose upgrade is done; `early` is what was read from it
-/// already. To be called in an actix runtime or a tokio `LocalSet`.
+/// Runs a WebSocket connection on `stream`, after its upgrade; `early` are the bytes that were read
+/// from it already. Must be called in an actix runtime or a tokio `LocalSet`.
 pub fn start<S>(stream: S, early: Bytes, limits: SocketLimits) -> Link
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -87,7 +86,7 @@ where
     Link { inbound, outbound, activity }
 }
 
-/// What the connection's task holds beside the stream.
+/// The parts of the connection's task besides the stream.
 struct Task {
     limits: SocketLimits,
     inbound: mpsc::Sender<Inbound>,
@@ -115,15 +114,15 @@ impl Task {
             () = self.control.aborted() => Some(Inbound::Lost(SocketError::Aborted)),
             last = self.converse(&mut reader, early, &mut writer) => last,
         };
-        // TCP is closed before the owner hears of it, however long that takes.
+        // TCP is closed before the owner receives the last item, which may take long.
         drop((reader, writer));
         if let Some(last) = last {
-            // An owner that is gone needs no last word.
+            // An owner that is gone needs no last item.
             let _ = self.inbound.send(last).await;
         }
     }
 
-    /// Both directions until the connection is over; what the owner is told last.
+    /// Runs both directions until the connection is over; returns the last item for the owner.
     async fn converse<R, W>(
         &self,
         reader: &mut Reader<R>,
@@ -145,7 +144,7 @@ impl Task {
                 };
                 if let Some(code) = code {
                     self.control.last_word(code);
-                    // Whether it went out makes no difference to what follows.
+                    // The next steps are the same if it was not sent.
                     let _ = timeout(self.limits.last_word, write).await;
                 }
                 told(end)
@@ -158,7 +157,8 @@ impl Task {
                         Some(Inbound::Lost(SocketError::CloseTimeout(self.limits.close_answer)))
                     }
                 },
-                // The server may have said why before it hung up: that is the better account.
+                // The scheduler may have sent a reason before it closed the connection: that reason
+                // says more.
                 Err(SocketError::Write(err)) => match timeout(self.limits.last_word, read).await {
                     Ok(end @ ReadEnd::Close { .. }) => told(end),
                     _ => Some(Inbound::Lost(SocketError::Write(err))),

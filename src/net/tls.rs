@@ -1,11 +1,10 @@
-//! TLS towards the server: which certificates are trusted, and why one was refused.
+//! TLS towards the scheduler: trust in certificates, and the reasons for rejecting one.
 //!
-//! A server is trusted when its chain ends at a certificate of a given PEM file, or when its own
-//! certificate is in one, byte for byte; and, unless a file names the [only roots](Trust::ca), when
-//! its chain ends at one of the system's roots. A server's own one is for a self-signed certificate
-//! as `openssl req -x509` makes it: it claims to be a CA, and webpki refuses such a one as a
-//! server's (`CaUsedAsEndEntity`). Host name, dates and the handshake's signature are checked in
-//! every case.
+//! A scheduler is trusted if its chain ends at a certificate of a given PEM file, or if its own
+//! certificate is in one, byte for byte; and, unless a file names the [only roots](Trust::ca), if
+//! its chain ends at one of the system's roots. Its own certificate serves for a self-signed one as
+//! made by `openssl req -x509`: it claims to be a CA, and webpki rejects such a one as a server's
+//! (`CaUsedAsEndEntity`). Host name, dates and the handshake's signature are checked in every case.
 
 use std::{
     fs, io,
@@ -36,14 +35,14 @@ use super::tls_reason;
 use crate::rotating::Rotating;
 use crate::trust::{self, Exposure, Need, Untrusted};
 
-/// Why there is no TLS configuration. Found at the start, before any connection. Each text has the
-/// whole reason.
+/// Why the TLS configuration is invalid. Detected at the start, before any connection. Each text
+/// contains the whole reason.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// The PEM file cannot be read.
     #[error("cannot read {what} file {}: {reason}", path.display())]
     Read {
-        /// What it is for: "certificate", "private key".
+        /// Its purpose: "certificate", "private key".
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -53,21 +52,21 @@ pub enum TlsError {
     /// Other users may change the file, or read the key in it.
     #[error("refusing {what} file {}: {exposure}", path.display())]
     Exposed {
-        /// What it is for.
+        /// Its purpose.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// How.
+        /// The kind of access.
         exposure: Exposure,
     },
     /// The file is damaged PEM.
     #[error("invalid PEM in {what} file {}: {reason}", path.display())]
     Pem {
-        /// What it is for.
+        /// Its purpose.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The file holds no certificate: it may hold a key, or a certificate in DER.
@@ -82,15 +81,15 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// A certificate of the file is of no use.
+    /// A certificate of the file is unusable.
     #[error("cannot use certificate file {}: {reason}", path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// rustls refuses its own defaults.
+    /// rustls rejects its own defaults.
     #[error("cannot configure TLS: {0}")]
     Config(String),
 }
@@ -107,7 +106,7 @@ impl TlsError {
         Self::Certificate { path: path.to_owned(), reason }
     }
 
-    /// The file that it is about.
+    /// The file that the error concerns.
     fn path(&self) -> Option<&Path> {
         match self {
             TlsError::Read { path, .. }
@@ -125,12 +124,12 @@ impl TlsError {
     }
 }
 
-/// Whose certificates are trusted, by PEM files of roots and of servers' own certificates.
+/// The trusted certificates, by PEM files of roots and of servers' own certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// These in addition to others.
+    /// Trusted in addition to others.
     pub cert: Option<PathBuf>,
-    /// These instead of the system's roots.
+    /// Trusted instead of the system's roots.
     pub ca: Option<PathBuf>,
 }
 
@@ -145,7 +144,7 @@ impl Trust {
         Trust { cert: None, ca: Some(ca.to_owned()) }
     }
 
-    /// The agent's setting that has led to an error.
+    /// The agent's setting that caused an error.
     pub fn setting_of(&self, error: &TlsError) -> &'static str {
         match error.path() {
             Some(path) if self.ca.as_deref() == Some(path) => "agent.ca",
@@ -158,11 +157,11 @@ impl Trust {
     }
 }
 
-/// The configuration for connections to the server: TLS 1.2 and 1.3, no ALPN, no session kept, so
-/// that each connection checks the certificate anew.
+/// The configuration for connections to the scheduler: TLS 1.2 and 1.3, no ALPN, no resumption of
+/// sessions, so that each connection checks the certificate.
 ///
-/// The system's roots are loaded when a certificate first needs them; that there are none is no
-/// error.
+/// The system's roots are loaded when a certificate first needs them; it is no error if the system
+/// has none.
 ///
 /// # Errors
 /// A file is not usable; see [`TlsError`].
@@ -179,7 +178,7 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-/// The same, read again when a PEM file changes.
+/// The same configuration, read again when a PEM file changes.
 ///
 /// # Errors
 /// As of [`client_config`].
@@ -195,15 +194,15 @@ pub fn rotating_client_config(trust: &Trust) -> Result<Rotating<ClientConfig>, T
     Rotating::new(what, files, make)
 }
 
-/// What `WebPkiServerVerifier` does, put together from the same parts, with pinned certificates and
-/// with roots that may be none.
+/// Does the work of `WebPkiServerVerifier`, with the same parts, but also with pinned certificates
+/// and possibly without roots.
 #[derive(Debug)]
 struct Verifier {
-    /// The PEM files' certificates, each trusted as itself.
+    /// The PEM files' certificates, each trusted by its bytes.
     pinned: Vec<CertificateDer<'static>>,
-    /// The same, as issuers.
+    /// The same certificates, as issuers.
     extra: RootCertStore,
-    /// The system's roots; none where they are not trusted.
+    /// The system's roots; `None` if they are not trusted.
     system: Option<OnceLock<RootCertStore>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -248,7 +247,7 @@ impl Verifier {
 }
 
 /// Whether an error says only that a certificate is not properly issued, which does not matter for
-/// one that is trusted as itself.
+/// a pinned one.
 ///
 /// webpki checks a certificate's dates before all of these, so none of them hides a wrong date.
 fn forgiven_when_pinned(err: &rustls::Error) -> bool {
@@ -306,7 +305,7 @@ fn read(what: &'static str, path: &Path, need: Need) -> Result<Vec<u8>, TlsError
     }
 }
 
-/// What is wrong with a PEM text.
+/// The fault of a PEM text.
 fn damage(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no end line".to_owned(),

@@ -1,4 +1,4 @@
-//! Why TLS failed, in words for people: what rustls and webpki say is the names of their own
+//! Reasons for failures of TLS, in words for people: rustls and webpki name only their own
 //! variants.
 
 use std::io;
@@ -26,12 +26,12 @@ pub fn handshake(error: &io::Error, trust: &str) -> String {
     }
 }
 
-/// What rustls says within an error of the stream.
+/// The error of rustls within an error of the stream.
 pub(super) fn rustls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref::<Error>()
 }
 
-/// What TLS failed of, certificates apart.
+/// The reason for a failure of TLS, certificates apart.
 pub(super) fn tls(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(reason) => certificate(reason, "the trusted certificates"),
@@ -66,7 +66,7 @@ fn alert_remedy(alert: AlertDescription) -> &'static str {
     }
 }
 
-/// Why a server's certificate was refused, and the remedy.
+/// The reason for rejecting a server's certificate, and the remedy.
 pub(super) fn certificate(reason: &CertificateError, trust: &str) -> String {
     use CertificateError as E;
     let text = match reason {
@@ -102,7 +102,7 @@ pub(super) fn certificate(reason: &CertificateError, trust: &str) -> String {
         E::Other(other) => unusual(other.0.downcast_ref::<webpki::Error>(), trust),
         other => words(&format!("{other:?}")),
     };
-    // A server chooses what stands in its certificate.
+    // A server chooses the content of its certificate.
     text.replace(char::is_control, "?")
 }
 
@@ -145,7 +145,7 @@ fn time(at: UnixTime) -> String {
     time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
 }
 
-/// How many names a message has at most.
+/// Maximum number of names in a message.
 const NAMES: usize = 10;
 
 fn wrong_name(host: &str, presented: &[String]) -> String {
@@ -174,8 +174,8 @@ fn name_of(name: &ServerName<'_>) -> String {
     }
 }
 
-/// A variant's name as words: `PathLenConstraintViolated` is "path len constraint violated". What
-/// it holds is left out.
+/// A variant's name as words: `PathLenConstraintViolated` is "path len constraint violated". Its
+/// content is omitted.
 fn words(text: &str) -> String {
     let name = text.split(['(', '{']).next().unwrap_or_default().trim();
     let mut out = String::new();

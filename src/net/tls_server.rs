@@ -1,4 +1,4 @@
-//! TLS towards clients: our own certificate, and whose certificates are trusted.
+//! TLS towards clients: our own certificate, and the trusted certificates of clients.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use rustls::{RootCertStore, ServerConfig};
 use super::tls::{TlsError, read_key, read_pem};
 use crate::rotating::Rotating;
 
-/// What a server speaks TLS with.
+/// The TLS parts of a server.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
-    /// TLS 1.2 and 1.3, HTTP/1.1 only, no session kept.
+    /// TLS 1.2 and 1.3, HTTP/1.1 only, no resumption of sessions.
     pub config: Arc<ServerConfig>,
     /// Our own certificate.
     pub certificate: CertificateDer<'static>,
@@ -22,7 +22,7 @@ pub struct ServerTls {
     pub client_certificates: bool,
 }
 
-/// What [`server_tls`] makes of these files, again when one of them changes.
+/// The result of [`server_tls`] for these files, read again when one of them changes.
 ///
 /// # Errors
 /// As of [`server_tls`].
@@ -38,11 +38,11 @@ pub fn rotating_server_tls(
     Rotating::new(what, files.collect(), move || server_tls(&cert, &key, client_ca.as_deref()))
 }
 
-/// Reads a certificate, with those that lead from it to a root, its key, and the roots that
-/// clients' certificates must lead to, where clients need one. All are PEM files.
+/// Reads a certificate, with those that lead from it to a root, its key, and the roots of clients'
+/// certificates, if clients need one. All are PEM files.
 ///
 /// # Errors
-/// A file is not usable, or certificate and key do not belong to each other.
+/// A file is not usable, or certificate and key do not match.
 pub fn server_tls(
     cert: &Path,
     key: &Path,

@@ -1,4 +1,4 @@
-//! Tests of [`tls`](super::tls) on certificates made here, by whole handshakes in memory: so the
+//! Tests of [`tls`](super::tls) with certificates made here, by whole handshakes in memory: so the
 //! handshake's signature is checked as well.
 
 use std::{io::Write, sync::Arc};
@@ -30,7 +30,7 @@ fn self_signed(params: CertificateParams) -> Identity {
     Identity { chain: vec![cert.der().clone()], pem: cert.pem(), key }
 }
 
-/// As `openssl req -x509` makes them: its own issuer, and a CA.
+/// A certificate as made by `openssl req -x509`: its own issuer, and a CA.
 fn self_signed_ca(mut params: CertificateParams) -> Identity {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     self_signed(params)
@@ -52,14 +52,14 @@ fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// What a client that trusts `pem` says about a server that is `identity`, dialled as `host`.
+/// The verdict of a client that trusts `pem` on a server with `identity`, dialled as `host`.
 fn handshake(pem: Option<&str>, identity: &Identity, host: &str) -> Result<(), Error> {
     let file = pem.map(file);
     let trust = file.as_ref().map_or_else(Trust::default, |file| Trust::also(file.path()));
     handshake_by(&trust, identity, host)
 }
 
-/// The same of a client with this trust.
+/// The verdict of a client with this trust.
 fn handshake_by(trust: &Trust, identity: &Identity, host: &str) -> Result<(), Error> {
     let client = client_config(trust).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.serialize_der()));
@@ -173,7 +173,7 @@ fn strangers_are_refused() {
     for trusted in [None, Some(other.pem.as_str())] {
         assert_eq!(refused(trusted, &server, "server.test"), CertificateError::UnknownIssuer);
     }
-    // Same names, same kind, another key: only the very bytes are trusted.
+    // Same names, same kind, another key: only identical bytes are trusted.
     let twin = self_signed_ca(params(NAMES));
     let err = refused(Some(&other.pem), &twin, "server.test");
     assert!(matches!(err, CertificateError::Other(_)), "{err:?}");

@@ -1,7 +1,7 @@
-//! The WebSocket upgrade, on a stream that is connected already.
+//! The WebSocket upgrade, on a connected stream.
 //!
-//! awc could do it, but it takes the first head for the last, also where that only announces
-//! another (`103 Early Hints`), and it does not pass on why a server refuses.
+//! awc could do it, but it takes the first head for the last, even if that only announces another
+//! (`103 Early Hints`), and it does not report why a server refuses.
 
 use actix_http::ws::hash_key;
 use base64_simd::STANDARD;
@@ -14,8 +14,8 @@ use super::dial_error::DialError;
 /// The longest answer, interim heads included.
 const LONGEST: usize = 64 * 1024;
 
-/// Asks the server at the other end of `stream` for a WebSocket at `/`; the stream after its
-/// consent, and what it sent right behind that.
+/// Requests a WebSocket at `/` from the server at the other end of `stream`; returns the stream
+/// after the acceptance, and the bytes that followed it.
 pub(super) async fn upgrade<S>(authority: &str, mut stream: S) -> Result<(S, Bytes), DialError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -83,7 +83,7 @@ where
     }
 }
 
-/// An address's zone means something on this host only.
+/// An address's zone is valid on this host only.
 fn without_zone(authority: &str) -> String {
     match authority.split_once('%') {
         Some((address, rest)) => match rest.split_once(']') {

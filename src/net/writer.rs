@@ -1,4 +1,4 @@
-//! The writing half of a connection: what is to go out, to masked frames, to bytes.
+//! The writing half of a connection: outgoing items to masked frames, to bytes.
 
 use std::io;
 
@@ -14,8 +14,8 @@ use super::{
 /// Size that a message's first fragments reach before they go out, in bytes.
 const FRAGMENT: usize = 64 << 10;
 
-/// After so many fragments of one message, the next ones are twice as large. Python's `websockets`
-/// takes at most 4,096 fragments for a message: this way, they hold 7 GiB.
+/// After this number of fragments of one message, the next ones are twice as large. Python's
+/// `websockets` accepts at most 4,096 fragments for a message: this way, they hold 7 GiB.
 const FRAGMENTS_PER_SIZE: u32 = 512;
 
 /// Why the writer stopped without an error.
@@ -33,7 +33,7 @@ pub(super) struct Writer<W> {
     outbound: OutboundRx,
     activity: Activity,
     frame: FrameBuf,
-    /// Mask keys: they only have to differ from what scripts in a browser could foresee.
+    /// The source of mask keys: scripts in a browser must not be able to predict them.
     rng: fastrand::Rng,
 }
 
@@ -42,7 +42,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Self { io, outbound, activity, frame: FrameBuf::new(), rng: fastrand::Rng::new() }
     }
 
-    /// Sends what the owner wants sent, until a Close or an error.
+    /// Sends the owner's items, until a Close or an error.
     pub(super) async fn run(&mut self) -> Result<WriteEnd, SocketError> {
         while let Some(next) = self.outbound.next().await {
             let closed = match next {
@@ -56,8 +56,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Ok(WriteEnd::Dropped)
     }
 
-    /// Sends one message, in as many frames as it needs. True when a Close had to go out in its
-    /// midst, so that the rest is not sent.
+    /// Sends one message, in as many frames as it needs. True if a Close interrupted it, so that
+    /// the rest is not sent.
     async fn message(&mut self, mut payload: Box<dyn Payload>) -> Result<bool, SocketError> {
         let mut opcode = Opcode::Binary;
         let mut sent = 0u32;
@@ -70,7 +70,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                     return Ok(true);
                 }
             }
-            // A fast peer never makes a write wait; the others on this thread have their turn here.
+            // A fast peer never makes a write wait; the other tasks of this thread run here.
             tokio::task::yield_now().await;
         }
         self.send(opcode, true).await?;
@@ -78,7 +78,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Ok(false)
     }
 
-    /// Collects pieces up to a fragment's size. False when the message is complete with it.
+    /// Collects pieces up to a fragment's size. False if this completes the message.
     fn fill(&mut self, payload: &mut dyn Payload, size: usize) -> Result<bool, SocketError> {
         self.frame.begin();
         while self.frame.payload_len() < size {
@@ -119,7 +119,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 }
 
-/// The size to collect for a message's next fragment when `sent` are out already, in bytes.
+/// The size of a message's next fragment after `sent` others, in bytes.
 fn fragment_size(sent: u32) -> usize {
     FRAGMENT << (sent / FRAGMENTS_PER_SIZE).min(7)
 }

@@ -1,9 +1,8 @@
-//! Every error of a spec at once, those too that keep it from being read.
+//! Finds every error of a spec at once, even those that prevent reading it.
 //!
-//! serde stops at the first value that does not fit. So such a value is noted, taken out, and the
-//! rest is read again, until it can be read whole and validated. What is only wrong because
-//! something was taken out is not told: a key that is missing for that reason gets a value of ours
-//! in its place.
+//! serde stops at the first value that does not fit. So such a value is recorded and removed, and
+//! the rest is read again, until it can be read as a whole and validated. Errors that are caused
+//! only by a removal are not reported: a key that is missing for that reason gets a stub.
 
 use std::collections::HashMap;
 
@@ -11,29 +10,29 @@ use super::parse::parse;
 use super::tree::{Node, Value};
 use super::{MAX_FD, Segment, SpecError, SpecErrors, SpecPath};
 
-/// So many errors are told; more are hardly read.
+/// Maximum number of reported errors.
 pub(super) const ERRORS: usize = 100;
-/// So often the rest is read again.
+/// Maximum number of times that the rest is read again.
 const ROUNDS: usize = 4 * ERRORS;
-/// What the search for errors of a stranger's request may cost. A valid request is read once, and
-/// costs nothing of this.
+/// The budget of the search for errors in a client's request. A valid request is read once, and
+/// needs none of it.
 pub(super) const BUDGET: Budget = Budget { text: 1 << 20, again: 4 << 20 };
 /// There is no limit to what a user's own file may cost.
 pub(super) const UNLIMITED: Budget = Budget { text: usize::MAX, again: usize::MAX };
 
-/// What the search for errors may cost.
+/// The limits of the search for errors.
 #[derive(Clone, Copy)]
 pub(super) struct Budget {
-    /// The longest text that is searched, in bytes: its tree takes some tens of times as much.
+    /// Maximum length of a text to search, in bytes: its tree takes some tens of times as much.
     text: usize,
-    /// So many bytes are read again in all.
+    /// Maximum number of bytes that are read again in total.
     again: usize,
 }
 
-/// Said where that is too little.
+/// The note for a request beyond that budget.
 const TOO_LARGE: &str = "the request is too large to be searched for further errors";
 
-/// Values that are tried in turn where one is missing.
+/// Values that are tried in turn in place of a missing one.
 const STUBS: [&str; 4] = ["\"-\"", "0", "[\"-\"]", "{}"];
 
 /// Everything that is wrong with a request in JSON, which a reader has refused for `first`.
@@ -44,13 +43,13 @@ pub(super) fn diagnose_within(text: &[u8], mut first: SpecErrors, budget: Budget
         first.0.push(SpecError::new(SpecPath::root(), TOO_LARGE));
         return first;
     }
-    // If it is not JSON, serde_json says where it ceases to be.
+    // For invalid JSON, serde_json reports the place.
     let Some(tree) = tree.and_then(|_| Node::read(text)) else { return first };
     let errors = Diagnosis::of(tree, budget).located(text);
     if errors.is_empty() { first } else { SpecErrors(errors) }
 }
 
-/// Everything that is wrong with `specs` in MessagePack, in its order, as far as it could be JSON.
+/// All errors of `specs` in MessagePack, in its order, as far as it can be represented as JSON.
 pub(super) fn diagnose_msgpack(specs: &[u8], first: SpecErrors) -> SpecErrors {
     let tree = (specs.len() <= BUDGET.text).then(|| rmp_serde::from_slice::<Node<'static>>(specs));
     let Some(Ok(specs)) = tree else { return first };
@@ -60,16 +59,16 @@ pub(super) fn diagnose_msgpack(specs: &[u8], first: SpecErrors) -> SpecErrors {
     if errors.is_empty() { first } else { SpecErrors(errors) }
 }
 
-/// What has been found so far.
+/// The findings so far.
 struct Diagnosis<'a> {
     tree: Node<'a>,
     /// Errors with their offsets.
     errors: Vec<(usize, SpecError)>,
-    /// What was taken out of the text.
+    /// The places that were removed from the text.
     removed: Vec<SpecPath>,
-    /// What was put in: how many values have been tried there.
+    /// The places that were filled, each with the number of values tried there.
     stubs: HashMap<SpecPath, usize>,
-    /// Why there may be more errors than those found.
+    /// The reason why there may be more errors than those found.
     cut_short: Option<String>,
 }
 
@@ -106,7 +105,8 @@ impl<'a> Diagnosis<'a> {
         diagnosis
     }
 
-    /// The errors with their offsets, in the order of the text, and then why there are no more.
+    /// The errors with their offsets, in the order of the text, and then the reason why there may
+    /// be more.
     fn sorted(mut self) -> Vec<(usize, SpecError)> {
         self.errors.sort_by_key(|(at, _)| *at);
         self.errors.truncate(ERRORS);
@@ -122,7 +122,7 @@ impl<'a> Diagnosis<'a> {
         self.sorted().into_iter().map(|(_, error)| error).collect()
     }
 
-    /// The same with line and column.
+    /// The errors with line and column.
     fn located(self, text: &[u8]) -> Vec<SpecError> {
         let (mut line, mut line_at, mut seen) = (1, 0, 0);
         let mut errors = Vec::new();
@@ -142,8 +142,8 @@ impl<'a> Diagnosis<'a> {
         self.errors.push((at, SpecError::new(place, message)));
     }
 
-    /// Notes what keeps the text from being read, and takes it out or puts in what is missing.
-    /// False where nothing can be done.
+    /// Records the error that prevents reading the text, and removes the value or fills in the
+    /// missing one. False if neither is possible.
     fn mend(&mut self, error: SpecError) -> bool {
         let SpecError { place: path, message, .. } = error;
         let found = self.tree.follow(path.segments());
@@ -168,7 +168,7 @@ impl<'a> Diagnosis<'a> {
             return self.take_out(&steps);
         }
         if let Some(tried) = self.stubs.get(&place).copied() {
-            // The value of ours does not fit: another one, or without what it belongs to.
+            // The stub does not fit: try another one, or remove its parent.
             return match (steps.split_last(), place.segments().last()) {
                 (Some((_, above)), Some(Segment::Key(key))) if tried < STUBS.len() => {
                     let (above, key) = (above.to_vec(), key.clone());
@@ -186,26 +186,25 @@ impl<'a> Diagnosis<'a> {
         self.replace_in_fd(&steps, at) || self.take_out(&steps)
     }
 
-    /// Puts something that fits in place of an fd's name, or of what an fd shall be, where these
-    /// stand in an array.
+    /// Replaces an fd's name or description, in an array, by a valid one.
     fn replace_in_fd(&mut self, steps: &[Segment], at: usize) -> bool {
         let [_, _, Segment::Key(fds), Segment::Index(entry), Segment::Index(part)] = steps else {
             return false;
         };
-        // A name that nobody has given, for each.
+        // An unused name for each.
         let name = (MAX_FD as usize).saturating_sub(*entry).to_string();
         let text = if *part == 0 { name.as_str() } else { "close" };
         let node = self.tree.at_mut(steps).filter(|_| fds == "fds" && *part < 2);
         node.map(|node| *node = Node::string(text, at)).is_some()
     }
 
-    /// Takes out what stands at `steps`; false for the whole.
+    /// Removes the value at `steps`; false for the whole document.
     fn take_out(&mut self, steps: &[Segment]) -> bool {
         let Some((last, above)) = steps.split_last() else { return false };
         self.tree.at_mut(above).map(|node| node.remove(last)).is_some()
     }
 
-    /// Puts the next value of ours under `key` of the object at `steps`.
+    /// Puts the next stub under `key` of the object at `steps`.
     fn put_stub(&mut self, steps: &[Segment], place: &SpecPath, key: &str, at: usize) -> bool {
         let tried = self.stubs.entry(place.clone()).or_default();
         let stub = STUBS.get(*tried).copied().unwrap_or("null");
@@ -216,7 +215,7 @@ impl<'a> Diagnosis<'a> {
         }
     }
 
-    /// Notes what is invalid in what could be read, unless it is so for what was taken out.
+    /// Records an error of validation, unless a removal has caused it.
     fn invalid(&mut self, error: SpecError) {
         let path = error.place.segments();
         let found = self.tree.follow(path);
@@ -242,23 +241,23 @@ fn is_just_below(place: &SpecPath, above: &SpecPath) -> bool {
     place.segments().split_last().is_some_and(|(_, parent)| parent == above.segments())
 }
 
-/// Whether what stands there can be one end of a pipe, or hold one.
+/// Whether the value there can be one end of a pipe, or contain one.
 fn concerns_pipes(place: &SpecPath) -> bool {
     matches!(place.segments(), [_, _] | [_, _, Segment::Key(_), ..])
         && place.segments().get(2).is_none_or(|key| *key == Segment::Key("fds".into()))
 }
 
-/// Whether an error is about a key, not about its value.
+/// Whether an error concerns a key, not its value.
 fn is_about_the_key(message: &str) -> bool {
     ["unknown key", "unknown resource", "invalid fd name"].iter().any(|s| message.starts_with(s))
 }
 
-/// What stands between `start` and the next `end`, for a text that begins with `start`.
+/// The text between `start` and the next `end`, for a text that begins with `start`.
 fn quoted<'t>(text: &'t str, start: &str, end: char) -> Option<&'t str> {
     text.strip_prefix(start)?.split(end).next()
 }
 
-/// An error in the words of JSON, where serde has those of Rust.
+/// An error in terms of JSON instead of serde's terms of Rust.
 fn reworded(message: &str, node: &Node<'_>) -> String {
     match &node.value {
         Value::Array(_) if message.contains("expected struct") => {
@@ -360,8 +359,8 @@ mod tests {
 
     #[test]
     fn what_only_follows_is_not_told() {
-        // A pipe whose other end cannot be read, a variable whose value cannot, a key that is
-        // missing for it was taken out.
+        // A pipe whose other end was removed, a variable whose value was, and a key that is missing
+        // for that reason.
         for (text, wanted) in [
             (
                 r#"{"specs": {"w": {"argv": ["x"], "fds": [["1", "pipe-write"]]},
@@ -408,7 +407,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// It finds something wrong exactly where reading and validating does.
+        /// It finds an error exactly if reading and validating does.
         #[test]
         fn agrees_with_the_reader(request in crate::spec::tests::request(), cut in 0usize..2000, put in "[a-z7\"{},\\[\\]:]{0,3}") {
             let mut text = serde_json::to_string(&request).unwrap();

@@ -1,9 +1,9 @@
-//! Errors of specs: what is wrong, and where.
+//! Errors of specs, with their places.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// How many characters of a key an error shows.
+/// Maximum number of characters of a key in an error.
 const KEY: usize = 100;
 
 /// One step of the way to a place in a spec.
@@ -73,7 +73,7 @@ impl fmt::Display for SpecPath {
     }
 }
 
-/// A key as an error shows it: it can be as long as a client likes.
+/// A key, shortened for an error: a client's key can have any length.
 fn cut(key: &str) -> Cow<'_, str> {
     match key.char_indices().nth(KEY) {
         Some((end, _)) => format!("{}...", key.get(..end).unwrap_or_default()).into(),
@@ -81,14 +81,14 @@ fn cut(key: &str) -> Cow<'_, str> {
     }
 }
 
-/// One thing that is wrong in a spec.
+/// One error of a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecError {
-    /// Where; the root for text that is no document at all.
+    /// The place; the root for text that is not a document at all.
     pub place: SpecPath,
-    /// What.
+    /// The fault.
     pub message: String,
-    /// Line and column in the text, both from 1; none where the spec did not come as a text.
+    /// Line and column in the text, both from 1; `None` if the spec was not a text.
     pub position: Option<(usize, usize)>,
 }
 
@@ -124,7 +124,7 @@ impl fmt::Display for SpecError {
     }
 }
 
-/// Everything that is wrong in a request, in the order of the text; never empty.
+/// All errors of a request, in the order of the text; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecErrors(pub Vec<SpecError>);
 

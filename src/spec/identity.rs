@@ -1,4 +1,4 @@
-//! What is kept of a spec for as long as its process is known.
+//! The part of a spec that is kept as long as its process is known.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -22,19 +22,19 @@ pub struct Identity {
     pub labels: IndexMap<String, String>,
     /// Whether results show the environment.
     pub report_env: bool,
-    /// What tells the spec from every other.
+    /// The digest that distinguishes the spec from every other.
     pub digest: Digest,
     /// Whether it asks for properties of systemd, which are not applied.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub systemd: bool,
 }
 
-/// What is said of `systemd_properties`, in results and in the log.
+/// The warning about `systemd_properties`, in results and in the log.
 pub const SYSTEMD_UNAPPLIED: &str =
     "systemd_properties: not applied; this version does not set any property of systemd";
 
 impl Identity {
-    /// What it asks for that is not done.
+    /// Its requests that are not fulfilled.
     pub fn warnings(&self) -> Vec<&'static str> {
         self.systemd.then_some(SYSTEMD_UNAPPLIED).into_iter().collect()
     }

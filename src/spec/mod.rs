@@ -1,15 +1,13 @@
-//! What is asked: the spec format (`docs/reference/spec.md`), read and validated.
+//! Requests: the spec format, read and validated.
 //!
-//! Reading has two steps. [`StartRequest`] and the types below it are what serde makes of the text:
-//! they hold exactly what was written, and an unknown key anywhere is an error.
-//! [`StartRequest::validate`] then checks the whole request before anything is started and gives
-//! [`Validated`], which the engine can plan from without any further question. Errors of both steps
-//! name the place (`specs.a.fds[1]`), all of them at once, and line and column where there is a
-//! text: serde stops at the first value that does not fit, so [`diagnose`](diagnose()) reads the
-//! rest again.
+//! Reading has two steps. serde reads the text into [`StartRequest`] and the types below it: they
+//! hold exactly the text's content, and any unknown key is an error. [`StartRequest::validate`]
+//! then checks the whole request before anything is started and returns [`Validated`], from which
+//! the engine can plan without further checks. Errors of both steps name the place
+//! (`specs.a.fds[1]`), all of them at once, with line and column if the request is a text: serde
+//! stops at the first value that does not fit, so [`diagnose`](diagnose()) reads the rest again.
 //!
-//! Nothing here touches the system: what a path or an fd means is found out when the process is
-//! started.
+//! This module does not access the system: paths and fds are resolved when the process is started.
 
 mod attributes;
 mod captures;

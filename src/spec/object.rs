@@ -7,7 +7,7 @@
 use serde::de::{Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// Takes a struct from a map alone, and all else as what it wraps.
+/// Deserializes a struct from a map alone, and everything else like the inner deserializer.
 pub(super) struct Object<D>(pub(super) D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {

@@ -8,7 +8,7 @@ use super::{ProcSpec, Segment, SpecError, SpecPath, StartRequest};
 /// The text without a byte order mark.
 ///
 /// # Errors
-/// That it is in another encoding.
+/// It has another encoding.
 pub(super) fn utf8(text: &[u8]) -> Result<&[u8], SpecError> {
     crate::text::utf8(text).map_err(|message| {
         let mut error = SpecError::new(SpecPath::default(), message);
@@ -63,7 +63,7 @@ pub(super) fn parse_msgpack(specs: &[u8]) -> Result<SpecMap, SpecError> {
 /// Processes by ID, in their order.
 type SpecMap = indexmap::IndexMap<super::ProcId, ProcSpec>;
 
-/// serde_json's message, less the position at its end, which is given apart.
+/// serde_json's message, without the position at its end, which is kept separately.
 fn json_message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {

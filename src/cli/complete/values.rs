@@ -10,7 +10,7 @@ use crate::config::INTERNAL_VARIABLES;
 use crate::signal::signal_name;
 use crate::spec::Resource;
 
-/// The candidates for a value; none if it is free.
+/// The candidates for a value; empty if any value is valid.
 pub(super) fn of(place: &Place<'_>, arg: &Arg) -> Vec<Candidate> {
     let possible = arg.get_possible_values();
     if !possible.is_empty() {
@@ -38,7 +38,7 @@ fn words(words: &[&str]) -> Vec<Candidate> {
     words.iter().map(|word| Candidate::new(*word, "")).collect()
 }
 
-/// The commands below those that are given already.
+/// The commands below the present ones.
 fn commands(place: &Place<'_>) -> Vec<Candidate> {
     let mut command = place.root;
     for name in &place.given {
@@ -74,7 +74,7 @@ fn accounts(path: &str) -> Vec<Candidate> {
     names.filter(|name| !name.is_empty()).map(|name| Candidate::new(name, "")).collect()
 }
 
-/// The processes that the command accepts, of the instance that the options name.
+/// The processes that the command accepts, of the target instance.
 fn ids(place: &Place<'_>) -> Vec<Candidate> {
     let states = match place.command.get_name() {
         "stop" | "kill" => Some("running"),
@@ -92,7 +92,7 @@ fn ids(place: &Place<'_>) -> Vec<Candidate> {
     if let Some(states) = states {
         ps.arg(format!("--state={states}"));
     }
-    // They are meant for this process.
+    // The internal variables are meant for this process only.
     for variable in INTERNAL_VARIABLES {
         ps.env_remove(variable);
     }

@@ -28,16 +28,16 @@ pub(super) fn checks(proc: &Path, env: &Env) -> Vec<Check> {
 struct Mount {
     /// `cgroup` or `cgroup2`.
     kind: String,
-    /// Which group is mounted.
+    /// The mounted group.
     root: String,
-    /// Where.
+    /// The mount point.
     at: PathBuf,
     /// Whether it is a hierarchy of version 1 with the memory controller.
     has_memory: bool,
 }
 
 impl Mount {
-    /// Where a group of this file system is found.
+    /// The path of a group in this file system.
     fn of(&self, group: &str) -> PathBuf {
         let below = match self.root.as_str() {
             "/" => group,
@@ -109,7 +109,7 @@ fn control_groups(mounts: &[Mount], v2: Option<Controllers>) -> Check {
     Check::with(NAME, Level::Note, found + oom, remedy)
 }
 
-/// Whether somebody listens at a socket.
+/// Whether a process listens on a socket.
 fn reach(path: &Path) -> bool {
     UnixStream::connect(path).is_ok()
 }

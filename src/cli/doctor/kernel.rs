@@ -1,4 +1,4 @@
-//! What the kernel can do: each by trying it.
+//! Features of the kernel: each is tried.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -8,7 +8,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use super::{Check, Level};
 use crate::engine::{can_restrict_calls, permitted, sys};
 
-/// The oldest kernel that has all that is needed.
+/// The oldest kernel with all needed features.
 const NEEDS: &str =
     "run it on Linux 5.5 or newer, and let no seccomp filter of a container refuse it";
 
@@ -62,7 +62,7 @@ fn openat2() -> io::Result<()> {
     nix::fcntl::openat2(AT_FDCWD, "/", how).map(drop).map_err(io::Error::from)
 }
 
-/// A child that ends at once is made as the engine makes its own, and waited for.
+/// Clones a child as the engine does; it exits at once and is waited for.
 fn cloned() -> io::Result<()> {
     let mut pidfd: libc::c_int = -1;
     let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
@@ -70,13 +70,14 @@ fn cloned() -> io::Result<()> {
     // but exit. The kernel writes the pidfd into our variable, which outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
     if pid == 0 {
-        // SAFETY: ends this process, and runs nothing of what the parent has registered.
+        // SAFETY: ends this process, without running the exit handlers that the parent has
+        // registered.
         unsafe { libc::_exit(0) };
     }
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has made this descriptor for us.
+    // SAFETY: the kernel has created this descriptor for us.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED)? {
         WaitStatus::Exited(_, 0) => Ok(()),
@@ -86,17 +87,17 @@ fn cloned() -> io::Result<()> {
 
 fn signaled() -> io::Result<()> {
     let own = permitted::handle(std::process::id() as i32)?;
-    // Signal 0 only asks whether one could be sent.
+    // Signal 0 only checks the permission to send.
     sys::pidfd_send_signal(own.as_raw_fd(), 0).map_err(permitted::explain)
 }
 
-/// Threads are made by glibc, and by a call that older container runtimes refuse.
+/// glibc creates threads by a call that older container runtimes reject.
 fn threads() -> io::Result<()> {
     let thread = std::thread::Builder::new().spawn(|| ()).map_err(permitted::explain)?;
     thread.join().map_err(|_| io::Error::other("a thread ended by a panic"))
 }
 
-/// Without it there is another way, which is slower.
+/// Without it, a slower way is used.
 fn pidfd_open() -> Check {
     const NAME: &str = "pidfd_open";
     match permitted::pidfd_open(std::process::id() as i32) {
@@ -117,7 +118,7 @@ fn keeps() -> io::Result<()> {
     use nix::sys::signal::SigSet;
     use nix::sys::signalfd::{SfdFlags, SignalFd};
     SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_CLOEXEC)?;
-    // It changes nothing: this process has no children whose orphans it could get.
+    // This has no effect: this process has no children whose orphans it could get.
     let before = nix::sys::prctl::get_child_subreaper()?;
     nix::sys::prctl::set_child_subreaper(true)?;
     nix::sys::prctl::set_child_subreaper(before)?;
@@ -126,7 +127,7 @@ fn keeps() -> io::Result<()> {
 
 fn close_range() -> io::Result<()> {
     let number = std::fs::File::open("/")?.into_raw_fd();
-    // SAFETY: closes a descriptor that is ours, and that nobody owns any more.
+    // SAFETY: closes a descriptor that belongs to us and has no owner any more.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, number, number, 0) };
     if closed < 0 {
         let error = io::Error::last_os_error();
@@ -142,10 +143,10 @@ fn memfd() -> io::Result<()> {
     sys::seal(&file)
 }
 
-/// Whether the clock is kept in time: results of several hosts are compared by it.
+/// Whether the clock is synchronized: it serves to compare results of several hosts.
 fn clock() -> Check {
     const NAME: &str = "clock";
-    // SAFETY: plain numbers, for which zero is a value; it asks for no change.
+    // SAFETY: zero is a valid value of these numbers; it requests no change.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: the structure is ours and outlives the call.
     match unsafe { libc::adjtimex(&raw mut timex) } {

@@ -1,4 +1,4 @@
-//! How much of everything there is: descriptors, processes, pipes, watches.
+//! Limits: descriptors, processes, pipes, watches.
 
 use std::io;
 use std::path::Path;
@@ -10,9 +10,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::{Check, Level};
 use crate::procfs::ProcFs;
 
-/// So many processes at a time are no cause for a word.
+/// A limit of this number of processes is sufficient.
 const MANY: u64 = 4096;
-/// What a pipe that is read full grows to, where it may.
+/// The size that a full pipe grows to, if permitted.
 const LARGE_PIPE: u64 = 1 << 20;
 
 /// All checks of limits; `proc` is where the proc file system is.
@@ -34,7 +34,7 @@ fn number<T: FromStr>(proc: &Path, name: &str) -> io::Result<T> {
     text.trim().parse().map_err(|_| io::Error::other(format!("{:?} is no number", text.trim())))
 }
 
-/// The limit of descriptors, which the program raises to the hard one itself.
+/// The limit of descriptors, whose soft value the program raises to the hard one itself.
 fn open_files(hard: u64) -> Check {
     const NAME: &str = "open files";
     let found = format!("{hard}, for about {} processes with two piped captures", hard / 5);
@@ -116,7 +116,7 @@ fn pipe_pages(proc: &Path) -> Check {
     }
 }
 
-/// Tries to watch something.
+/// Tries to watch a file.
 fn watch() -> io::Result<()> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
     inotify.add_watch("/", AddWatchFlags::IN_MODIFY)?;

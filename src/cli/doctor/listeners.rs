@@ -1,4 +1,4 @@
-//! Whether this user's running instances listen on all addresses that they should.
+//! Whether this user's running instances listen on all configured addresses.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ fn of(instances: &[Running]) -> Option<Check> {
     Some(Check::with(NAME, Level::Warn, missing.join("; "), remedy))
 }
 
-/// What an instance has noted.
+/// The missing addresses that an instance has recorded.
 fn missing(instance: &Running) -> Option<String> {
     let noted: PathBuf = instance.dir.join(NOT_LISTENING);
     let errors = std::fs::read_to_string(noted).ok()?;

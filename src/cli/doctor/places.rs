@@ -1,5 +1,4 @@
-//! What is particular to this user and these settings: configuration, directories, privileges,
-//! certificates.
+//! Checks of this user and these settings: configuration, directories, privileges, certificates.
 
 use std::fs::File;
 use std::io;
@@ -16,10 +15,10 @@ use crate::keeper::instance::Instance;
 use crate::keeper::{format, registry};
 use crate::net::tls;
 
-/// Less room than this is told.
+/// Free space below which a warning is printed.
 const LITTLE_ROOM: u64 = 64 << 20;
 
-/// Whether the configuration can be used; and the settings, or the defaults where it cannot.
+/// Whether the configuration is valid; and the settings, or the defaults if it is not.
 pub(super) fn configuration(loaded: Result<Loaded, String>) -> (Check, Settings) {
     const NAME: &str = "configuration";
     match loaded {
@@ -64,7 +63,7 @@ pub(super) fn checks(settings: &Settings, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// Takes a directory as every start does, works in it, and gives it back.
+/// Creates a directory as every start does, uses it, and removes it.
 fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
     const NAME: &str = "directory of captures";
     let base = settings.capture.directory(env);
@@ -103,7 +102,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// Where commands will find instances.
+/// The directory in which commands find instances.
 fn runtime(home: &Path, best: Option<&PathBuf>) -> Check {
     const NAME: &str = "runtime directory";
     let place = home.parent().unwrap_or(home);
@@ -132,8 +131,7 @@ fn room(name: &'static str, dir: &Path) -> Check {
     }
 }
 
-/// Whether the kernel tells if somebody has a file open for writing: first it has a writer, then
-/// none.
+/// Whether the kernel reports that a file is open for writing: first it has a writer, then none.
 fn writers_are_seen(dir: &Path) -> io::Result<bool> {
     let path = dir.join("doctor");
     let writer = File::create_new(&path)?;
@@ -171,7 +169,7 @@ fn memory(place: &Path, files: &Path) -> Check {
     }
 }
 
-/// A lasting directory, which a running instance may be working in.
+/// A state directory, which a running instance may be using.
 pub(super) fn state_dir(dir: &Path, uid: u32) -> Check {
     const NAME: &str = "state directory";
     let at = dir.display();
@@ -202,7 +200,7 @@ pub(super) fn state_dir(dir: &Path, uid: u32) -> Check {
     }
 }
 
-/// What a spec may ask for that needs a capability, with its number.
+/// Features of specs that need a capability, with its number.
 const POWERS: [(u32, &str); 5] = [
     (7, "user"),
     (6, "group, groups"),
@@ -214,7 +212,7 @@ const POWERS: [(u32, &str); 5] = [
 /// CAP_SETUID and CAP_SETGID.
 const SWITCHING: u64 = 1 << 7 | 1 << 6;
 
-/// What this user may, by `/proc/self/status`.
+/// The privileges of this user, from `/proc/self/status`.
 fn privileges(status: &str) -> Check {
     const NAME: &str = "privileges";
     let line = |name| status.lines().find_map(|line| line.strip_prefix(name));
@@ -384,7 +382,7 @@ mod tests {
             let check = privileges(set);
             assert_eq!(check.level, level, "{set:?}");
             assert!(check.found.starts_with(found), "{check:?}");
-            // Nobody is advised to give capabilities to a user.
+            // No user should be given capabilities.
             let remedy = check.remedy.unwrap_or_default();
             assert!(!remedy.contains("with CAP_"), "{remedy}");
         }

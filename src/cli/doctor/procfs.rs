@@ -1,11 +1,11 @@
-//! Whether the proc file system is there, and shows what the program reads in it.
+//! Whether the proc file system is mounted, and shows the files that the program reads.
 
 use std::path::Path;
 
 use super::{Check, Level};
 use crate::procfs::is_ours_at;
 
-/// What is missing without it.
+/// The effect of its absence.
 const WITHOUT: &str = "processes run all the same, but results have no proc_stat, usage, io or peak, descendants that leave the process's group are \
                        not found when it is stopped, and processes that outlive procstar are reported as lost";
 

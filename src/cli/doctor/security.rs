@@ -1,5 +1,5 @@
-//! `procstar doctor --security`: whether other users of this host, or other machines, can do more
-//! than they should.
+//! `procstar doctor --security`: whether other users of this host, or other machines, have more
+//! access than they should.
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use crate::keeper::registry;
 use crate::trust::{self, Need, Untrusted};
 use crate::users::user_name;
 
-/// All checks. `loaded` are the settings, or why there are none.
+/// All checks. `loaded` are the settings, or the error of loading them.
 pub(super) fn checks(loaded: &Result<Loaded, String>, env: &Env) -> Vec<Check> {
     let mut checks = Vec::new();
     match loaded {
@@ -41,7 +41,7 @@ pub(super) fn checks(loaded: &Result<Loaded, String>, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// The files that the settings come from or name, and what others must not be able to do with them.
+/// The files that contain settings or are named by them, and the protection that they need.
 fn files(loaded: &Loaded) -> Vec<(&'static str, PathBuf, Need)> {
     let mut files = Vec::new();
     let tokens = ["http.token", "agent.token"];
@@ -91,7 +91,7 @@ fn file(name: &'static str, path: &Path, need: Need) -> Check {
     }
 }
 
-/// The directories that an instance works in.
+/// The directories of an instance.
 fn directories(loaded: &Loaded, env: &Env) -> Vec<Check> {
     let settings = &loaded.settings;
     let mut checks = vec![file("capture.dir", &settings.capture.directory(env), Need::Integrity)];
@@ -118,8 +118,7 @@ fn directories(loaded: &Loaded, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// How hard tokens are to guess, and where they come from. A weak token of HTTP is refused when the
-/// settings are read.
+/// The strength of tokens, and their sources. The configuration rejects a weak token of HTTP.
 fn tokens(loaded: &Loaded) -> Vec<Check> {
     let AgentSettings { enabled, token: agent, .. } = &loaded.settings.agent;
     let http = loaded.settings.http.token.as_ref();
@@ -137,7 +136,7 @@ fn tokens(loaded: &Loaded) -> Vec<Check> {
     named.into_iter().filter_map(|(name, token)| Some(strength(name, token?.expose()))).collect()
 }
 
-/// Who can connect.
+/// The access to listeners.
 fn listeners(http: &HttpSettings) -> Vec<Check> {
     const NAME: &str = "listener";
     if !http.enabled {
@@ -180,7 +179,7 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// Whether anything may be started.
+/// Whether any executable may be started.
 fn restriction(loaded: &Loaded) -> Check {
     const NAME: &str = "run.allowed_executables";
     match loaded.settings.run.allowed_executables.len() {
@@ -189,7 +188,7 @@ fn restriction(loaded: &Loaded) -> Check {
     }
 }
 
-/// Capabilities by which a user becomes root, or reads all, with their numbers.
+/// Capabilities that make a user root, or read all files, with their numbers.
 const POWERFUL: [(u32, &str); 12] = [
     (0, "CAP_CHOWN"),
     (1, "CAP_DAC_OVERRIDE"),
@@ -205,7 +204,7 @@ const POWERFUL: [(u32, &str); 12] = [
     (21, "CAP_SYS_ADMIN"),
 ];
 
-/// What this program may do beyond its user, by the text of `/proc/self/status`.
+/// The privileges of this program beyond its user, from the text of `/proc/self/status`.
 fn capabilities(status: &str, uid: u32) -> Check {
     const NAME: &str = "capabilities";
     let set = |name: &str| {
@@ -232,11 +231,11 @@ fn capabilities(status: &str, uid: u32) -> Check {
     )
 }
 
-/// A setting of the kernel that bounds what users can do to each other.
+/// A setting of the kernel that limits the access of users to each other.
 struct Sysctl {
     name: &'static str,
     file: &'static str,
-    /// The least value that is safe.
+    /// The least safe value.
     least: u32,
     without: &'static str,
 }
@@ -274,7 +273,7 @@ const SYSCTLS: [Sysctl; 5] = [
     },
 ];
 
-/// Those settings, as the files below `sys` have them.
+/// These settings, from the files below `sys`.
 fn kernel(sys: &Path) -> Vec<Check> {
     let check = |sysctl: &Sysctl| {
         let Sysctl { name, file, least, without } = sysctl;

@@ -1,4 +1,4 @@
-//! Manual pages, made from the command line's definition.
+//! Manual pages, generated from the command line's definition.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use clap_mangen::Man;
 
 use crate::cli::printing::write_public;
 
-/// The command of these names below `root`, complete with what it has from its parents; none where
-/// there is no such one.
+/// The command with these names below `root`, complete with the options that it inherits; `None` if
+/// it is unknown.
 pub(super) fn find(root: &Command, names: &[String]) -> Option<Command> {
     let mut root = root.clone();
     root.build();
@@ -23,7 +23,7 @@ pub(super) fn find(root: &Command, names: &[String]) -> Option<Command> {
 /// The page of one command.
 ///
 /// # Errors
-/// The OS error of writing to memory, which there is none of.
+/// The OS error of writing to memory, which cannot occur.
 pub(super) fn page(command: &Command) -> io::Result<String> {
     let man = Man::new(command.clone()).manual("Procstar Manual");
     let mut page = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn page(command: &Command) -> io::Result<String> {
     Ok(page)
 }
 
-/// A text as it stands, line for line: examples are to be copied.
+/// A text with its lines unchanged: readers copy examples.
 fn literal(text: &str) -> String {
     let mut roff = String::from(".SH NOTES\n.nf\n");
     for line in text.trim_end().lines() {
@@ -59,10 +59,10 @@ fn literal(text: &str) -> String {
     roff
 }
 
-/// Writes the pages of a command and of all below it into a directory; gives their paths.
+/// Writes the pages of a command and of all below it into a directory; returns their paths.
 ///
 /// # Errors
-/// The OS error of making the directory or a file.
+/// The OS error of creating the directory or a file.
 pub(super) fn write_all(root: &Command, dir: &Path) -> io::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(dir)?;
     let mut root = root.clone();

@@ -26,7 +26,7 @@ pub fn write_results(
             out.write_all(&piece)?;
             piece.clear();
         }
-        // Small results gather, up to what a pipe takes at once.
+        // Small results are collected, up to the capacity of a pipe.
         if piece.len() >= 32 * 1024 {
             out.write_all(&piece)?;
             piece.clear();

@@ -1,5 +1,5 @@
-//! Where results go: a descriptor, a device or a file, tried before anything is started and written
-//! at the end.
+//! The destination of results: a descriptor, a device or a file, checked before anything is started
+//! and written at the end.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -19,15 +19,15 @@ use crate::report::{ProcessRecord, ResultContext};
 use crate::trust;
 use crate::users::user_name;
 
-/// How the results at a place are written.
+/// The way to write the results to a destination.
 enum Destination {
     /// To an open file, which is not replaced.
     Open(File),
-    /// To a FIFO or a device, which is opened when there is something to write.
+    /// To a FIFO or a device, which is opened for the writing only.
     Special(PathBuf),
     /// To a file beside it, which then takes its place.
     Replace(PathBuf, Option<Metadata>),
-    /// Into the file that is there: it cannot be replaced.
+    /// Into the existing file: it cannot be replaced.
     Overwrite(PathBuf),
 }
 
@@ -59,7 +59,7 @@ impl Destination {
             not_planted(&path, &existing)?;
             return Destination::special(path);
         }
-        // The link itself, whatever it leads to.
+        // The link itself, regardless of its target.
         if let Some(link) = link(given)? {
             return Ok(Destination::Replace(link, None));
         }
@@ -87,8 +87,8 @@ fn link(path: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(dir.canonicalize()?.join(name)))
 }
 
-/// Refuses what another user has put into a directory in which all users may: that user would read,
-/// or choose, what is written to it.
+/// Rejects a file that another user has put into a directory in which all users may create files:
+/// that user would read or choose the content.
 fn not_planted(path: &Path, existing: &Metadata) -> io::Result<()> {
     match trust::planted_by(path, existing) {
         None => Ok(()),
@@ -102,10 +102,10 @@ fn not_planted(path: &Path, existing: &Metadata) -> io::Result<()> {
     }
 }
 
-/// Tries, before anything is started, whether results can be saved at `path`.
+/// Checks, before anything is started, whether results can be saved at `path`.
 ///
 /// # Errors
-/// Why not: for example it is a directory, or no file can be made in its directory.
+/// The reason: for example it is a directory, or no file can be created in its directory.
 pub fn check(path: &Path) -> io::Result<()> {
     match Destination::of(path)? {
         Destination::Open(_) | Destination::Special(_) => Ok(()),
@@ -122,20 +122,21 @@ pub fn check(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Looks, before anything is started, whether standard output is open for writing.
+/// Checks, before anything is started, whether standard output is open for writing.
 ///
 /// # Errors
-/// EBADF where it is not.
+/// EBADF if it is not.
 pub fn check_stdout() -> io::Result<()> {
     descriptor::writable(1).map(drop)
 }
 
-/// Writes the results to `path`. A file is written whole or not at all: into a file beside it
-/// first, which then takes its place; only where it cannot be replaced is it written itself. A
-/// descriptor, a FIFO or a device is written to. With `line`, those get a newline at the end.
+/// Writes the results to `path`. A file is written as a whole or not at all: the results go to a
+/// file beside it, which then takes its place; only a file that cannot be replaced is overwritten.
+/// A descriptor, a FIFO or a device is written to. With `line`, those get a newline at the end.
 ///
 /// # Errors
-/// As [`write_results`]; then what was at `path` is there still, unless it could not be replaced.
+/// As [`write_results`]; then the earlier content of `path` is unchanged, unless the file could not
+/// be replaced.
 pub fn save(
     results: &[Arc<ProcessRecord>],
     context: &ResultContext,
@@ -163,7 +164,7 @@ pub fn save(
     if line { file.write_all(b"\n") } else { Ok(()) }
 }
 
-/// Fills a file beside `path`, which then takes its place.
+/// Writes a file beside `path`, which then takes its place.
 fn replace(
     path: &Path,
     existing: Option<Metadata>,
@@ -171,7 +172,7 @@ fn replace(
     file: &File,
     write: impl Fn(&File) -> io::Result<()>,
 ) -> io::Result<()> {
-    // Of a file that another user has put there, the mode is that user's choice.
+    // If another user has put a file there, its mode is that user's choice.
     let ours = [0, geteuid().as_raw()];
     let kept = existing.filter(|meta| ours.contains(&meta.uid()));
     let keep_mode =
@@ -179,17 +180,17 @@ fn replace(
     let filled = write(file).and_then(|()| keep_mode());
     let replaced = filled.and_then(|()| std::fs::rename(beside, path));
     if replaced.is_err() {
-        // The first error is the one to report.
+        // The first error is reported.
         let _ = std::fs::remove_file(beside);
     }
     replaced
 }
 
-/// Writes the results to a new file in a directory for temporary files, after they could not be
-/// written where they should be.
+/// Writes the results to a new file in a directory for temporary files, after the writing to their
+/// destination has failed.
 ///
 /// # Errors
-/// That of the first directory.
+/// The error of the first directory.
 pub fn keep(results: &[Arc<ProcessRecord>], context: &ResultContext) -> io::Result<PathBuf> {
     let mut first = None;
     for dir in [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into()] {
@@ -209,7 +210,7 @@ fn keep_in(
     context: &ResultContext,
 ) -> io::Result<PathBuf> {
     let path = dir.join(format!("procstar-results-{:016x}.json", fastrand::u64(..)));
-    // Output and arguments may be nobody else's business.
+    // Other users must not read output and arguments.
     let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let written = write_results(results, context, &mut options?);
     if written.is_err() {
@@ -228,8 +229,8 @@ fn can_be_replaced(path: &Path, existing: &Metadata) -> bool {
     !(belongs_to_others || is_fixed(path))
 }
 
-/// Whether the kernel keeps a file where it is: it is immutable, takes appends only, or is a mount
-/// point, as a file that a container was given is.
+/// Whether the kernel prevents replacing a file: it is immutable, append-only, or a mount point, as
+/// a file in a container can be.
 fn is_fixed(path: &Path) -> bool {
     let Ok(name) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
     let mut found = MaybeUninit::<libc::statx>::zeroed();
@@ -240,7 +241,7 @@ fn is_fixed(path: &Path) -> bool {
     if failed {
         return false;
     }
-    // SAFETY: all of it is zeros or what the kernel has written, and any value is valid.
+    // SAFETY: all bytes are zeros or written by the kernel, and any value is valid.
     let found = unsafe { found.assume_init() };
     let fixed = libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_APPEND | libc::STATX_ATTR_MOUNT_ROOT;
     found.stx_attributes & (fixed as u64) != 0
@@ -254,14 +255,14 @@ fn emptied(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-/// The mode of a new file with results, less the umask. Root's are nobody else's business: output
-/// and arguments of all users.
+/// The mode of a new file with results, less the umask. Only root may read root's results, which
+/// contain output and arguments of all users.
 fn results_mode() -> u32 {
     if geteuid().is_root() { 0o600 } else { 0o666 }
 }
 
-/// Writes a file for everybody: beside `path` first, which then takes its place. A link at `path`
-/// is replaced, not followed.
+/// Writes a file for all users: first beside `path`, then it takes that place. A link at `path` is
+/// replaced, not followed.
 ///
 /// # Errors
 /// The OS error of writing it; a link on the way that another user has made in a sticky directory.
@@ -270,7 +271,7 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (beside, mut file) = file_beside(path, 0o666)?;
     let written = file.write_all(bytes).and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
-        // The first error is the one to report.
+        // The first error is reported.
         let _ = std::fs::remove_file(&beside);
     }
     written
@@ -279,7 +280,7 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// A new file in the directory of `path`.
 fn file_beside(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
     loop {
-        // Nothing of the file's own name, which may be as long as a name can be.
+        // The name is not derived from the file's own, which may have the maximum length.
         let beside = path.with_file_name(format!(".procstar-{:016x}", fastrand::u64(..)));
         match OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside) {
             Ok(file) => return Ok((beside, file)),

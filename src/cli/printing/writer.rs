@@ -1,5 +1,5 @@
-//! Writers for standard output and standard error: they wait for a slow reader, and count what it
-//! takes.
+//! Writers for standard output and standard error: they wait for a slow reader, and count the bytes
+//! that it accepts.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// How many bytes have been written to whoever reads our output.
+/// Number of bytes written to the readers of our output.
 static PASSED_ON: AtomicU64 = AtomicU64::new(0);
 
-/// How many bytes of output and results this program has written: who waits for a reader sees by it
-/// whether that takes anything.
+/// Number of bytes of output and results that this program has written: it shows whether a reader
+/// makes progress.
 pub(crate) fn passed_on() -> u64 {
     PASSED_ON.load(Ordering::Relaxed)
 }
 
-/// Counts what is written.
+/// Counts the written bytes.
 pub(crate) struct Counted<'a, W>(pub(crate) &'a mut W);
 
 impl<W: Write> Write for Counted<'_, W> {
