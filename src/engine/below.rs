@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(read(&path.join("ring/x")).unwrap_err().errno(), libc::ELOOP);
     }
 
-    /// Nobody writes it.
+    /// The FIFO has no writer.
     #[test]
     fn a_fifo_is_not_waited_for() {
         let (_dir, path) = place();

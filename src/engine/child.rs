@@ -113,7 +113,7 @@ pub(super) fn note_dispositions() {
     NOT_DEFAULT.store(changed.fold(0, |mask, signal| mask | 1 << (signal - 1)), Relaxed);
 }
 
-/// Gives every signal its default disposition: exec would keep the ignored ones ignored.
+/// Sets the default disposition of every signal: exec would keep the ignored ones ignored.
 fn default_signals() {
     let changed = NOT_DEFAULT.load(Relaxed);
     for signal in (1..=64).filter(|signal| changed >> (signal - 1) & 1 == 1) {

@@ -80,7 +80,7 @@ pub(super) struct HandoverContainment {
 /// The state of one process's members for the next program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct HandoverMembers {
-    /// Its child; none if there is none.
+    /// The pid of its child; `None` without a child.
     pub(super) pid: Option<i32>,
     /// When its child started, in ticks since boot.
     pub(super) starttime: Option<u64>,

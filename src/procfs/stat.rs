@@ -11,10 +11,11 @@ const FILE: &str = "stat";
 pub struct RawStat {
     /// The process.
     pub pid: i32,
-    /// Name of the executable, at most 15 bytes of it for a user's process; bytes that are no UTF-8 are
-    /// replaced. A newline and a backslash stand as the kernel writes them, `\n` and `\\`.
+    /// Name of the executable, at most 15 bytes of it for a user's process; bytes that are no UTF-8
+    /// are replaced. A newline and a backslash stand as the kernel writes them, `\n` and `\\`.
     pub comm: String,
-    /// One letter: R running, S sleeping, D waiting for a disk, Z zombie, T stopped, t traced, I idle, X dead.
+    /// One letter: R running, S sleeping, D waiting for a disk, Z zombie, T stopped, t traced, I
+    /// idle, X dead.
     pub state: char,
     /// Parent.
     pub ppid: i32,
@@ -119,7 +120,7 @@ pub struct RawStat {
 /// Parses `/proc/PID/stat`, with its newline. Fields after the 52nd are ignored.
 ///
 /// # Errors
-/// Where the line is cut off, or one of the first 37 fields is missing, or any is no number of its type.
+/// The line is cut off, one of the first 37 fields is missing, or a field is invalid.
 pub fn parse_stat(text: &[u8]) -> Result<RawStat, ParseError> {
     let line = text.strip_suffix(b"\n").ok_or(ParseError::CutOff { file: FILE })?;
     // The name may hold both parentheses, but no field after it does.
@@ -134,7 +135,8 @@ pub fn parse_stat(text: &[u8]) -> Result<RawStat, ParseError> {
     parse_fields(pid, String::from_utf8_lossy(comm).into_owned(), Fields { rest })
 }
 
-/// The fields in the order of the line: the expressions of a struct literal run as they are written.
+/// The fields in the order of the line: the expressions of a struct literal run as they are
+/// written.
 fn parse_fields(pid: i32, comm: String, mut fields: Fields<'_>) -> Result<RawStat, ParseError> {
     let f = &mut fields;
     Ok(RawStat {
@@ -193,7 +195,7 @@ fn parse_fields(pid: i32, comm: String, mut fields: Fields<'_>) -> Result<RawSta
     })
 }
 
-/// What is left of the line; every field has one space before it.
+/// The rest of the line; every field has one space before it.
 struct Fields<'a> {
     rest: &'a [u8],
 }

@@ -476,7 +476,7 @@ fn a_traced_process_is_waited_for_without_haste() {
     let (told, tell) = nix::unistd::pipe().unwrap();
     use std::os::fd::AsRawFd;
     // A tracer that does not wait for its tracee: until the tracer ends, no other process can.
-    // SAFETY: the child calls only what is async-signal-safe.
+    // SAFETY: the child calls only async-signal-safe functions.
     let tracer = unsafe { libc::fork() };
     if tracer == 0 {
         // SAFETY: `seized` is one byte, a bool; the other calls take no pointers that are read.

@@ -139,8 +139,8 @@ impl ProcessTrees {
     }
 }
 
-/// Whether the process is gone: another process may have reaped an adopted child, whose pid may then
-/// be reused.
+/// Whether the process is gone: another process may have reaped an adopted child, whose pid may
+/// then be reused.
 fn is_gone(target: Target) -> bool {
     let probe = sys::pidfd_send_signal(target.pidfd, 0);
     probe.is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))

@@ -203,7 +203,7 @@ fn in_our_session_a_process_of_our_own_job_owns_its_orphans() {
     fixture.trees.shares_our_terminal(1);
     let orphan = Line { session: OURS, ..DAEMON };
     assert_eq!(fixture.owner(orphan), Some((1, Relation::Session)));
-    // An older child was left to us by whoever executed this program.
+    // An older child belongs to the program that executed this one.
     let older = Line { starttime: 9, ..orphan };
     assert!(matches!(fixture.classify(older), Some(Child::Helper)));
     // A zombie has no executable: its name decides.

@@ -69,7 +69,7 @@ impl Driver {
                 self.process.output.close(index);
                 self.on(Input::Progress);
             }
-            // The driver has a process that is not stopped wait for nobody.
+            // The driver waits for descendants only if the process is stopped.
             Step::AwaitDescendant if self.process.is_stopping() && !self.process.is_ended() => {
                 self.await_descendant(ticket);
             }
