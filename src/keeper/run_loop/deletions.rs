@@ -11,10 +11,9 @@ use crate::engine::Captures;
 use crate::engine::mailbox::Mailbox;
 use crate::spec::ProcId;
 
-/// How long removing files may delay the end of a deletion; it goes on after that.
+/// How long removing files may delay the end of a deletion, where it goes on after that, and the end
+/// of the program, where it does not. A busy disk takes seconds for the removal of a file.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it may delay the end of the program.
-const LAST: Duration = Duration::from_secs(2);
 
 /// Who is to be forgotten.
 pub(super) struct Deletions {
@@ -87,6 +86,8 @@ pub(super) fn remove_files_of_all<'a>(captures: impl Iterator<Item = &'a Arc<Cap
     let (removing, removed) = mpsc::channel::<()>();
     captures.for_each(|captures| captures.discard_named(removing.clone()));
     drop(removing);
-    // An error comes once all have dropped the other end, or the time is over.
-    let _ = removed.recv_timeout(LAST);
+    // Returns an error once all have dropped the other end, or at the deadline.
+    if let Err(mpsc::RecvTimeoutError::Timeout) = removed.recv_timeout(PATIENCE) {
+        tracing::warn!("removing named files took too long; some may be left");
+    }
 }
