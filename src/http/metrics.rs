@@ -93,9 +93,12 @@ pub(super) fn text(state: &AppState, tally: &ProcessCounts) -> String {
             "Registrations with the scheduler after the first.",
             link.registrations.saturating_sub(1) as f64,
         );
+        // The family is always there, so that a dashboard and the reference find it; the value only
+        // once a ping has been answered.
+        let name = "procstar_scheduler_round_trip_seconds";
+        text.family(name, "gauge", "Round-trip time of the last ping to the scheduler.");
         if let Some(time) = link.round_trip {
-            let help = "Round-trip time of the last ping to the scheduler.";
-            text.one("procstar_scheduler_round_trip_seconds", "gauge", help, time.as_secs_f64());
+            text.sample(name, &[], time.as_secs_f64());
         }
     }
     resources(&mut text, &[("keeper", status.pid), ("worker", std::process::id())]);
