@@ -74,7 +74,7 @@ test("states in words", () => {
 });
 
 test("pieces of several streams are one text in the order in which they were read", async () => {
-  const mixed = new Mixed("p", { state: "terminated", captures: {}, pieces: [[0, "stdout", 0, 3], [1, "stderr", 0, 2], [2, "stdout", 3, 4]] });
+  const mixed = new Mixed("p", { state: "terminated", captures: {}, chunk_times: [[0, "stdout", 0, 3], [1, "stderr", 0, 2], [2, "stdout", 3, 4]] });
   assert.equal(mixed.length, 9);
   assert.deepEqual(mixed.runs(1, 8), [{ start: 1, end: 3, tag: "stdout" }, { start: 3, end: 5, tag: "stderr" }, { start: 5, end: 8, tag: "stdout" }]);
   assert.deepEqual([mixed.time(0), mixed.time(4), mixed.time(8)], [0, 1, 2]);
@@ -84,10 +84,10 @@ test("pieces of several streams are one text in the order in which they were rea
 test("streams can be shown together if each has its pieces whole", () => {
   const capture = { length: 1, dropped: 0, compression: null };
   const both = { stdout: capture, stderr: capture };
-  assert.equal(streams({ captures: both, pieces: [] }).mixed, true);
-  assert.equal(streams({ captures: both, pieces: null }).mixed, false);
-  assert.equal(streams({ captures: { stdout: capture }, pieces: [] }).mixed, false);
-  assert.equal(streams({ captures: { ...both, stderr: { ...capture, dropped: 4 } }, pieces: [] }).mixed, false);
+  assert.equal(streams({ captures: both, chunk_times: [] }).mixed, true);
+  assert.equal(streams({ captures: both, chunk_times: null }).mixed, false);
+  assert.equal(streams({ captures: { stdout: capture }, chunk_times: [] }).mixed, false);
+  assert.equal(streams({ captures: { ...both, stderr: { ...capture, dropped: 4 } }, chunk_times: [] }).mixed, false);
 });
 
 test("a history spans the whole life with a bounded number of points", () => {

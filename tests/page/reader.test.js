@@ -147,14 +147,14 @@ test("a flood is skipped: the end is shown instead of all that lies between", as
 });
 
 test("several streams are asked again if there was news while they were read", async () => {
-  const mixed = new Mixed("p", { state: "running", captures: {}, pieces: [] });
+  const mixed = new Mixed("p", { state: "running", captures: {}, chunk_times: [] });
   const rounds = [];
   const { view, follower } = world(mixed);
   mixed.refresh = async () => {
     rounds.push(mixed.length);
     // News comes while the first answer is on its way.
     if (rounds.length === 1) follower.resume();
-    mixed.update({ state: rounds.length < 2 ? "running" : "terminated", pieces: [[0, "stdout", 0, 2], [0.1, "stderr", 0, rounds.length]] });
+    mixed.update({ state: rounds.length < 2 ? "running" : "terminated", chunk_times: [[0, "stdout", 0, 2], [0.1, "stderr", 0, rounds.length]] });
   };
   mixed.read = async (start, end) => bytes("abcd").subarray(start, Math.min(end, mixed.length));
   follower.wanted = true;
