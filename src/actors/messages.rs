@@ -57,10 +57,10 @@ pub enum StartError {
     #[error("agent shutting down: {}", .0.as_str())]
     ShuttingDown(ShutdownState),
     /// These IDs are those of processes that are not deleted.
-    #[error("process ID already in use: {}", join(.0))]
+    #[error("process ID already in use: {}; delete the process first, or choose another ID", join(.0))]
     InUse(Vec<ProcId>),
     /// Of an idempotent request: these processes were started with another spec.
-    #[error("process ID already in use with another spec: {}", join(.0))]
+    #[error("process ID already in use with another spec: {}; delete the process first, or choose another ID", join(.0))]
     OtherSpec(Vec<ProcId>),
     /// Each of these new processes has a pipe to a process that exists already.
     #[error("pipe to a process that exists already: {}", join(.0))]

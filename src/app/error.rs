@@ -1,7 +1,6 @@
 //! Errors of a run, and their exit codes.
 
 use std::io;
-use std::net::SocketAddr;
 
 use crate::actors::keeper_link::LinkError;
 use crate::actors::quota::QuotaExceeded;
@@ -18,7 +17,7 @@ pub(super) const STDOUT: &str = "standard output";
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The path of `--output` is not writable; nothing was started.
-    #[error("cannot write results to {to}: {source}")]
+    #[error("cannot write results to {to}: {source}{}", output_remedy(source))]
     Output {
         /// The destination.
         to: String,
@@ -52,14 +51,9 @@ pub enum RunError {
         /// The reason.
         source: tls::TlsError,
     },
-    /// Cannot listen on the HTTP port.
-    #[error("cannot listen on {} port {}: {source}", address.ip(), address.port())]
-    Listen {
-        /// The address and port.
-        address: SocketAddr,
-        /// The reason.
-        source: io::Error,
-    },
+    /// The HTTP service cannot listen on its TCP address, which the error names.
+    #[error("{0}")]
+    Listen(#[source] io::Error),
     /// Cannot listen on the configured HTTP socket.
     #[error("{0}")]
     Socket(#[source] io::Error),
@@ -112,6 +106,16 @@ pub enum RunError {
     /// The scheduler could not be reached within the allowed number of attempts.
     #[error("gave up connecting to the server")]
     GaveUp,
+}
+
+/// The remedy for a file that cannot be written, as the end of the sentence.
+fn output_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; create its directory, or choose another path",
+        io::ErrorKind::PermissionDenied => "; choose a path that this user may write to",
+        io::ErrorKind::IsADirectory => "; choose the path of a file",
+        _ => "",
+    }
 }
 
 fn spec_errors(input: &str, errors: &spec::SpecErrors) -> String {

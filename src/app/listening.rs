@@ -134,8 +134,7 @@ pub(super) fn on_network(
     let must = first && !has_other_work;
     for (address, source) in missing {
         if must {
-            let address = SocketAddr::new(http.bind, http.port);
-            return Err(RunError::Listen { address, source });
+            return Err(RunError::Listen(source));
         }
         listening.miss(Address::Tcp(address), &source);
     }
@@ -352,7 +351,7 @@ pub(super) fn rehearse(
             && before.worker.is_some_and(|pid| http::listens(pid, missing.port()));
         !is_free_later && !before.knows(&Address::Tcp(*missing))
     });
-    refused.map_or(Ok(()), |(_, source)| Err(RunError::Listen { address, source }))
+    refused.map_or(Ok(()), |(_, source)| Err(RunError::Listen(source)))
 }
 
 fn rehearse_unix(path: &Path, predecessor: Option<u32>) -> io::Result<()> {

@@ -73,13 +73,13 @@ pub(super) enum ApiError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// Unknown process.
-    #[error("unknown process: {0}")]
+    #[error("{}", unknown_process(.0))]
     UnknownProc(ProcId),
     /// Unknown signal.
-    #[error("unknown signal: {0}")]
+    #[error("unknown signal: {0}; use a name such as TERM or SIGTERM, or a number from 1 to 64")]
     UnknownSignal(String),
     /// The signal was not sent.
-    #[error("{}: {id}", command_error(error))]
+    #[error("{}", command_error(error, id))]
     Command {
         /// The process.
         id: ProcId,
@@ -88,7 +88,7 @@ pub(super) enum ApiError {
         error: CommandError,
     },
     /// The process was not deleted.
-    #[error("{error}: {id}")]
+    #[error("{}", delete_error(error, id))]
     Delete {
         /// The process.
         id: ProcId,
@@ -250,11 +250,23 @@ impl ApiError {
 
 /// The text for a command that was not carried out; the agent protocol has a fixed one for an ended
 /// process.
-fn command_error(error: &CommandError) -> String {
+fn command_error(error: &CommandError, id: &ProcId) -> String {
     match error {
-        CommandError::Gone => "process has ended".to_owned(),
-        other => other.to_string(),
+        CommandError::Unknown => unknown_process(id),
+        CommandError::Gone => format!("process has ended: {id}"),
+        other => format!("{other}: {id}"),
     }
+}
+
+fn delete_error(error: &DeleteError, id: &ProcId) -> String {
+    match error {
+        DeleteError::Unknown => unknown_process(id),
+        other => format!("{other}: {id}"),
+    }
+}
+
+fn unknown_process(id: &ProcId) -> String {
+    format!("unknown process: {id}; list processes with 'procstar ps'")
 }
 
 impl ResponseError for ApiError {
@@ -349,9 +361,21 @@ mod tests {
         let delete = |error| ApiError::Delete { id: id(), error };
         let os = |errno| CommandError::Os(io::Error::from_raw_os_error(errno));
         for (failure, status, detail) in [
-            (ApiError::UnknownProc(id()), "404", "unknown process: a/b"),
-            (ApiError::UnknownSignal("X".into()), "400", "unknown signal: X"),
-            (signal(CommandError::Unknown), "404", "unknown process: a/b"),
+            (
+                ApiError::UnknownProc(id()),
+                "404",
+                "unknown process: a/b; list processes with 'procstar ps'",
+            ),
+            (
+                ApiError::UnknownSignal("X".into()),
+                "400",
+                "unknown signal: X; use a name such as TERM or SIGTERM, or a number from 1 to 64",
+            ),
+            (
+                signal(CommandError::Unknown),
+                "404",
+                "unknown process: a/b; list processes with 'procstar ps'",
+            ),
             (signal(CommandError::Gone), "409", "process has ended: a/b"),
             (
                 signal(os(libc::EPERM)),
@@ -363,7 +387,11 @@ mod tests {
                 "500",
                 "failed to send signal: Invalid argument (os error 22): a/b",
             ),
-            (delete(DeleteError::Unknown), "404", "unknown process: a/b"),
+            (
+                delete(DeleteError::Unknown),
+                "404",
+                "unknown process: a/b; list processes with 'procstar ps'",
+            ),
             (delete(DeleteError::Running), "409", "process is running: a/b"),
             (
                 ApiError::NotCaptured { id: id(), fd: "3".into() },
@@ -373,7 +401,7 @@ mod tests {
             (
                 StartError::InUse(vec!["a".into(), "b".into()]).into(),
                 "409",
-                "process ID already in use: a, b",
+                "process ID already in use: a, b; delete the process first, or choose another ID",
             ),
             (
                 StartError::ShuttingDown(ShutdownState::Idling).into(),

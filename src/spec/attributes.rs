@@ -2,6 +2,7 @@
 //! them.
 
 use std::fmt;
+use std::str::FromStr;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -100,16 +101,25 @@ impl Serialize for Bound {
     }
 }
 
+impl FromStr for Bound {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "unlimited" {
+            return Ok(Bound::Unlimited);
+        }
+        text.parse().map(|ByteSize(size)| Bound::Value(size)).map_err(|_| {
+            format!(
+                "invalid limit {text:?}: expected a number, a size such as 64M, or \"unlimited\""
+            )
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Bound {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Text(text) if text == "unlimited" => Ok(Bound::Unlimited),
-            NumberOrText::Text(text) => match text.parse::<ByteSize>() {
-                Ok(size) => Ok(Bound::Value(size.0)),
-                Err(_) => Err(de::Error::custom(format!(
-                    "invalid limit {text:?}: expected a number, a size such as 64M, or \"unlimited\""
-                ))),
-            },
+            NumberOrText::Text(text) => text.parse().map_err(de::Error::custom),
             NumberOrText::Number(number) => u64::try_from(number)
                 .map(Bound::Value)
                 .map_err(|_| de::Error::custom(format!("invalid limit {number}: it is negative"))),

@@ -64,7 +64,11 @@ fn exit_codes() {
         (&["--umask", "9", "true"], 125, "error: --umask: "),
         (&["--serve", "true"], 125, "it takes no --serve, --agent or --state-dir"),
         (&["--config", "/no/such/file", "true"], 125, "/no/such/file"),
-        (&["--results", missing.to_str().unwrap(), "true"], 125, "cannot write results to "),
+        (
+            &["--results", missing.to_str().unwrap(), "true"],
+            125,
+            "; create its directory, or choose another path",
+        ),
         (&["--help"], 0, ""),
     ] {
         let output = output(args);

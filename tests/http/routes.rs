@@ -56,7 +56,11 @@ fn a_process_from_start_to_deletion() {
         ("POST", "/procs/b/signals/TERM"),
         ("GET", "/procs/b/output/stdout/data"),
     ] {
-        assert_eq!(server.ask(method, path).errors(404), ["unknown process: b"], "{method} {path}");
+        assert_eq!(
+            server.ask(method, path).errors(404),
+            ["unknown process: b; list processes with 'procstar ps'"],
+            "{method} {path}"
+        );
     }
     let left = server.ask("GET", "/procs").data()["procs"].take();
     assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["a"]);
@@ -83,7 +87,12 @@ fn signals_by_name_and_number() {
     for bad in ["SIGNOSUCH", "0", "65", "-9", "%20", ""] {
         let text = bad.replace("%20", " ");
         let answer = server.ask("POST", &format!("/procs/a/signals/{bad}"));
-        assert_eq!(answer.errors(400), [format!("unknown signal: {text}")]);
+        assert_eq!(
+            answer.errors(400),
+            [format!(
+                "unknown signal: {text}; use a name such as TERM or SIGTERM, or a number from 1 to 64"
+            )]
+        );
     }
     server.ask("POST", &format!("/procs/{FORBIDDEN}/signals/9")).errors(403);
     server.ask("POST", &format!("/procs/{BROKEN}/signals/9")).errors(500);
@@ -238,7 +247,10 @@ fn ids_of_any_text() {
         assert_eq!(server.ask("GET", &format!("{path}/output/%73tdout/data?x=/y")).status, 200);
         server.ask("POST", &format!("{path}/signals/9")).errors(409);
         assert_eq!(server.ask("DELETE", &path).data(), json!({}), "{id}");
-        assert_eq!(server.ask("GET", &path).errors(404), [format!("unknown process: {id}")]);
+        assert_eq!(
+            server.ask("GET", &path).errors(404),
+            [format!("unknown process: {id}; list processes with 'procstar ps'")]
+        );
     }
     // As an ID with a slash is not one without, nor is one decoded twice.
     server.post(&json!({"a/b": sleeper(), "%2F": sleeper()})).data();

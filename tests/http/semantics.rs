@@ -138,7 +138,7 @@ fn conditions_on_results_and_deletions() {
         assert_eq!((ask("GET"), ask("DELETE")), (read, deleted), "{name}: {value}");
     }
     let none = server.send("DELETE", "/procs/a", &[("If-Match", "*")], b"");
-    assert_eq!(none.errors(404), ["unknown process: a"]);
+    assert_eq!(none.errors(404), ["unknown process: a; list processes with 'procstar ps'"]);
 }
 
 /// A range means something for GET alone.

@@ -256,7 +256,7 @@ def test_single_runs_share_a_state_directory(tmp_path):
     both = json.dumps({"specs": {"p": proc, "q": proc}}).encode()
     done = procstar("--print", *args, "-", input=both)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"proc ID already in use: p" in done.stderr
+    assert b"process ID already in use: p" in done.stderr
     again = subprocess.Popen([binary(), "--print", *args, spec], stdout=subprocess.PIPE)
     eventually(lambda: worker_pid(again.pid), "a worker")
     go.touch()

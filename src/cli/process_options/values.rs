@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::signal::signal_number;
-use crate::spec::{Account, Bound, LimitPair, Resource, SignalRef};
+use crate::spec::{Account, LimitPair, Resource, SignalRef};
 
 /// `NAME=VALUE`, or `NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,20 +53,10 @@ impl FromStr for Bounds {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text
             .split_once('=')
-            .ok_or_else(|| format!("invalid limit {text:?}: expected RESOURCE=N or RESOURCE=SOFT:HARD; N may be `unlimited`"))?;
+            .ok_or_else(|| format!("invalid limit {text:?}: expected RESOURCE=N or RESOURCE=SOFT:HARD; N is a number, a size such as 64M, or `unlimited`"))?;
         let resource = Resource::try_from(name.to_owned())?;
         let (soft, hard) = value.split_once(':').unwrap_or((value, value));
-        Ok(Bounds(resource, LimitPair { soft: bound(soft)?, hard: bound(hard)? }))
-    }
-}
-
-fn bound(text: &str) -> Result<Bound, String> {
-    match text {
-        "unlimited" => Ok(Bound::Unlimited),
-        number => number
-            .parse()
-            .map(Bound::Value)
-            .map_err(|_| format!("invalid limit {text:?}: expected a number or `unlimited`")),
+        Ok(Bounds(resource, LimitPair { soft: soft.parse()?, hard: hard.parse()? }))
     }
 }
 

@@ -104,7 +104,10 @@ async fn calls_become_messages_and_answers() {
     for (call, expected) in [
         (start("b", StartOptions::default()), ""),
         (start("b", idempotent), "present b"),
-        (start("a", StartOptions::default()), "refused REQUEST: process ID already in use: a"),
+        (
+            start("a", StartOptions::default()),
+            "refused REQUEST: process ID already in use: a; delete the process first, or choose another ID",
+        ),
         (Call::Ids, "ids"),
         (Call::Result("b".into()), "result b"),
         (Call::Output("b".into(), stdout(), 1..2), "output b stdout 1..2"),

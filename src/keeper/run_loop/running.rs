@@ -335,7 +335,10 @@ impl Running {
                 "an earlier run has started the processes of these specs, taking them up"
             );
         } else {
-            return Err(format!("proc ID already in use: {}", known.join(", ")));
+            let known = known.join(", ");
+            return Err(format!(
+                "process ID already in use: {known}; delete the process first, or choose another ID"
+            ));
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ async fn answers_keep_the_order_of_their_requests() {
     kinds(&server).await;
     sleep(secs(20)).await;
     let answers = [
-        "RequestError \"ProcStartRequest\": process ID already in use: a",
+        "RequestError \"ProcStartRequest\": process ID already in use: a; delete the process first, or choose another ID",
         "ProcResult a running",
         "RequestError \"ProcSignalRequest\": no process",
         "ProcidList a",

@@ -352,7 +352,12 @@ impl Later {
         assert_eq!(self.keeper.hear().await, format!("forget {id}"));
         let again = actix_rt::spawn(self.supervisor.send(Delete(id.into())));
         let used = self.supervisor.send(request(&[id])).await.unwrap().unwrap_err();
-        assert_eq!(used.to_string(), format!("process ID already in use: {id}"));
+        assert_eq!(
+            used.to_string(),
+            format!(
+                "process ID already in use: {id}; delete the process first, or choose another ID"
+            )
+        );
         assert!(!deleted.is_finished() && !again.is_finished());
         assert!(!self.journal.read().contains(&format!("removed {id}")));
         self.keeper.tell([ToWorker::Forgotten(id.into())]);
@@ -442,7 +447,10 @@ async fn what_was_left_is_taken_up() {
     assert_eq!(states(&all), ["z false", "run false", "new true", "fail false"]);
     // IDs are in use, and what has ended can be deleted.
     let used = later.supervisor.send(request(&["z", "x"])).await.unwrap().unwrap_err();
-    assert_eq!(used.to_string(), "process ID already in use: z");
+    assert_eq!(
+        used.to_string(),
+        "process ID already in use: z; delete the process first, or choose another ID"
+    );
     for id in ["z", "fail", "run"] {
         later.delete(id).await;
     }

@@ -67,7 +67,7 @@ async fn two_results_also_of_a_process_that_is_there_already() {
     assert_eq!(server.heard().await, ["ProcResult a terminated", "ProcResult a terminated"]);
     let other = json!({"a": {"argv": ["/usr/bin/false"]}});
     server.say(json!({"type": "ProcStartRequest", "specs": other, "idempotent": true})).await;
-    let error = "RequestError \"ProcStartRequest\": process ID already in use with another spec: a";
+    let error = "RequestError \"ProcStartRequest\": process ID already in use with another spec: a; delete the process first, or choose another ID";
     assert_eq!(server.heard().await, [error]);
     server.say(json!({"type": "ProcStartRequest", "specs": specs, "idempotent": 1})).await;
     let error = "RequestError \"ProcStartRequest\": idempotent must be a boolean, not an integer";
@@ -105,7 +105,9 @@ async fn every_kind_of_request() {
         ["RequestError \"ProcSignalRequest\": no process", "ProcDelete a", "ProcidList b"];
     assert_eq!(server.heard().await, expected);
     server.start(&["b", "new"]).await;
-    let expected = ["RequestError \"ProcStartRequest\": process ID already in use: b"];
+    let expected = [
+        "RequestError \"ProcStartRequest\": process ID already in use: b; delete the process first, or choose another ID",
+    ];
     assert_eq!(server.heard().await, expected);
 }
 

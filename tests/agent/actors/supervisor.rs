@@ -54,7 +54,10 @@ async fn nothing_of_a_request_with_a_used_id_is_started() {
     s.engine.calls();
     let refused = s.supervisor.send(request(&["x", "b", "a"])).await.unwrap();
     assert_eq!(refused, Err(StartError::InUse(vec!["a".into(), "b".into()])));
-    assert_eq!(refused.unwrap_err().to_string(), "process ID already in use: a, b");
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "process ID already in use: a, b; delete the process first, or choose another ID"
+    );
     settle().await;
     assert!(journal.read().is_empty() && s.engine.calls().is_empty());
     // One that has ended keeps its ID until it is deleted.
@@ -120,12 +123,18 @@ async fn an_idempotent_request_that_is_refused_starts_nothing() {
     settle().await;
     s.engine.calls();
     let error = s.supervisor.send(idempotent(&["a", "x", "b"], "2", false)).await.unwrap();
-    assert_eq!(error.unwrap_err().to_string(), "process ID already in use with another spec: a, b");
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "process ID already in use with another spec: a, b; delete the process first, or choose another ID"
+    );
     // Without the word for it, an ID in use is an error whatever the spec.
     let Start(mut plain) = idempotent(&["a", "b", "c"], "1", true);
     plain.idempotent = false;
     let error = s.supervisor.send(Start(plain)).await.unwrap().unwrap_err();
-    assert_eq!(error.to_string(), "process ID already in use: a, b, c");
+    assert_eq!(
+        error.to_string(),
+        "process ID already in use: a, b, c; delete the process first, or choose another ID"
+    );
     // One that is there has no end of a pipe left for one that is to come.
     s.engine.tell(ended("b", 0));
     settle().await;

@@ -85,7 +85,7 @@ fn wait_ends_as_the_process_did() {
     let unknown = instance.run(&["wait", "unknown"]);
     assert_eq!(
         (unknown.code, unknown.err.as_str()),
-        (Some(125), "procstar: unknown process: unknown\n")
+        (Some(125), "procstar: unknown process: unknown; list processes with 'procstar ps'\n")
     );
     assert_eq!(instance.run(&["wait"]).code, Some(2));
     // It waits as long as it must.
@@ -117,7 +117,7 @@ fn signals_stops_and_what_is_refused() {
     // What fails for one is done for the others.
     let both = instance.run(&["kill", "nobody", "tough"]);
     assert_eq!((both.code, both.out.as_str()), (Some(1), "tough\n"));
-    assert_eq!(both.err, "procstar: unknown process: nobody\n");
+    assert_eq!(both.err, "procstar: unknown process: nobody; list processes with 'procstar ps'\n");
     let begin = Instant::now();
     assert_eq!(
         instance.run(&["stop", "--grace", "200ms", "--signal", "15", "tough"]).good(),
@@ -174,7 +174,10 @@ fn a_spec_is_refused_with_its_places() {
     assert_eq!(piped.json(), json!({"proc_ids": ["p", "q"]}));
     let again = instance.run(&["start", "--id", "p", "--", "true"]);
     assert_eq!(again.code, Some(1));
-    assert_eq!(again.err, "procstar: process ID already in use: p\n");
+    assert_eq!(
+        again.err,
+        "procstar: process ID already in use: p; delete the process first, or choose another ID\n"
+    );
 }
 
 #[test]

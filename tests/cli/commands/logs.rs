@@ -29,7 +29,7 @@ fn both_streams_come_as_they_were_written() {
     assert_eq!(logs(&["--tail", "7"]).good(), all);
     let none = logs(&["--stream", "3"]);
     assert_eq!(none.code, Some(1));
-    assert_eq!(none.err, "procstar: 3 of process a is not captured; these are: stdout, stderr\n");
+    assert_eq!(none.err, "procstar: fd 3 of process a is not captured; captured: stdout, stderr\n");
 }
 
 #[test]

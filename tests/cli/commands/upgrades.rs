@@ -185,8 +185,7 @@ fn a_request_that_may_do_harm_is_not_sent_twice() {
 /// A refusal of the second attempt says that the first one was carried out.
 #[test]
 fn a_request_that_does_no_harm_is_sent_again() {
-    const UNKNOWN: &str =
-        "404 {\"errors\": [{\"status\": \"404\", \"detail\": \"unknown process: a\"}]}";
+    const UNKNOWN: &str = "404 {\"errors\": [{\"status\": \"404\", \"detail\": \"unknown process: a; list processes with 'procstar ps'\"}]}";
     const ENDED: &str =
         "409 {\"errors\": [{\"status\": \"409\", \"detail\": \"process has ended: a\"}]}";
     let done = |ran: Ran, requests| assert_eq!((ran.good().as_str(), requests), ("a\n", 2));

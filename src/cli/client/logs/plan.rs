@@ -162,10 +162,19 @@ fn fds(args: &LogsArgs, subject: &Subject) -> Result<Vec<String>, ClientError> {
         return Ok(vec![wanted.to_owned()]);
     }
     Err(ClientError::Failed(format!(
-        "{wanted} of process {} is not captured; these are: {}",
+        "{} of process {} is not captured; captured: {}",
+        fd_name(wanted),
         args.id,
         captured.join(", ")
     )))
+}
+
+/// A descriptor as messages name it: `stdin`, or `fd 7`.
+fn fd_name(fd: &str) -> String {
+    match fd {
+        "stdin" | "stdout" | "stderr" => fd.to_owned(),
+        other => format!("fd {other}"),
+    }
 }
 
 enum Since {
@@ -278,6 +287,6 @@ mod tests {
     fn what_is_not_captured_is_named() {
         let wanted = LogsArgs { stream: Some("7".into()), ..args() };
         let error = Plan::new(&wanted, &timed()).unwrap_err().to_string();
-        assert_eq!(error, "7 of process a is not captured; these are: stdout, stderr");
+        assert_eq!(error, "fd 7 of process a is not captured; captured: stdout, stderr");
     }
 }
