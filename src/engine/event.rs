@@ -167,7 +167,8 @@ impl Survivors {
 
 /// A descendant that outlives its process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Survivor {
+#[schemars(rename = "Survivor")]
+pub struct Survivor<R = Relation> {
     /// Its pid.
     pub pid: i32,
     /// The name of its executable, cut to 15 bytes.
@@ -176,7 +177,7 @@ pub struct Survivor {
     pub session: i32,
     /// The evidence that it comes from the process.
     #[serde(alias = "how")]
-    pub relation: Relation,
+    pub relation: R,
 }
 
 /// The evidence that a survivor comes from a process.

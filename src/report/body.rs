@@ -17,84 +17,99 @@ use super::rusage::Rusage;
 use super::samples::Sample;
 use super::status::{ProcState, Status};
 use super::times::Times;
-use crate::engine::Survivor;
+use super::word::Word;
+use crate::engine::{Relation, Survivor};
 use crate::spec::{CaptureSpec, Compression};
 
 /// A result. `T` represents captured bytes: in a stream, the place at which they are inserted.
-#[derive(Serialize, JsonSchema)]
+///
+/// A reader ignores unknown keys, and reads a list or an object that is absent as empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Result", description = "A result.")]
 pub struct ResultBody<'a, T> {
     /// Its state.
-    pub(super) state: ProcState,
+    pub state: Word<ProcState>,
     /// The reason why it no longer runs; null while it runs.
-    pub(super) reason: Option<Reason>,
+    pub reason: Option<Word<Reason>>,
     /// Errors, for people.
-    pub(super) errors: &'a [String],
+    #[serde(default)]
+    #[schemars(!default)]
+    pub errors: Cow<'a, [String]>,
     /// Why it was not started as specified, in types; empty if it was.
-    pub(super) failures: Vec<FailureReport>,
+    #[serde(default)]
+    #[schemars(!default)]
+    pub failures: Vec<FailureReport>,
     /// The process ID; null if no process ever existed.
-    pub(super) pid: Option<i32>,
+    pub pid: Option<i32>,
     /// The exit status; null while it runs.
-    pub(super) status: Option<&'a Status>,
+    pub status: Option<Status>,
     /// The times of its start, its end and this result.
-    pub(super) times: Times,
+    pub times: Times,
     /// Resource usage of the process and of the children that it has waited for; null while it
     /// runs.
-    pub(super) rusage: Option<&'a Rusage>,
+    pub rusage: Option<Rusage>,
     /// The kernel's view of the process: current while it runs, as of its end afterwards.
-    pub(super) proc_stat: Option<ProcStat>,
+    pub proc_stat: Option<ProcStat>,
     /// Its memory; null once it has ended.
-    pub(super) proc_statm: Option<ProcStatm>,
+    pub proc_statm: Option<ProcStatm>,
     /// Resource usage of its control group; null if it has none of its own.
-    pub(super) cgroup_accounting: Option<CgroupAccounting>,
+    pub cgroup_accounting: Option<CgroupAccounting>,
     /// Its resource usage so far; null if no process ever existed.
-    pub(super) usage: Option<Usage>,
+    pub usage: Option<Usage>,
     /// Bytes that it has read and written; null if the kernel does not report them.
-    pub(super) io: Option<IoReport>,
+    pub io: Option<IoReport>,
     /// Maxima of its resource usage; null if no process ever existed.
-    pub(super) peak: Option<Peak>,
+    pub peak: Option<Peak>,
     /// Its history, oldest first; null if it is not sampled.
-    pub(super) samples: Option<Vec<Sample>>,
+    pub samples: Option<Vec<Sample>>,
     /// The arguments. They and the next keys are null if they are no longer known.
-    pub(super) argv: Option<&'a [String]>,
+    pub argv: Option<Cow<'a, [String]>>,
     /// The executable.
-    pub(super) exe: Option<&'a str>,
+    pub exe: Option<Cow<'a, str>>,
     /// The working directory.
-    pub(super) cwd: Option<&'a str>,
+    pub cwd: Option<Cow<'a, str>>,
     /// The environment, secrets masked; null unless asked for.
-    pub(super) env: Option<&'a IndexMap<String, String>>,
+    pub env: Option<Cow<'a, IndexMap<String, String>>>,
     /// Labels, as given.
-    pub(super) labels: &'a IndexMap<String, String>,
+    #[serde(default)]
+    #[schemars(!default)]
+    pub labels: Cow<'a, IndexMap<String, String>>,
     /// Requests of its spec that were not fulfilled although it was started; and output that is too
     /// large for this result.
-    pub(super) warnings: Vec<Cow<'a, str>>,
+    #[serde(default)]
+    #[schemars(!default)]
+    pub warnings: Vec<Cow<'a, str>>,
     /// The group of the agent that reports this result.
-    pub(super) group_id: &'a str,
+    pub group_id: Cow<'a, str>,
     /// That agent.
-    pub(super) agent: &'a AgentInfo,
+    pub agent: Cow<'a, AgentInfo>,
     /// How complete the captures are, by fd.
-    pub(super) captures: IndexMap<String, CaptureReport>,
+    #[serde(default)]
+    #[schemars(!default)]
+    pub captures: IndexMap<String, CaptureReport>,
     /// Descendants that outlive it; null while it runs, and if it is unknown whether any exist.
-    pub(super) survivors: Option<&'a [Survivor]>,
+    pub survivors: Option<Vec<Survivor<Word<Relation>>>>,
     /// The number of these descendants, unlisted ones included; null while it runs, and if there
     /// may be others, or more than are counted.
-    pub(super) survivor_count: Option<u64>,
+    pub survivor_count: Option<u64>,
     /// The chunks of output in the order in which they were read: seconds since the start, the fd,
     /// the offset of the chunk in the output of that fd, and its length in bytes; null unless a
     /// capture asks for `chunk_times`.
-    pub(super) chunk_times: Option<Vec<(f64, String, u64, u64)>>,
+    pub chunk_times: Option<Vec<(f64, String, u64, u64)>>,
     /// Processes of its tree that could not be signaled when it was stopped; empty if all were.
-    pub(super) stop_failures: Vec<StopFailureReport>,
+    #[serde(default)]
+    #[schemars(!default)]
+    pub stop_failures: Vec<StopFailureReport>,
     /// Every fd of its spec; null for one that is not captured.
-    pub(super) fds: IndexMap<String, Option<FdResult<T>>>,
+    pub fds: IndexMap<String, Option<FdResult<T>>>,
     /// For each fd, the offset of the output shown here in its capture; only present for
     /// `output=tail` over HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) offsets: Option<IndexMap<String, u64>>,
+    pub offsets: Option<IndexMap<String, u64>>,
 }
 
 /// The captured output of an fd.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Fd")]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum FdResult<T> {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::word::Word;
 use crate::spec::Compression;
 
 /// One captured fd, in the key `captures` of a result. It is separate from `fds`, whose entries
@@ -17,7 +18,7 @@ pub struct CaptureReport {
     pub complete: bool,
     /// The reason for missing bytes, in a final result; null if none are missing, and while the
     /// process runs.
-    pub reason: Option<CaptureReason>,
+    pub reason: Option<Word<CaptureReason>>,
     /// The SHA-256 of the stored bytes, as they were at the end; null while the process runs, and
     /// if it is unknown.
     #[serde(default)]
@@ -27,7 +28,7 @@ pub struct CaptureReport {
     pub path: Option<String>,
     /// The compression. This key and the next are only present if the spec asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compression: Option<Compression>,
+    pub compression: Option<Word<Compression>>,
     /// Bytes after compression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compressed_bytes: Option<u64>,

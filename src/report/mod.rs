@@ -22,6 +22,7 @@ mod schema;
 pub mod status;
 pub mod times;
 pub mod utf8;
+mod word;
 
 pub use agent::AgentInfo;
 pub use body::{FdResult, Reason, ResultBody};
@@ -29,3 +30,4 @@ pub use context::ResultContext;
 pub use record::{AsOf, ProcessRecord, Stats, Summary};
 pub use result_stream::{OutputView, ResultFormat, ResultStream};
 pub use schema::{http_schema, schema};
+pub use word::Word;

@@ -20,10 +20,11 @@ use super::rusage::Rusage;
 use super::samples::SampleHistory;
 use super::status::{ProcState, Status};
 use super::times::Times;
+use super::word::Word;
 use crate::clock::TimePoint;
 use crate::engine::{
-    Capture, CaptureSize, Captures, Ended, Loss, Resolved, StartFailure, Started, StopCause,
-    StopFailure, Survivor, Survivors, Truncation,
+    Capture, CaptureSize, Captures, Ended, Loss, Relation, Resolved, StartFailure, Started,
+    StopCause, StopFailure, Survivor, Survivors, Truncation,
 };
 use crate::procfs::{RawIo, RawStat, RawStatm};
 use crate::sampler::ProcSnapshot;
@@ -302,19 +303,19 @@ impl ProcessRecord {
         let history = self.history.as_deref();
         let running = stat.filter(|_| self.is_running()).map(|stat| (stat, seen.peaks.as_ref()));
         ResultBody {
-            state: self.state,
-            reason: ending.map(|ending| ending.reason),
-            errors: &self.errors,
+            state: self.state.into(),
+            reason: ending.map(|ending| ending.reason.into()),
+            errors: Cow::from(&self.errors),
             failures: self.failures.iter().map(FailureReport::from).collect(),
             pid: self.pid,
-            status: ending.map(|ending| &ending.status),
+            status: ending.map(|ending| ending.status.clone()),
             times: Times {
                 start: self.start.into(),
                 now: now.into(),
                 stop: ending.map(|_| self.made.into()),
                 elapsed: if ending.is_some() { self.made } else { now }.seconds_since(self.start),
             },
-            rusage,
+            rusage: rusage.copied(),
             proc_stat: stat.map(|stat| ProcStat::new(stat, clock)),
             proc_statm: statm.map(|statm| ProcStatm::new(statm, clock)),
             cgroup_accounting: None,
@@ -323,14 +324,14 @@ impl ProcessRecord {
             peak: stat
                 .map(|_| Peak::new(history.and_then(SampleHistory::peaks), running, rusage, clock)),
             samples: history.map(|history| history.samples(clock)),
-            argv: identity.map(|identity| identity.argv.as_slice()),
-            exe,
-            cwd,
-            env,
-            labels: self.labels(),
+            argv: identity.map(|identity| Cow::from(&identity.argv)),
+            exe: exe.map(Cow::from),
+            cwd: cwd.map(Cow::from),
+            env: env.map(Cow::Borrowed),
+            labels: Cow::Borrowed(self.labels()),
             warnings: self.warnings(notices),
-            group_id: &context.group_id,
-            agent: &context.agent,
+            group_id: Cow::from(&context.group_id),
+            agent: Cow::Borrowed(&context.agent),
             captures: self.capture_reports(as_of),
             survivors: ending.and_then(|ending| known_survivors(&ending.survivors)),
             survivor_count: ending.and_then(|ending| count_survivors(&ending.survivors)),
@@ -410,10 +411,10 @@ impl ProcessRecord {
                     length: size.length,
                     dropped: size.dropped,
                     complete: !self.is_running() && reason.is_none(),
-                    reason,
+                    reason: reason.map(Word::Known),
                     sha256: capture.sha256().map(|sha256| sha256.to_string()),
                     path: spec.file.as_ref().map(|file| file.path.clone()),
-                    compression: spec.compress,
+                    compression: spec.compress.map(Word::Known),
                     compressed_bytes: spec.compress.map(|_| size.stored),
                 };
                 Some((fd.to_string(), report))
@@ -422,10 +423,14 @@ impl ProcessRecord {
     }
 }
 
-/// The known survivors; `None` if unknown ones may exist.
-fn known_survivors(survivors: &Survivors) -> Option<&[Survivor]> {
+/// Those that are known; none where there may only be others.
+fn known_survivors(survivors: &Survivors) -> Option<Vec<Survivor<Word<Relation>>>> {
     let Survivors { listed, unknown, .. } = survivors;
-    (!unknown || !listed.is_empty()).then_some(listed)
+    let report = |survivor: &Survivor| {
+        let Survivor { pid, comm, session, relation } = survivor.clone();
+        Survivor { pid, comm, session, relation: relation.into() }
+    };
+    (!unknown || !listed.is_empty()).then(|| listed.iter().map(report).collect())
 }
 
 /// The number of survivors, if it is known.

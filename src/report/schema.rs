@@ -44,6 +44,9 @@ impl JsonSchema for Rfc3339 {
 }
 
 #[cfg(test)]
+mod random;
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 

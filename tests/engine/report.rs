@@ -244,8 +244,12 @@ fn captures_say_whether_and_why_they_are_cut() {
         (CaptureReason::Gone, "gone"),
         (CaptureReason::Changed, "changed"),
     ] {
-        let report =
-            CaptureReport { length: 0, complete: false, reason: Some(reason), ..report.clone() };
+        let report = CaptureReport {
+            length: 0,
+            complete: false,
+            reason: Some(reason.into()),
+            ..report.clone()
+        };
         let json = format!(
             r#"{{"length":0,"dropped":0,"complete":false,"reason":"{word}","sha256":null}}"#
         );

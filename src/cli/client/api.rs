@@ -15,7 +15,9 @@ use super::error::ClientError;
 use super::options::Selector;
 use super::persist::{PATIENCE, Persistence, Repeat};
 use super::transport::{Answer, Transport};
-use crate::api::{CodeBody, Data, Levels, LogLevelBody, Named, Nothing, Procs};
+use crate::api::{
+    CodeBody, Data, Levels, LogLevelBody, Named, Nothing, Procs, ServiceStatus, StatusBody,
+};
 use crate::keeper::registry;
 
 /// Maximum number of results on a page.
@@ -359,13 +361,13 @@ impl Api {
         }
     }
 
-    /// The instance's status.
+    /// The state of the service.
     ///
     /// # Errors
     /// As [`page`](Api::page).
-    pub async fn agent(&self) -> Result<serde_json::Value, ClientError> {
-        let told: serde_json::Value = self.read(|| "/status".to_owned()).await?;
-        Ok(told.get("status").cloned().unwrap_or_default())
+    pub async fn status(&self) -> Result<ServiceStatus<'static>, ClientError> {
+        let answer: StatusBody<'static> = self.read(|| "/status".to_owned()).await?;
+        Ok(answer.status)
     }
 
     /// The error for an unexpected response.

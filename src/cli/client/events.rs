@@ -1,12 +1,12 @@
 //! `procstar events`: every change, once and in order.
 
 use indexmap::IndexMap;
-use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use tokio::time::sleep;
 
 use super::api::Api;
 use super::error::ClientError;
+use super::format::to_the_second;
 use super::options::{EventsArgs, ListFormat};
 use super::out::{Out, Style, unread};
 use super::persist::{AGAIN, PATIENCE};
@@ -14,8 +14,9 @@ use super::proc::Proc;
 use super::sse::Events;
 use crate::api;
 use crate::cli::printable::{printable, printable_json};
+use crate::report::times::Rfc3339;
 
-/// An event, with those parts of a result that tables show.
+/// An event with whole results; those of a snapshot are only counted.
 type Event = api::Event<'static, Proc, IgnoredAny>;
 
 /// Whether it is an instance's last event.
@@ -81,12 +82,11 @@ fn is_meant(args: &EventsArgs, event: &Event) -> bool {
 fn line(event: &Event, out: &Out) -> String {
     let times = event.result.as_ref().map(|proc| &proc.times);
     let time = match &*event.event {
-        "started" => times.and_then(|times| times.start.clone()),
-        "ended" => times.and_then(|times| times.stop.clone()),
-        _ => times.and_then(|times| times.now.clone()),
+        "started" => times.map(|times| times.start),
+        "ended" => times.and_then(|times| times.stop),
+        _ => times.map(|times| times.now),
     };
-    let time = time.unwrap_or_else(|| Timestamp::now().to_string());
-    let time = time.get(..19).map_or_else(|| time.clone(), |time| format!("{time}Z"));
+    let time = to_the_second(time.unwrap_or_else(Rfc3339::now));
     let style = match (&*event.event, &event.result) {
         ("started", _) => Style::Green,
         ("ended", Some(proc)) if proc.ending() != "exit 0" => Style::Yellow,

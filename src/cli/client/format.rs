@@ -5,9 +5,10 @@ use super::error::ClientError;
 use super::humanize;
 use super::options::ListFormat;
 use super::out::{Out, Style};
-use super::proc::{Proc, or_dash};
+use super::proc::Proc;
 use super::table::{Cell, Head, TextTable};
 use crate::cli::printable::printable_json;
+use crate::report::times::Rfc3339;
 
 /// Prints processes.
 ///
@@ -127,15 +128,15 @@ fn row(id: &str, proc: &Proc, wide: bool) -> Vec<Cell> {
         proc.state(),
         proc.ending().into(),
         proc.pid.map_or_else(dash, |pid| pid.to_string()).into(),
-        proc.age().map_or_else(dash, humanize::span).into(),
-        proc.times.elapsed.map_or_else(dash, humanize::span).into(),
+        humanize::span(proc.age()).into(),
+        humanize::span(proc.times.elapsed).into(),
     ];
     if wide {
         row.extend([
             proc.usage.as_ref().map_or_else(dash, |usage| humanize::span(usage.cpu)).into(),
             proc.memory().map_or_else(dash, humanize::bytes).into(),
             proc.captured().into(),
-            started(proc).into(),
+            to_the_second(proc.times.start).into(),
             proc.labels().into(),
         ]);
     }
@@ -143,10 +144,9 @@ fn row(id: &str, proc: &Proc, wide: bool) -> Vec<Cell> {
     row
 }
 
-/// The start, to the second.
-fn started(proc: &Proc) -> String {
-    let start = proc.times.start.as_deref().unwrap_or_default();
-    or_dash(start.get(..19).map_or_else(String::new, |start| format!("{start}Z")))
+/// A time, to the second.
+pub fn to_the_second(time: Rfc3339) -> String {
+    time.timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// A heading and its value, aligned.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::quantity::Seconds;
+use crate::report::times::Rfc3339;
 
 /// A number of bytes, in about three digits.
 pub fn bytes(count: u64) -> String {
@@ -41,9 +42,14 @@ pub fn span(seconds: f64) -> String {
 }
 
 /// Seconds between two times of a result.
-pub fn between(earlier: &str, later: &str) -> Option<f64> {
-    let (earlier, later): (Timestamp, Timestamp) = (earlier.parse().ok()?, later.parse().ok()?);
-    Some((later.as_nanosecond() - earlier.as_nanosecond()) as f64 / 1e9)
+pub fn between(earlier: Rfc3339, later: Rfc3339) -> f64 {
+    let nanoseconds = |time: Rfc3339| time.timestamp().as_nanosecond();
+    (nanoseconds(later) - nanoseconds(earlier)) as f64 / 1e9
+}
+
+/// A time of a result, in seconds since the epoch.
+pub fn epoch(time: Rfc3339) -> f64 {
+    time.timestamp().as_nanosecond() as f64 / 1e9
 }
 
 /// A duration: a number of seconds, or numbers with units, `1h30m`.
@@ -134,8 +140,9 @@ mod tests {
         ] {
             assert_eq!(span(seconds), told, "{seconds}");
         }
-        let gap = between("2026-03-01T12:00:00.5+00:00", "2026-03-01T12:01:00+00:00");
-        assert_eq!(gap, Some(59.5));
+        let time = |text: &str| text.parse::<Rfc3339>().unwrap();
+        let gap = between(time("2026-03-01T12:00:00.5+00:00"), time("2026-03-01T12:01:00+00:00"));
+        assert_eq!(gap, 59.5);
     }
 
     #[test]

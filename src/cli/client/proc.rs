@@ -1,130 +1,27 @@
-//! A process as tables show it.
-//!
-//! The schema of a result is [`ResultBody`](crate::report::ResultBody). This module reads a view of
-//! it: a few of its keys, as strings, so that it accepts the results of older and newer instances.
-//! A test compares it with real results.
+//! A result as tables show it.
 
-use indexmap::IndexMap;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use std::ops::Deref;
+
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::humanize;
 use super::out::Style;
 use super::table::Cell;
+use crate::report::status::ProcState;
+use crate::report::{Reason, ResultBody, Word};
 
-/// The parts of a result that tables need. A missing key, from an older instance, reads as an empty
-/// one.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Proc {
-    /// `running`, `terminated` or `error`.
-    pub state: String,
-    /// Errors.
-    pub errors: Vec<String>,
-    /// Its pid.
-    pub pid: Option<i64>,
-    /// Its exit status.
-    pub status: Option<Status>,
-    /// Its times.
-    pub times: Times,
-    /// Its resource usage.
-    pub usage: Option<Usage>,
-    /// Its entry in /proc.
-    pub proc_stat: Option<Stat>,
-    /// The reason for its end.
-    pub reason: Option<String>,
-    /// Its arguments.
-    pub argv: Option<Vec<String>>,
-    /// Its executable.
-    pub exe: Option<String>,
-    /// Its working directory.
-    pub cwd: Option<String>,
-    /// Its labels.
-    pub labels: IndexMap<String, String>,
-    /// Its captures, by fd.
-    pub captures: IndexMap<String, Captured>,
-    /// The number of descendants that outlive it; `None` if unknown.
-    pub survivor_count: Option<u64>,
-    /// The known ones; `None` if it is unknown whether any exist.
-    #[serde(skip_serializing)]
-    pub survivors: Option<Vec<IgnoredAny>>,
-    /// The processes of its tree that could not be signaled.
-    pub stop_failures: Vec<StopFailure>,
-}
+/// A result, read by the type that the service writes it by.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Proc(ResultBody<'static, String>);
 
-/// A process that could not be signaled.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct StopFailure {
-    /// The process, and the reason.
-    pub message: String,
-}
+impl Deref for Proc {
+    type Target = ResultBody<'static, String>;
 
-/// An exit status.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Status {
-    /// `None` if a signal ended it.
-    pub exit_code: Option<u8>,
-    /// The signal's number.
-    pub signum: Option<u8>,
-    /// The signal's name.
-    pub signal: Option<String>,
-    /// Whether it dumped core.
-    pub core_dump: bool,
-}
-
-/// The times of a process and its result.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Times {
-    /// The start.
-    pub start: Option<String>,
-    /// The time of the result.
-    pub now: Option<String>,
-    /// The end.
-    pub stop: Option<String>,
-    /// Seconds from start to end.
-    pub elapsed: Option<f64>,
-}
-
-/// Resource usage.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Usage {
-    /// Seconds of CPU time.
-    pub cpu: f64,
-    /// Maximum of resident bytes.
-    pub maxrss: Option<u64>,
-}
-
-/// An entry of /proc.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Stat {
-    /// Resident bytes.
-    pub rss: u64,
-    /// The kernel's letter for the state.
-    pub state: String,
-    /// Threads.
-    pub num_threads: i64,
-}
-
-/// The completeness of a capture.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Captured {
-    /// Bytes kept.
-    pub length: u64,
-    /// Bytes dropped.
-    pub dropped: u64,
-    /// Whether no byte is missing.
-    pub complete: bool,
-    /// The reason for missing bytes.
-    pub reason: Option<String>,
-    /// The file named in the spec.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Proc {
@@ -138,44 +35,44 @@ impl Proc {
 
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
-        self.state == "running"
+        self.state == ProcState::Running
     }
 
-    /// Its state in a word; a running process may be suspended (the kernel's state T) or held by a
-    /// debugger.
-    pub fn state_name(&self) -> &str {
-        let kernel = self.proc_stat.as_ref().map(|stat| stat.state.as_str());
+    /// Its state in a word: of one that runs, whether it is suspended (the kernel's state T) or held by a debugger.
+    pub fn state_name(&self) -> String {
+        let kernel = self.proc_stat.as_ref().map(|stat| stat.state);
         match kernel.filter(|_| self.is_running()) {
-            Some("T") => "suspended",
-            Some("t") => "traced",
-            _ => &self.state,
+            Some('T') => "suspended".into(),
+            Some('t') => "traced".into(),
+            _ => self.state.to_string(),
         }
     }
 
     /// Its state, in a colour for success or failure.
     pub fn state(&self) -> Cell {
         let failed = self.status.as_ref().is_some_and(|status| status.exit_code != Some(0));
-        let style = match self.state_name() {
+        let name = self.state_name();
+        let style = match name.as_str() {
             "running" => Style::Green,
             "suspended" | "traced" => Style::Yellow,
             "error" => Style::Red,
             _ if failed => Style::Yellow,
             _ => Style::Plain,
         };
-        Cell::styled(self.state_name(), style)
+        Cell::styled(&name, style)
     }
 
     /// Its exit status, in a word or two.
     pub fn ending(&self) -> String {
         let Some(status) = &self.status else { return "-".into() };
         let how = match (&status.signal, status.exit_code) {
-            (Some(signal), _) => signal.clone(),
+            (Some(signal), _) => signal.to_string(),
             (None, Some(code)) => format!("exit {code}"),
             (None, None) => "unknown".into(),
         };
-        match self.reason.as_deref() {
-            None | Some("exited" | "signaled" | "error") => how,
-            Some(reason) => format!("{how}, {}", reason.replace('_', " ")),
+        match &self.reason {
+            None | Some(Word::Known(Reason::Exited | Reason::Signaled | Reason::Error)) => how,
+            Some(reason) => format!("{how}, {}", reason.to_string().replace('_', " ")),
         }
     }
 
@@ -183,14 +80,14 @@ impl Proc {
     pub fn command(&self) -> String {
         let argv = self.argv.as_deref().unwrap_or_default();
         match (argv, &self.exe) {
-            ([], exe) => exe.clone().unwrap_or_else(|| "-".into()),
+            ([], exe) => exe.as_deref().unwrap_or("-").to_owned(),
             (argv, _) => argv.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" "),
         }
     }
 
     /// Seconds since its start.
-    pub fn age(&self) -> Option<f64> {
-        humanize::between(self.times.start.as_deref()?, self.times.now.as_deref()?)
+    pub fn age(&self) -> f64 {
+        humanize::between(self.times.start, self.times.now)
     }
 
     /// Resident bytes: at present, or the maximum.
@@ -229,12 +126,76 @@ fn quoted(arg: &str) -> String {
     format!("'{}'", arg.replace('\'', r"'\''"))
 }
 
+/// A result of a process that runs and of which little is known, except for these keys. A part that is given is whole, except for these
+/// keys of it.
+#[cfg(test)]
+pub fn sample_json(changes: &serde_json::Value) -> serde_json::Value {
+    use serde_json::{Value, json};
+    let time = "2026-03-01T12:00:00.000000+00:00";
+    let parts = json!({
+        "status": {"status": 0, "exit_code": null, "signum": null, "signal": null, "core_dump": false},
+        "usage": {"cpu": 0.0, "utime": 0.0, "stime": 0.0, "cutime": 0.0, "cstime": 0.0, "minflt": 0, "majflt": 0,
+            "cminflt": 0, "cmajflt": 0, "maxrss": null},
+        "proc_stat": {"pid": 7, "comm": "x", "state": "S", "ppid": 1, "pgrp": 7, "session": 7, "tty_nr": [0, 0],
+            "tpgid": null, "flags": 0, "minflt": 0, "cminflt": 0, "majflt": 0, "cmajflt": 0, "utime": 0.0, "stime": 0.0,
+            "cutime": 0.0, "cstime": 0.0, "priority": 20, "nice": 0, "num_threads": 1, "starttime": time, "vsize": 0,
+            "rss": 0, "rsslim": 0, "signal": [], "blocked": [], "sigignore": [], "sigcatch": [], "wchan": 0},
+    });
+    let mut whole = json!({
+        "state": "running",
+        "times": {"start": time, "now": time, "stop": null, "elapsed": 0.0},
+        "group_id": "default",
+        "agent": {"pid": 1, "host": "h", "user": "u", "version": "2"},
+        "fds": {},
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        let part = if whole[key].is_object() { &whole[key] } else { &parts[key] };
+        let mut part = part.clone();
+        match (&mut part, value) {
+            (Value::Object(part), Value::Object(changes)) => part.extend(changes.clone()),
+            _ => part = value.clone(),
+        }
+        whole[key] = part;
+    }
+    whole
+}
+
+/// The same, read.
+#[cfg(test)]
+pub fn sample(changes: &serde_json::Value) -> Proc {
+    serde_json::from_value(sample_json(changes)).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn proc(json: serde_json::Value) -> Proc {
-        serde_json::from_value(json).unwrap()
+        sample(&json)
+    }
+
+    /// A client goes on working with an instance of another version.
+    #[test]
+    fn other_keys_and_words_are_no_mistakes() {
+        let proc = proc(serde_json::json!({
+            "state": "terminated",
+            "reason": "stolen_away",
+            "novelty": {"x": 1},
+            "times": {"novelty": 1},
+            "status": {"exit_code": 0, "novelty": 1},
+            "captures": {"1": {"length": 7, "dropped": 0, "complete": false, "reason": "burnt", "compression": "lzma"}},
+            "survivors": [{"pid": 7, "comm": "x", "session": 7, "relation": "cousin"}],
+        }));
+        assert_eq!(
+            (proc.ending().as_str(), proc.captured().as_str()),
+            ("exit 0, stolen away", "7 B")
+        );
+        assert_eq!(
+            (proc.errors.len(), proc.stop_failures.len(), proc.labels().as_str()),
+            (0, 0, "-")
+        );
+        let other = sample(&serde_json::json!({"state": "frozen"}));
+        assert_eq!((other.state_name().as_str(), other.is_running()), ("frozen", false));
     }
 
     #[test]
@@ -246,7 +207,11 @@ mod tests {
             ("terminated", "T", "terminated"),
         ] {
             let proc = proc(serde_json::json!({"state": state, "proc_stat": {"state": kernel}}));
-            assert_eq!((proc.state_name(), proc.state()), (told, proc.state()), "{state} {kernel}");
+            assert_eq!(
+                (proc.state_name(), proc.state()),
+                (told.to_owned(), proc.state()),
+                "{state} {kernel}"
+            );
         }
         assert_eq!(proc(serde_json::json!({"state": "running"})).state_name(), "running");
     }

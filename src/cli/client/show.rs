@@ -5,9 +5,11 @@ use super::each::for_each;
 use super::error::ClientError;
 use super::options::{Captures, ListFormat, ShowArgs};
 use super::out::Out;
-use super::proc::{Captured, Proc, or_dash};
+use super::proc::Proc;
 use super::{format, humanize};
 use crate::cli::printable::printable;
+use crate::report::capture::CaptureReport;
+use crate::report::times::Rfc3339;
 
 /// Prints each process in detail.
 ///
@@ -55,19 +57,21 @@ fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
         }
     };
     add("ID", id.to_owned());
-    add("state", proc.state_name().to_owned());
+    add("state", proc.state_name());
     add("status", proc.ending());
     if proc.status.as_ref().is_some_and(|status| status.core_dump) {
         add("", "dumped core".into());
     }
-    for error in &proc.errors {
+    for error in proc.errors.iter() {
         add("error", error.clone());
     }
     add("command", proc.command());
-    if wide || proc.exe.as_ref() != proc.argv.as_ref().and_then(|argv| argv.first()) {
-        add("executable", proc.exe.clone().unwrap_or_default());
+    let exe = proc.exe.as_deref();
+    let first = proc.argv.as_ref().and_then(|argv| argv.first());
+    if wide || exe != first.map(String::as_str) {
+        add("executable", exe.unwrap_or_default().to_owned());
     }
-    add("directory", proc.cwd.clone().unwrap_or_default());
+    add("directory", proc.cwd.as_deref().unwrap_or_default().to_owned());
     add("labels", proc.labels());
     add("pid", proc.pid.map_or_else(String::new, |pid| pid.to_string()));
     times(proc, &mut add);
@@ -96,14 +100,12 @@ fn survivors(proc: &Proc) -> String {
 
 fn times(proc: &Proc, add: &mut impl FnMut(&str, String)) {
     let times = &proc.times;
-    let ago = |time: &Option<String>| {
-        let (Some(time), Some(now)) = (time, &times.now) else { return String::new() };
-        let ago = humanize::between(time, now).map_or(String::new(), humanize::span);
-        format!("{time}, {ago} ago")
+    let ago = |time: Rfc3339| {
+        format!("{time}, {} ago", humanize::span(humanize::between(time, times.now)))
     };
-    add("started", ago(&times.start));
-    add("ended", ago(&times.stop));
-    add("time", or_dash(times.elapsed.map_or(String::new(), humanize::span)));
+    add("started", ago(times.start));
+    add("ended", times.stop.map_or(String::new(), ago));
+    add("time", humanize::span(times.elapsed));
 }
 
 fn resources(proc: &Proc, wide: bool, add: &mut impl FnMut(&str, String)) {
@@ -119,13 +121,13 @@ fn resources(proc: &Proc, wide: bool, add: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn captured(capture: &Captured, running: bool) -> String {
+fn captured(capture: &CaptureReport, running: bool) -> String {
     let mut text = format!("{} captured", humanize::bytes(capture.length));
     if capture.dropped > 0 {
         text.push_str(&format!(", {} dropped", humanize::bytes(capture.dropped)));
     }
     if !running && !capture.complete {
-        let why = capture.reason.as_deref().unwrap_or("unknown");
+        let why = capture.reason.as_ref().map_or("unknown".into(), ToString::to_string);
         text.push_str(&format!(", not complete: {why}"));
     }
     if let Some(path) = &capture.path {
@@ -137,10 +139,11 @@ fn captured(capture: &Captured, running: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::client::proc::sample;
 
     #[test]
     fn survivors_that_are_not_known_are_not_none() {
-        let shown = |result: &str| survivors(&serde_json::from_str::<Proc>(result).unwrap());
+        let shown = |keys: &str| survivors(&sample(&serde_json::from_str(keys).unwrap()));
         let one = r#"[{"pid": 7, "comm": "x", "session": 7, "relation": "inferred"}]"#;
         for (count, known, said) in [
             ("0", "[]", ""),

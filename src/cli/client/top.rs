@@ -16,6 +16,7 @@ use super::out::{Out, Style};
 use super::persist::PATIENCE;
 use super::proc::Proc;
 use super::table::{Cell, Head, TextTable, cut};
+use crate::api::ServiceStatus;
 use crate::cli::printable::{printable, printable_json};
 
 /// A process in one update.
@@ -26,8 +27,8 @@ struct Row {
     cpu: f64,
 }
 
-/// CPU time and elapsed time at the last update, by ID and pid.
-type Before = HashMap<(String, Option<i64>), (f64, f64)>;
+/// CPU time and elapsed time at the last look, by ID and pid.
+type Before = HashMap<(String, Option<i32>), (f64, f64)>;
 
 /// Shows running processes, until the user quits or once.
 ///
@@ -40,17 +41,17 @@ pub async fn top(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientE
 }
 
 async fn once(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
-    let (agent, rows) = look(args, api, &mut Before::new()).await?;
+    let (status, rows) = look(args, api, &mut Before::new()).await?;
     match args.format {
         ListFormat::Table | ListFormat::Wide => {
-            let mut lines = heading(&agent);
+            let mut lines = heading(&status);
             lines.push(String::new());
             lines.extend(table(&rows, args.format).lines(out));
             out.write(lines.join("\n") + "\n")?;
         }
         ListFormat::Json => {
             let processes: Vec<Value> = rows.iter().map(as_json).collect();
-            let all = json!({"agent": agent, "processes": processes});
+            let all = json!({"agent": status, "processes": processes});
             out.write(printable_json(&format!("{all}\n")))?;
         }
         ListFormat::Jsonl => {
@@ -67,7 +68,7 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
     let mut before = Before::new();
     // The loop must keep reading keys while no worker responds.
     api.fail_at_once();
-    let mut last: Option<(Value, Vec<Row>)> = None;
+    let mut last: Option<(ServiceStatus<'static>, Vec<Row>)> = None;
     let mut gone = None;
     let mut ticks = interval_at(Instant::now() + args.interval, args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,8 +90,8 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
                     }
                     (Err(error), _) => return Err(error),
                 };
-                if let Some((agent, rows)) = &last {
-                    screen.draw(&page(agent, rows, args.format, note, screen.out()))?;
+                if let Some((status, rows)) = &last {
+                    screen.draw(&page(status, rows, args.format, note, screen.out()))?;
                 }
                 tokio::select! {
                     _ = ticks.tick() => Key::Other,
@@ -109,10 +110,16 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
     }
 }
 
-/// The content of the terminal.
-fn page(agent: &Value, rows: &[Row], format: ListFormat, note: &str, out: &Out) -> Vec<String> {
+/// What the terminal shows.
+fn page(
+    status: &ServiceStatus<'_>,
+    rows: &[Row],
+    format: ListFormat,
+    note: &str,
+    out: &Out,
+) -> Vec<String> {
     let (width, height) = out.size().unwrap_or((80, 24));
-    let mut lines: Vec<String> = heading(agent).iter().map(|line| cut(line, width)).collect();
+    let mut lines: Vec<String> = heading(status).iter().map(|line| cut(line, width)).collect();
     lines.push(String::new());
     lines.extend(table(rows, format).lines(out));
     lines.truncate(height.saturating_sub(1));
@@ -125,12 +132,12 @@ async fn look(
     args: &TopArgs,
     api: &Api,
     before: &mut Before,
-) -> Result<(Value, Vec<Row>), ClientError> {
+) -> Result<(ServiceStatus<'static>, Vec<Row>), ClientError> {
     let running = Selector { state: vec!["running".into()], ..Selector::default() };
-    let (agent, results) = (api.agent().await?, api.list(&running).await?);
+    let (status, results) = (api.status().await?, api.list(&running).await?);
     let mut rows = rows(results, before).map_err(|reason| api.nonsense(reason))?;
     rows.truncate(args.limit.unwrap_or(usize::MAX));
-    Ok((agent, rows))
+    Ok((status, rows))
 }
 
 fn rows(results: Results, before: &mut Before) -> Result<Vec<Row>, String> {
@@ -139,7 +146,7 @@ fn rows(results: Results, before: &mut Before) -> Result<Vec<Row>, String> {
     for (id, result) in results {
         let proc = Proc::of(&result)?;
         let cpu = proc.usage.as_ref().map_or(0.0, |usage| usage.cpu);
-        let elapsed = proc.times.elapsed.unwrap_or_default();
+        let elapsed = proc.times.elapsed;
         let key = (id.clone(), proc.pid);
         let (cpu_then, then) = before.get(&key).copied().unwrap_or_default();
         let share = if elapsed > then { (cpu - cpu_then).max(0.0) / (elapsed - then) } else { 0.0 };
@@ -154,37 +161,28 @@ fn rows(results: Results, before: &mut Before) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// The instance and its totals, in two lines.
-fn heading(agent: &Value) -> Vec<String> {
-    let text = |key: &str| agent.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let number = |key: &str| agent.get(key).and_then(Value::as_i64).unwrap_or_default();
-    let uptime = agent.get("uptime").and_then(Value::as_f64).unwrap_or_default();
-    let count = |key: &str| {
-        let counts = agent.get("counts").and_then(|counts| counts.get(key));
-        counts.and_then(Value::as_u64).unwrap_or_default()
-    };
-    let server = match agent.get("connection") {
-        None | Some(Value::Null) => String::new(),
-        Some(connection) => {
-            let of = |key: &str| connection.get(key).and_then(Value::as_str).unwrap_or("-");
-            format!(", {} at {}", of("state"), of("server"))
-        }
-    };
+/// Who the service is, and how much there is, in two lines.
+fn heading(status: &ServiceStatus<'_>) -> Vec<String> {
+    let scheduler = status.connection.as_ref();
+    let scheduler = scheduler.map_or(String::new(), |connection| {
+        format!(", {} at {}", connection.state, connection.server)
+    });
+    let counts = &status.counts;
     vec![
         printable(&format!(
-            "procstar {} on {}, user {}, pid {}, up {}{server}",
-            text("version"),
-            text("hostname"),
-            text("username"),
-            number("pid"),
-            humanize::span(uptime)
+            "procstar {} on {}, user {}, pid {}, up {}{scheduler}",
+            status.version,
+            status.hostname,
+            status.username,
+            status.pid,
+            humanize::span(status.uptime)
         )),
         format!(
             "{} running, {} terminated, {} error; {}",
-            count("running"),
-            count("terminated"),
-            count("error"),
-            text("shutdown_state")
+            counts.running,
+            counts.terminated,
+            counts.error,
+            printable(&status.shutdown_state)
         ),
     ]
 }
@@ -214,7 +212,7 @@ fn table(rows: &[Row], format: ListFormat) -> TextTable {
             format!("{:.1}", cpu * 100.0).into(),
             proc.memory().map_or_else(dash, humanize::bytes).into(),
             proc.usage.as_ref().map_or_else(dash, |usage| humanize::span(usage.cpu)).into(),
-            proc.times.elapsed.map_or_else(dash, humanize::span).into(),
+            humanize::span(proc.times.elapsed).into(),
         ];
         if wide {
             let threads = proc.proc_stat.as_ref().map(|stat| stat.num_threads.to_string());
@@ -231,13 +229,12 @@ fn table(rows: &[Row], format: ListFormat) -> TextTable {
 }
 
 fn as_json(row: &Row) -> Value {
-    let usage = row.proc.usage.clone().unwrap_or_default();
     json!({
         "id": row.id,
         "pid": row.proc.pid,
         "state": row.proc.state_name(),
         "cpu_share": row.cpu,
-        "cpu": usage.cpu,
+        "cpu": row.proc.usage.map_or(0.0, |usage| usage.cpu),
         "rss": row.proc.memory(),
         "elapsed": row.proc.times.elapsed,
         "threads": row.proc.proc_stat.as_ref().map(|stat| stat.num_threads),
@@ -249,13 +246,14 @@ fn as_json(row: &Row) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::client::proc::sample_json;
     use serde_json::value::RawValue;
 
     fn results(cpu: [f64; 2], elapsed: f64) -> Results {
         let result = |pid: i64, cpu: f64| {
             let result = json!({"state": "running", "pid": pid, "times": {"elapsed": elapsed},
                                 "usage": {"cpu": cpu}});
-            RawValue::from_string(result.to_string()).unwrap()
+            RawValue::from_string(sample_json(&result).to_string()).unwrap()
         };
         [("a".to_owned(), result(1, cpu[0])), ("b".to_owned(), result(2, cpu[1]))].into()
     }

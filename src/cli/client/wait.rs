@@ -8,6 +8,7 @@ use super::format;
 use super::options::WaitArgs;
 use super::out::Out;
 use super::proc::Proc;
+use crate::report::status::ProcState;
 
 /// The exit code if waiting failed, or the process was not started as specified.
 pub const FAILED: u8 = 125;
@@ -62,10 +63,13 @@ pub async fn until_ended(
 /// The exit code that a shell would report.
 fn exit_code(proc: &Proc) -> u8 {
     match &proc.status {
-        Some(status) if proc.state != "error" => match (status.signum, status.exit_code) {
-            (Some(signum), _) => 128 + signum.min(127),
-            (None, code) => code.unwrap_or(FAILED),
-        },
+        Some(status) if proc.state != ProcState::Error => {
+            let code = match (status.signum, status.exit_code) {
+                (Some(signum), _) => 128 + signum.min(127),
+                (None, code) => code.unwrap_or(FAILED.into()),
+            };
+            u8::try_from(code).unwrap_or(FAILED)
+        }
         _ => FAILED,
     }
 }
@@ -73,6 +77,7 @@ fn exit_code(proc: &Proc) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::client::proc::sample;
     use serde_json::json;
 
     #[test]
@@ -86,7 +91,7 @@ mod tests {
         ] {
             let status =
                 json!({"exit_code": code, "signum": signum, "signal": null, "core_dump": false});
-            let proc = serde_json::from_value(json!({"state": state, "status": status})).unwrap();
+            let proc = sample(&json!({"state": state, "status": status}));
             assert_eq!(exit_code(&proc), wanted, "{state} {code:?} {signum:?}");
         }
     }

@@ -1,53 +1,44 @@
 //! The plan: the output to print, and its order.
 
-use indexmap::IndexMap;
-use jiff::Timestamp;
-use serde::Deserialize;
-
 use crate::cli::client::api::Api;
 use crate::cli::client::error::ClientError;
+use crate::cli::client::humanize;
 use crate::cli::client::options::LogsArgs;
-use crate::cli::client::proc::{Captured, Times};
+use crate::cli::client::proc::Proc;
 
-/// The parts of a result that a plan needs.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Subject {
-    state: String,
-    times: Times,
-    captures: IndexMap<String, Captured>,
-    pub(super) chunk_times: Option<Vec<(f64, String, u64, u64)>>,
-}
+/// A result, for what it says of captured output.
+#[derive(Clone, Debug)]
+pub(super) struct Subject(Proc);
 
 impl Subject {
     /// The present result.
     pub(super) async fn ask(api: &Api, id: &str) -> Result<Subject, ClientError> {
         let result = api.one(id, "none").await?;
-        serde_json::from_str(result.get()).map_err(|error| api.nonsense(error.to_string()))
+        Proc::of(&result).map(Subject).map_err(|reason| api.nonsense(reason))
     }
 
     /// The start, in seconds since the epoch.
-    pub(super) fn start(&self) -> Option<f64> {
-        epoch(self.times.start.as_deref())
+    fn start(&self) -> f64 {
+        humanize::epoch(self.0.times.start)
     }
 
     /// The captured length of `fd`.
     pub(super) fn length(&self, fd: &str) -> u64 {
-        self.captures.get(fd).map_or(0, |capture| capture.length)
+        self.0.captures.get(fd).map_or(0, |capture| capture.length)
     }
 
     /// Whether the first `length` bytes are all of `fd`.
     pub(super) fn has_all(&self, fd: &str, length: u64) -> bool {
-        self.state != "running" && length >= self.length(fd)
+        !self.0.is_running() && length >= self.length(fd)
     }
 
     /// The pieces of these fds, with times since the epoch, in order.
     pub(super) fn pieces_of(&self, fds: &[String]) -> Vec<Piece> {
         let start = self.start();
-        let told = self.chunk_times.iter().flatten();
+        let told = self.0.chunk_times.iter().flatten();
         told.filter_map(|(time, fd, offset, length)| {
             Some(Piece {
-                time: start.map(|start| start + time),
+                time: Some(start + time),
                 fd: fds.iter().position(|known| known == fd)?,
                 offset: *offset,
                 length: *length,
@@ -59,18 +50,13 @@ impl Subject {
     /// Whether the order and times of all captured bytes of these fds are known.
     fn is_timed(&self, fds: &[String]) -> bool {
         let known = |fd: &String| {
-            let Some(capture) = self.captures.get(fd) else { return false };
-            let named = self.chunk_times.iter().flatten().any(|(_, name, ..)| name == fd);
-            // If a capture has dropped bytes in its middle, their position is unknown.
+            let Some(capture) = self.0.captures.get(fd) else { return false };
+            let named = self.0.chunk_times.iter().flatten().any(|(_, name, ..)| name == fd);
+            // Of what has dropped bytes within, nobody tells where they were.
             capture.dropped == 0 && (capture.length == 0 || named)
         };
-        self.chunk_times.is_some() && fds.iter().all(known)
+        self.0.chunk_times.is_some() && fds.iter().all(known)
     }
-}
-
-fn epoch(time: Option<&str>) -> Option<f64> {
-    let time: Timestamp = time?.parse().ok()?;
-    Some(time.as_nanosecond() as f64 / 1e9)
 }
 
 /// A part of a capture.
@@ -144,7 +130,7 @@ fn ends(pieces: &[Piece], count: usize) -> Vec<u64> {
 }
 
 fn fds(args: &LogsArgs, subject: &Subject) -> Result<Vec<String>, ClientError> {
-    let captured: Vec<String> = subject.captures.keys().cloned().collect();
+    let captured: Vec<String> = subject.0.captures.keys().cloned().collect();
     if captured.is_empty() {
         return Err(ClientError::Failed(format!(
             "no output of process {} is captured; its spec's fds have no capture",
@@ -186,7 +172,7 @@ enum Since {
 /// The time from which to print; an error if the output's times are unknown.
 fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, ClientError> {
     let unknown = |what: &str| {
-        let why = match subject.chunk_times {
+        let why = match subject.0.chunk_times {
             None => "its captures lack \"chunk_times\": true (docs/reference/spec.md)",
             Some(_) => {
                 "one of its captures has no chunk times, or has dropped bytes to stay within `keep`"
@@ -201,13 +187,12 @@ fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, Clien
         return Err(unknown("--timestamps"));
     }
     let Some(since) = args.since else { return Ok(Since::All) };
-    // The instance's clock, which may differ from ours.
-    let now = epoch(subject.times.now.as_deref())
-        .unwrap_or_else(|| Timestamp::now().as_nanosecond() as f64 / 1e9);
-    let then = since.epoch(now);
-    if subject.start().is_some_and(|start| start >= then) {
+    // By the clock of the instance, which need not be ours.
+    let times = &subject.0.times;
+    let then = since.epoch(humanize::epoch(times.now));
+    if subject.start() >= then {
         Ok(Since::All)
-    } else if epoch(subject.times.stop.as_deref()).is_some_and(|stop| stop < then) {
+    } else if times.stop.is_some_and(|stop| humanize::epoch(stop) < then) {
         Ok(Since::Nothing)
     } else if timed {
         Ok(Since::Then(then))
@@ -219,8 +204,9 @@ fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, Clien
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::humanize;
     use crate::cli::client::options::Target;
+    use crate::cli::client::proc::sample_json;
+    use serde_json::json;
 
     fn args() -> LogsArgs {
         LogsArgs {
@@ -236,13 +222,21 @@ mod tests {
     }
 
     fn subject(pieces: &serde_json::Value, dropped: u64) -> Subject {
-        let result = format!(
-            r#"{{"state": "running",
-                "times": {{"start": "1970-01-01T00:01:40Z", "now": "1970-01-01T00:03:20Z", "stop": null}},
-                "captures": {{"stdout": {{"length": 6, "dropped": {dropped}}}, "stderr": {{"length": 3}}}},
-                "chunk_times": {pieces}}}"#
-        );
-        serde_json::from_str(&result).unwrap()
+        let capture = |length, dropped| {
+            format!(
+                r#"{{"length": {length}, "dropped": {dropped}, "complete": false, "reason": null}}"#
+            )
+        };
+        // The order of fds counts, which a value of JSON does not keep.
+        let captures =
+            format!(r#"{{"stdout": {}, "stderr": {}}}"#, capture(6, dropped), capture(3, 0));
+        let result = sample_json(&json!({
+            "times": {"start": "1970-01-01T00:01:40Z", "now": "1970-01-01T00:03:20Z"},
+            "captures": "CAPTURES",
+            "chunk_times": pieces,
+        }));
+        let text = result.to_string().replace(r#""CAPTURES""#, &captures);
+        Subject(serde_json::from_str(&text).unwrap())
     }
 
     fn timed() -> Subject {
