@@ -260,8 +260,10 @@ proptest! {
     fn round_trips(request in request()) {
         let json = serde_json::to_vec(&request).unwrap();
         prop_assert_eq!(&serde_json::from_slice::<StartRequest>(&json).unwrap(), &request);
-        // As a client sends them: maps with the keys of JSON.
-        let packed = rmp_serde::to_vec(&serde_json::to_value(&request.specs).unwrap()).unwrap();
+        // As a client sends them: maps with the keys of JSON, in the same order.
+        let mut packed = Vec::new();
+        let mut as_json = rmp_serde::Serializer::new(&mut packed).with_struct_map().with_human_readable();
+        serde::Serialize::serialize(&request.specs, &mut as_json).unwrap();
         match (from_json(&json), from_msgpack(&packed, false, false)) {
             (Ok(a), Ok(b)) => {
                 prop_assert_eq!(&a, &b);
