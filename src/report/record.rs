@@ -423,7 +423,7 @@ impl ProcessRecord {
     }
 }
 
-/// Those that are known; none where there may only be others.
+/// The known survivors; `None` if unknown ones may exist.
 fn known_survivors(survivors: &Survivors) -> Option<Vec<Survivor<Word<Relation>>>> {
     let Survivors { listed, unknown, .. } = survivors;
     let report = |survivor: &Survivor| {

@@ -361,7 +361,7 @@ impl Api {
         }
     }
 
-    /// The state of the service.
+    /// The instance's status.
     ///
     /// # Errors
     /// As [`page`](Api::page).

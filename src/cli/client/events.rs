@@ -16,7 +16,7 @@ use crate::api;
 use crate::cli::printable::{printable, printable_json};
 use crate::report::times::Rfc3339;
 
-/// An event with whole results; those of a snapshot are only counted.
+/// An event with its results. Of a snapshot only the number of results is read.
 type Event = api::Event<'static, Proc, IgnoredAny>;
 
 /// Whether it is an instance's last event.

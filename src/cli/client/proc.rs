@@ -11,7 +11,7 @@ use super::table::Cell;
 use crate::report::status::ProcState;
 use crate::report::{Reason, ResultBody, Word};
 
-/// A result, read by the type that the service writes it by.
+/// A result, read by the type that the instance writes it by.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Proc(ResultBody<'static, String>);
@@ -38,7 +38,8 @@ impl Proc {
         self.state == ProcState::Running
     }
 
-    /// Its state in a word: of one that runs, whether it is suspended (the kernel's state T) or held by a debugger.
+    /// Its state in a word; a running process may be suspended (the kernel's state T) or held by a
+    /// debugger.
     pub fn state_name(&self) -> String {
         let kernel = self.proc_stat.as_ref().map(|stat| stat.state);
         match kernel.filter(|_| self.is_running()) {
@@ -126,8 +127,8 @@ fn quoted(arg: &str) -> String {
     format!("'{}'", arg.replace('\'', r"'\''"))
 }
 
-/// A result of a process that runs and of which little is known, except for these keys. A part that is given is whole, except for these
-/// keys of it.
+/// A result of a running process that has only the required keys, with these changes: a key of a
+/// part replaces that key alone.
 #[cfg(test)]
 pub fn sample_json(changes: &serde_json::Value) -> serde_json::Value {
     use serde_json::{Value, json};
@@ -160,7 +161,7 @@ pub fn sample_json(changes: &serde_json::Value) -> serde_json::Value {
     whole
 }
 
-/// The same, read.
+/// [`sample_json`], read.
 #[cfg(test)]
 pub fn sample(changes: &serde_json::Value) -> Proc {
     serde_json::from_value(sample_json(changes)).unwrap()

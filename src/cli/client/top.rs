@@ -27,7 +27,7 @@ struct Row {
     cpu: f64,
 }
 
-/// CPU time and elapsed time at the last look, by ID and pid.
+/// CPU time and elapsed time at the last update, by ID and pid.
 type Before = HashMap<(String, Option<i32>), (f64, f64)>;
 
 /// Shows running processes, until the user quits or once.
@@ -110,7 +110,7 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
     }
 }
 
-/// What the terminal shows.
+/// The content of the terminal.
 fn page(
     status: &ServiceStatus<'_>,
     rows: &[Row],
@@ -161,7 +161,7 @@ fn rows(results: Results, before: &mut Before) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// Who the service is, and how much there is, in two lines.
+/// The instance and its totals, in two lines.
 fn heading(status: &ServiceStatus<'_>) -> Vec<String> {
     let scheduler = status.connection.as_ref();
     let scheduler = scheduler.map_or(String::new(), |connection| {

@@ -6,7 +6,7 @@ use crate::cli::client::humanize;
 use crate::cli::client::options::LogsArgs;
 use crate::cli::client::proc::Proc;
 
-/// A result, for what it says of captured output.
+/// A result, of which a plan needs the captures.
 #[derive(Clone, Debug)]
 pub(super) struct Subject(Proc);
 
@@ -52,7 +52,7 @@ impl Subject {
         let known = |fd: &String| {
             let Some(capture) = self.0.captures.get(fd) else { return false };
             let named = self.0.chunk_times.iter().flatten().any(|(_, name, ..)| name == fd);
-            // Of what has dropped bytes within, nobody tells where they were.
+            // If a capture has dropped bytes in its middle, their position is unknown.
             capture.dropped == 0 && (capture.length == 0 || named)
         };
         self.0.chunk_times.is_some() && fds.iter().all(known)
@@ -187,7 +187,7 @@ fn since(args: &LogsArgs, subject: &Subject, timed: bool) -> Result<Since, Clien
         return Err(unknown("--timestamps"));
     }
     let Some(since) = args.since else { return Ok(Since::All) };
-    // By the clock of the instance, which need not be ours.
+    // The instance's clock, which may differ from ours.
     let times = &subject.0.times;
     let then = since.epoch(humanize::epoch(times.now));
     if subject.start() >= then {
@@ -227,7 +227,7 @@ mod tests {
                 r#"{{"length": {length}, "dropped": {dropped}, "complete": false, "reason": null}}"#
             )
         };
-        // The order of fds counts, which a value of JSON does not keep.
+        // The order of fds matters, and a JSON value does not keep it.
         let captures =
             format!(r#"{{"stdout": {}, "stderr": {}}}"#, capture(6, dropped), capture(3, 0));
         let result = sample_json(&json!({
