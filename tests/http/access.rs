@@ -57,7 +57,7 @@ fn hosts_and_origins() {
         (
             format!("Host: localhost:{port}\r\n"),
             Some("https://evil.example"),
-            Some("origin \"https://evil.example\" is not the one".to_owned()),
+            Some("origin \"https://evil.example\" is not this service".to_owned()),
         ),
         (
             format!("Host: localhost:{port}\r\n"),
