@@ -143,7 +143,7 @@ pub enum Reply {
 }
 
 /// A page of the processes that have started, in the order of acceptance. Handled by
-/// [`Results`](crate::actors::results::Results). The answer is none if the cursor is of another
+/// [`Results`](crate::actors::results::Results). The answer is `None` if the cursor is of another
 /// run.
 #[derive(Message)]
 #[rtype(result = "Option<Page>")]

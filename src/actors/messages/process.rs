@@ -53,7 +53,7 @@ pub struct AwaitStart(pub ProcId);
 pub struct AwaitEnd(pub ProcId);
 
 /// The resource usage of a process at present. The answer does not wait for the start: until then
-/// it is none.
+/// it is `None`.
 #[derive(Clone, Debug)]
 pub struct GetUsage(pub ProcId);
 

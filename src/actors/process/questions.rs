@@ -24,7 +24,7 @@ impl<Q: ProcessQuestion> Message for Asked<Q> {
     type Result = ();
 }
 
-/// The reaction to a question of whoever owns the process's actor: it passes the client on, so that
+/// The reaction to a question of the owner of the process's actor: it passes the client on, so that
 /// the owner keeps nothing of a question, and the actor notices that the client has gone.
 pub struct Forward<Q> {
     process: Option<Addr<ProcessActor>>,
