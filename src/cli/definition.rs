@@ -5,25 +5,11 @@ use clap::{Arg, Command, CommandFactory};
 use crate::cli::arguments::CommandLine;
 use crate::cli::host_command::COMPLETE;
 
-/// Options of the program that describe an instance. Only commands that start or describe one
-/// accept them.
-const OF_INSTANCES: [&str; 13] = [
-    "wait_timeout",
-    "serve",
-    "http_port",
-    "http_bind",
-    "agent",
-    "agent_host",
-    "agent_port",
-    "agent_ca",
-    "group_id",
-    "connect_interval_start",
-    "connect_interval_mult",
-    "connect_interval_max",
-    "connect_count_max",
-];
+/// Options of the HTTP service. Together with [`OF_AGENTS`] they describe an instance: only commands
+/// that start or describe one accept them.
+const OF_SERVICES: [&str; 3] = ["serve", "http_port", "http_bind"];
 
-/// Options that only an agent has use for.
+/// Options of an agent.
 const OF_AGENTS: [&str; 10] = [
     "wait_timeout",
     "agent",
@@ -72,7 +58,9 @@ fn scoped(command: Command, globals: &[Arg]) -> Command {
         }
         name => {
             let alone = WITHOUT_INSTANCES.contains(&name);
-            let hidden = |id: &str| OF_INSTANCES.contains(&id) || (alone && id == "state_dir");
+            let hidden = |id: &str| {
+                OF_SERVICES.contains(&id) || OF_AGENTS.contains(&id) || (alone && id == "state_dir")
+            };
             let own: Vec<String> =
                 command.get_arguments().map(|arg| arg.get_id().to_string()).collect();
             let missing = globals.iter().filter(|arg| own.iter().all(|id| arg.get_id() != id));
