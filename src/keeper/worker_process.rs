@@ -105,10 +105,16 @@ impl WorkerProcess {
                 let _ = child.kill().and_then(|()| child.wait());
             })?,
         };
-        Ok(WorkerProcess {
+        Ok(WorkerProcess::new(child, pidfd, ours))
+    }
+
+    /// A worker that runs: its process, a descriptor readable once that has ended, and our end of
+    /// the socket between us.
+    fn new(child: Child, pidfd: OwnedFd, socket: UnixStream) -> Self {
+        WorkerProcess {
             child,
             pidfd,
-            socket: Some(ours),
+            socket: Some(socket),
             write_closed: false,
             decoder: Decoder::default(),
             received: VecDeque::new(),
@@ -116,7 +122,7 @@ impl WorkerProcess {
             out: Vec::new(),
             sent: 0,
             deadline: None,
-        })
+        }
     }
 
     /// Its pid.

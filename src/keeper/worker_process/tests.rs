@@ -9,19 +9,8 @@ pub(in crate::keeper) fn worker() -> (WorkerProcess, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let worker = WorkerProcess {
-        pidfd: pidfd_open(child.id() as i32).unwrap(),
-        child,
-        socket: Some(ours),
-        write_closed: false,
-        decoder: Decoder::default(),
-        received: VecDeque::new(),
-        buf: vec![0; READ].into_boxed_slice(),
-        out: Vec::new(),
-        sent: 0,
-        deadline: None,
-    };
-    (worker, theirs)
+    let pidfd = pidfd_open(child.id() as i32).unwrap();
+    (WorkerProcess::new(child, pidfd, ours), theirs)
 }
 
 impl Drop for WorkerProcess {
