@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::engine_link::EngineLink;
+use super::engine_link::{CommandLink, EngineLink};
 use super::shutdown::Shutdown;
 use crate::clock::TimePoint;
 use crate::engine::{Event, ProcessCommand};
@@ -439,6 +439,12 @@ async fn rest_at_times(busy: Arc<Notify>) {
     }
 }
 
+impl CommandLink for KeeperLink {
+    fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
+        self.tell(ToKeeper::process(id, command, ticket));
+    }
+}
+
 impl EngineLink for KeeperLink {
     fn launch(&self, request: Validated) {
         self.tell(ToKeeper::Launch(request));
@@ -449,10 +455,6 @@ impl EngineLink for KeeperLink {
         let accepted = self.answers.accepted.wait(ticket);
         self.tell(ToKeeper::LaunchAcknowledged { request, ticket });
         accepted
-    }
-
-    fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
-        self.tell(ToKeeper::process(id, command, ticket));
     }
 
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {

@@ -37,5 +37,5 @@ pub mod status;
 pub mod subscription;
 pub mod supervisor;
 
-pub use engine_link::EngineLink;
+pub use engine_link::{CommandLink, EngineLink};
 pub use handle::{Answer, Handle, Mailboxes, ProcessAnswer, WorkerEnding};

@@ -18,7 +18,7 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
-use super::engine_link::EngineLink;
+use super::engine_link::CommandLink;
 use super::messages::{Changed, CommandError, Dated, EngineEvent, Query, Question, Reply};
 use super::sampler::SamplingHandle;
 use crate::engine::{Event, ProcessCommand, StopFailure};
@@ -33,7 +33,7 @@ pub use questions::{Answer, Forward};
 #[derive(Clone)]
 pub struct ProcessContext {
     /// Runs the processes.
-    pub engine: Arc<dyn EngineLink>,
+    pub engine: Arc<dyn CommandLink>,
     /// Receives every new record.
     pub results: Recipient<Changed>,
     /// Samples the running processes; none if sampling is off.

@@ -11,17 +11,16 @@ use proptest::prelude::*;
 use super::questions::Asked;
 use super::*;
 use crate::actors::messages::{
-    AwaitEnd, AwaitStart, FollowOutput, GetUsage, ProcessQuestion, ReadOutput, Shutdown,
+    AwaitEnd, AwaitStart, FollowOutput, GetUsage, ProcessQuestion, ReadOutput,
 };
 use crate::actors::sampler::WatchProcess;
 use crate::clock::TimePoint;
 use crate::engine::{Captures, Ended, Resolved, Started, StopPolicy};
-use crate::keeper::format::Acceptance;
 use crate::output::follow::FollowOptions;
 use crate::output::{OutputError, OutputReader};
 use crate::procfs::{Clock, ProcFs};
 use crate::report::ResultContext;
-use crate::spec::{FdName, Validated};
+use crate::spec::FdName;
 
 /// The mailbox of the results, and that of the sampler.
 #[derive(Clone, Default)]
@@ -63,24 +62,9 @@ impl Handler<WatchProcess> for Mailbox {
 #[derive(Default)]
 struct Engine(Mutex<Vec<(ProcessCommand, u64)>>);
 
-impl EngineLink for Engine {
+impl CommandLink for Engine {
     fn command(&self, _: ProcId, command: ProcessCommand, ticket: u64) {
         self.0.lock().unwrap().push((command, ticket));
-    }
-    fn launch(&self, _: Validated) {
-        unreachable!();
-    }
-    fn launch_acknowledged(&self, _: Validated) -> oneshot::Receiver<Acceptance> {
-        unreachable!();
-    }
-    fn forget(&self, _: ProcId) -> oneshot::Receiver<()> {
-        unreachable!();
-    }
-    fn note(&self, _: Shutdown) {
-        unreachable!();
-    }
-    fn note_assignment(&self) {
-        unreachable!();
     }
 }
 
@@ -107,7 +91,7 @@ impl Fixture {
         sampling: Option<SamplingHandle>,
     ) -> ProcessActor {
         let shared = ProcessContext {
-            engine: Arc::clone(engine) as Arc<dyn EngineLink>,
+            engine: Arc::clone(engine) as Arc<dyn CommandLink>,
             results: peers.clone().recipient(),
             sampling,
             watcher: Arc::default(),

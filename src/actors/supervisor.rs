@@ -101,7 +101,7 @@ impl Supervisor {
         done: oneshot::Sender<()>,
     ) -> Self {
         let shared = Arc::new(ProcessContext {
-            engine: Arc::clone(&engine),
+            engine: engine.clone(),
             results: outputs.changed.clone(),
             sampling: None,
             watcher: Arc::default(),

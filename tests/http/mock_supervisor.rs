@@ -9,7 +9,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message,
     ResponseFuture, WrapFuture,
 };
-use procstar::actors::EngineLink;
+use procstar::actors::CommandLink;
 use procstar::actors::messages::{
     Accepted, Announce, AwaitEnd, AwaitStart, CommandError, CommandProcess, Delete, DeleteError,
     EngineEvent, FollowOutput, GetUsage, ProcessQuestion, ReadOutput, Removed, Shutdown,
@@ -18,8 +18,7 @@ use procstar::actors::messages::{
 use procstar::actors::process::{Deleted, Forward, ProcessActor, ProcessContext};
 use procstar::actors::results::Results;
 use procstar::engine::{Engine, Event, ProcessCommand};
-use procstar::keeper::format::Acceptance;
-use procstar::spec::{ProcId, Validated};
+use procstar::spec::ProcId;
 use tokio::sync::oneshot;
 
 /// A request for this process comes too late: no new ones are accepted.
@@ -43,27 +42,12 @@ struct Proc {
     ended: bool,
 }
 
-/// The engine's link of the process actors, which get no commands here.
+/// The engine of the actors: [`Mock`] commands its own engine itself.
 struct NoCommands;
 
-impl EngineLink for NoCommands {
-    fn launch(&self, _: Validated) {
-        unreachable!();
-    }
-    fn launch_acknowledged(&self, _: Validated) -> oneshot::Receiver<Acceptance> {
-        unreachable!();
-    }
+impl CommandLink for NoCommands {
     fn command(&self, _: ProcId, _: ProcessCommand, _: u64) {
-        unreachable!();
-    }
-    fn forget(&self, _: ProcId) -> oneshot::Receiver<()> {
-        unreachable!();
-    }
-    fn note(&self, _: Shutdown) {
-        unreachable!();
-    }
-    fn note_assignment(&self) {
-        unreachable!();
+        unreachable!("the mock sends no command to an actor");
     }
 }
 

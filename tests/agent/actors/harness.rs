@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult};
-use procstar::actors::EngineLink;
 use procstar::actors::lifecycle::{EndWhen, Graces};
 use procstar::actors::messages::{
     Announce, Change, ChangeKind, Changed, Dated, Query, Removed, Reply, Shutdown, ShutdownChanged,
@@ -15,6 +14,7 @@ use procstar::actors::messages::{
 use procstar::actors::results::Results;
 use procstar::actors::subscription::{Delivery, Next};
 use procstar::actors::supervisor::{Supervisor, SupervisorOutputs};
+use procstar::actors::{CommandLink, EngineLink};
 use procstar::clock::TimePoint;
 use procstar::engine::{
     Captures, Ended, Event, ProcessCommand, Resolved, Stage, StartFailure, Started, StopFailure,
@@ -153,6 +153,16 @@ impl FakeEngine {
     }
 }
 
+impl CommandLink for FakeEngine {
+    fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
+        self.call(match command {
+            ProcessCommand::Signal(signum) => Call::Signal(id.to_string(), signum),
+            ProcessCommand::Stop(order) => Call::Stop(id.to_string(), order),
+        });
+        self.answer(id, ticket);
+    }
+}
+
 impl EngineLink for FakeEngine {
     fn note(&self, order: Shutdown) {
         self.notes.lock().unwrap().push(Note::Order(order));
@@ -174,14 +184,6 @@ impl EngineLink for FakeEngine {
         let (tell, told) = oneshot::channel();
         tell.send(Acceptance::Journaled).unwrap();
         told
-    }
-
-    fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
-        self.call(match command {
-            ProcessCommand::Signal(signum) => Call::Signal(id.to_string(), signum),
-            ProcessCommand::Stop(order) => Call::Stop(id.to_string(), order),
-        });
-        self.answer(id, ticket);
     }
 
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext};
-use procstar::actors::EngineLink;
 use procstar::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
@@ -14,6 +13,7 @@ use procstar::actors::messages::{
 };
 use procstar::actors::results::Results;
 use procstar::actors::supervisor::{Ready, Supervisor, SupervisorOutputs};
+use procstar::actors::{CommandLink, EngineLink};
 use procstar::clock::TimePoint;
 use procstar::config::LogSettings;
 use procstar::engine::{Ended, Event, ProcessCommand, Started};
