@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use awc::http::{Method, header};
 use indexmap::IndexMap;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -15,9 +16,7 @@ use super::error::ClientError;
 use super::options::Selector;
 use super::persist::{PATIENCE, Persistence, Repeat};
 use super::transport::{Answer, Transport};
-use crate::api::{
-    CodeBody, Data, Levels, LogLevelBody, Named, Nothing, Procs, ServiceStatus, StatusBody,
-};
+use crate::api::{CodeBody, Data, Levels, LogLevelBody, Named, Nothing, Procs};
 use crate::keeper::registry;
 
 /// Maximum number of results on a page.
@@ -30,6 +29,12 @@ const UNKNOWN: u16 = 404;
 
 /// Results by ID, in the order and spelling of the response.
 pub type Results = IndexMap<String, Box<RawValue>>;
+
+/// The answer to `GET /status`, with the status unread.
+#[derive(Deserialize)]
+struct RawStatusBody {
+    status: Box<RawValue>,
+}
 
 /// A client of one instance.
 pub struct Api {
@@ -361,12 +366,12 @@ impl Api {
         }
     }
 
-    /// The instance's status.
+    /// The instance's status, with keys that only a newer version knows.
     ///
     /// # Errors
     /// As [`page`](Api::page).
-    pub async fn status(&self) -> Result<ServiceStatus<'static>, ClientError> {
-        let answer: StatusBody<'static> = self.read(|| "/status".to_owned()).await?;
+    pub async fn status(&self) -> Result<Box<RawValue>, ClientError> {
+        let answer: RawStatusBody = self.read(|| "/status".to_owned()).await?;
         Ok(answer.status)
     }
 

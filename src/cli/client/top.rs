@@ -4,6 +4,8 @@ mod screen;
 
 use std::collections::HashMap;
 
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -27,6 +29,26 @@ struct Row {
     cpu: f64,
 }
 
+/// The status of the instance.
+struct Status {
+    known: ServiceStatus<'static>,
+    /// The same with all keys of the response.
+    raw: Box<RawValue>,
+}
+
+impl Status {
+    fn of(raw: Box<RawValue>) -> serde_json::Result<Status> {
+        Ok(Status { known: serde_json::from_str(raw.get())?, raw })
+    }
+}
+
+/// The output with `-o json`.
+#[derive(Serialize)]
+struct TopJson<'a> {
+    agent: &'a RawValue,
+    processes: Vec<Value>,
+}
+
 /// CPU time and elapsed time at the last update, by ID and pid.
 type Before = HashMap<(String, Option<i32>), (f64, f64)>;
 
@@ -44,15 +66,14 @@ async fn once(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErro
     let (status, rows) = look(args, api, &mut Before::new()).await?;
     match args.format {
         ListFormat::Table | ListFormat::Wide => {
-            let mut lines = heading(&status);
+            let mut lines = heading(&status.known);
             lines.push(String::new());
             lines.extend(table(&rows, args.format).lines(out));
             out.write(lines.join("\n") + "\n")?;
         }
         ListFormat::Json => {
-            let processes: Vec<Value> = rows.iter().map(as_json).collect();
-            let all = json!({"agent": status, "processes": processes});
-            out.write(printable_json(&format!("{all}\n")))?;
+            let text = all_as_json(&status, &rows).map_err(|e| api.nonsense(e.to_string()))?;
+            out.write(printable_json(&(text + "\n")))?;
         }
         ListFormat::Jsonl => {
             for row in &rows {
@@ -68,7 +89,7 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
     let mut before = Before::new();
     // The loop must keep reading keys while no worker responds.
     api.fail_at_once();
-    let mut last: Option<(ServiceStatus<'static>, Vec<Row>)> = None;
+    let mut last: Option<(Status, Vec<Row>)> = None;
     let mut gone = None;
     let mut ticks = interval_at(Instant::now() + args.interval, args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,7 +112,7 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
                     (Err(error), _) => return Err(error),
                 };
                 if let Some((status, rows)) = &last {
-                    screen.draw(&page(status, rows, args.format, note, screen.out()))?;
+                    screen.draw(&page(&status.known, rows, args.format, note, screen.out()))?;
                 }
                 tokio::select! {
                     _ = ticks.tick() => Key::Other,
@@ -132,9 +153,10 @@ async fn look(
     args: &TopArgs,
     api: &Api,
     before: &mut Before,
-) -> Result<(ServiceStatus<'static>, Vec<Row>), ClientError> {
+) -> Result<(Status, Vec<Row>), ClientError> {
     let running = Selector { state: vec!["running".into()], ..Selector::default() };
-    let (status, results) = (api.status().await?, api.list(&running).await?);
+    let (raw, results) = (api.status().await?, api.list(&running).await?);
+    let status = Status::of(raw).map_err(|error| api.nonsense(error.to_string()))?;
     let mut rows = rows(results, before).map_err(|reason| api.nonsense(reason))?;
     rows.truncate(args.limit.unwrap_or(usize::MAX));
     Ok((status, rows))
@@ -228,6 +250,11 @@ fn table(rows: &[Row], format: ListFormat) -> TextTable {
     table
 }
 
+fn all_as_json(status: &Status, rows: &[Row]) -> serde_json::Result<String> {
+    let processes = rows.iter().map(as_json).collect();
+    serde_json::to_string(&TopJson { agent: &status.raw, processes })
+}
+
 fn as_json(row: &Row) -> Value {
     json!({
         "id": row.id,
@@ -247,7 +274,6 @@ fn as_json(row: &Row) -> Value {
 mod tests {
     use super::*;
     use crate::cli::client::proc::sample_json;
-    use serde_json::value::RawValue;
 
     fn results(cpu: [f64; 2], elapsed: f64) -> Results {
         let result = |pid: i64, cpu: f64| {
@@ -256,6 +282,19 @@ mod tests {
             RawValue::from_string(sample_json(&result).to_string()).unwrap()
         };
         [("a".to_owned(), result(1, cpu[0])), ("b".to_owned(), result(2, cpu[1]))].into()
+    }
+
+    #[test]
+    fn json_has_the_status_with_keys_of_newer_versions() {
+        let status = r#"{"version": "9", "pid": 1, "worker_pid": 2, "hostname": "h",
+            "username": "u", "uid": 0, "start": "2026-01-01T00:00:00Z", "uptime": 1.50,
+            "socket": null, "listeners": [], "cursor": "c", "shutdown_state": "active",
+            "counts": {"running": 0, "terminated": 0, "error": 0, "present": 0, "new": 1},
+            "connection": null, "newer": {"key": [1e3]}}"#;
+        let read = Status::of(RawValue::from_string(status.to_owned()).unwrap()).unwrap();
+        assert_eq!(read.known.version, "9");
+        let all = all_as_json(&read, &[]).unwrap();
+        assert_eq!(all, format!(r#"{{"agent":{status},"processes":[]}}"#));
     }
 
     #[test]
