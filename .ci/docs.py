@@ -12,6 +12,7 @@ The blocks of one page run in one bash, in an empty directory. README's run in a
 """
 
 import html
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(os.environ["PROCSTAR"]).resolve()
 MARK = "--docs-mark--"
 SECONDS = 40
+# A command after which an instance runs, if in the background.
+STARTS_INSTANCE = re.compile(r"\bprocstar (serve|agent)\b")
 
 
 def pages():
@@ -207,6 +210,7 @@ class Shell:
             (directory / name).mkdir(mode=0o700)
         (directory / "work").chmod(0o755)
         directory.chmod(0o755)
+        self.environment = environment
         self.output = directory / "output"
         self.output.touch()
         self.work = directory / "work"
@@ -234,6 +238,28 @@ class Shell:
                 return text, self.bash.returncode
             time.sleep(0.02)
         return text, f"none within {SECONDS} s"
+
+    def await_instance(self):
+        """Waits for the instance that was last started in the background: it must answer, and listen everywhere. Returns the reason
+        if it does not."""
+        output, _ = self.run("echo $!")
+        pid, reason = output.strip(), "does not answer"
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            command = [PROGRAM, "top", "--once", "-o", "json", "--pid", pid]
+            status = subprocess.run(command, capture_output=True, text=True, env=self.environment)
+            if status.returncode == 0:
+                listeners = json.loads(status.stdout)["agent"]["listeners"]
+                failed = [f"{at['address']}: {at['error']}" for at in listeners if at["error"]]
+                if not failed:
+                    return None
+                reason = f"does not listen: {'; '.join(failed)}"
+            elif not Path(f"/proc/{pid}").exists():
+                return "has ended"
+            else:
+                reason = status.stderr.strip()
+            time.sleep(0.05)
+        return f"{reason} (within {SECONDS} s)"
 
     def end(self):
         """Ends the shell and what it has started in the background."""
@@ -284,9 +310,10 @@ def run_page(page, counts):
                         print(f"{where}: not run: needs {missing}", file=sys.stderr)
                         continue
                     output, found = shell.run(command)
-                    # In the background: give it a moment to be there.
                     if command.rstrip().endswith("&"):
-                        time.sleep(0.3)
+                        failure = shell.await_instance() if STARTS_INSTANCE.search(command) else None
+                        if failure:
+                            errors.append(f"{where}: the instance {failure}: {command}")
                         continue
                     if found != status:
                         errors.append(f"{where}: exit status {found}, not {status}: {command}\n{output}")
