@@ -167,8 +167,8 @@ impl Handler<EngineEvent> for ProcessActor {
                     self.publish(record.clone());
                 }
             }
-            // Only the keeper acts on it: the shell sees the keeper.
-            Event::Suspended { .. } => {}
+            // Only the keeper acts on these.
+            Event::Suspended { .. } | Event::Held(_) | Event::Released(_) => {}
             Event::Signaled { ticket, result, .. } => {
                 if let Some(waiting) = self.commands.remove(&ticket) {
                     // The client may have gone.

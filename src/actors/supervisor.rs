@@ -513,7 +513,9 @@ impl StreamHandler<Event> for Supervisor {
             Event::Started(_)
             | Event::Signaled { .. }
             | Event::StopFailed { .. }
-            | Event::Suspended { .. } => {
+            | Event::Suspended { .. }
+            | Event::Held(_)
+            | Event::Released(_) => {
                 actor.do_send(EngineEvent(event));
             }
         }

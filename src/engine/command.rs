@@ -1,9 +1,11 @@
 //! The commands of an engine's owner to its driver.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
+use crate::engine::capture::Captures;
 use crate::engine::event::Started;
 use crate::engine::handover::Handover;
+use crate::engine::holding::Holding;
 use crate::engine::stop::StopOrder;
 use crate::spec::{ProcId, Validated};
 
@@ -55,7 +57,13 @@ pub(crate) enum Command {
         signum: i32,
     },
     /// Watch a process of an earlier engine. See [`Engine::adopt`](super::Engine::adopt).
-    Adopt(Box<Started>),
+    Adopt(Box<Started>, Option<Holding>),
+    /// Read the pipes of a process that has ended. See
+    /// [`Engine::adopt_ended`](super::Engine::adopt_ended).
+    AdoptEnded(Arc<Captures>, Holding),
+    /// Report the holdings of all processes. See
+    /// [`Engine::share_holdings`](super::Engine::share_holdings).
+    ShareHoldings,
     /// Pause the driver. See [`Engine::quiesce`](super::Engine::quiesce).
     Quiesce(Quiesce),
     /// Delete the record of an ended process. See [`Engine::forget`](super::Engine::forget).

@@ -62,7 +62,8 @@ pub(super) struct Remaining {
     pub(super) failures: Vec<StopFailure>,
 }
 
-/// The resource usage that only an unreaped child shows.
+/// The resource usage that only an unreaped process shows.
+#[derive(Default)]
 pub(super) struct LastUsage {
     /// Its last `/proc/PID/stat`.
     pub(super) stat: Option<RawStat>,

@@ -9,6 +9,7 @@ mod files;
 mod filter_exits;
 mod filters;
 mod handover;
+mod holdings;
 mod io;
 mod launch;
 pub(super) mod message;
@@ -112,6 +113,8 @@ struct Driver {
     sealer: Sealer,
     /// Whether files get exactly the modes that we create them with.
     own_umask: bool,
+    /// Whether a missing duplicate for the second holder was logged.
+    holding_failed: bool,
     /// A request to pause.
     quiesce: Option<Quiesce>,
     stopped: bool,
@@ -165,6 +168,7 @@ impl Driver {
             procfs: ProcFs::default(),
             sealer,
             own_umask: false,
+            holding_failed: false,
             quiesce: None,
             stopped: false,
         })
@@ -275,7 +279,9 @@ impl Driver {
             Command::SignalGroup { id, signum } => {
                 self.on_id(id, Input::SignalGroup { signum }, None);
             }
-            Command::Adopt(started) => self.adopt(*started),
+            Command::Adopt(started, holding) => self.adopt(*started, holding),
+            Command::AdoptEnded(captures, holding) => self.adopt_ended(captures, holding),
+            Command::ShareHoldings => self.share_holdings(),
             Command::Quiesce(quiesce) => self.quiesce = Some(quiesce),
             Command::Forget(id) => self.forget(&id),
             Command::EndDriver => self.stopped = true,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::TimePoint;
 use crate::engine::capture::{Captures, Truncation};
 use crate::engine::failure::{StartFailure, StopFailure};
+use crate::engine::holding::Holding;
 use crate::engine::rusage::{self, no_usage};
 use crate::engine::stop::{StopCause, StopPolicy};
 use crate::procfs::{RawIo, RawStat, RawStatm};
@@ -46,6 +47,13 @@ pub enum Event {
         /// The signal.
         signum: i32,
     },
+    /// Duplicates of a process's descriptors, for a second holder. Reported as soon as the child
+    /// exists, and again after [`Engine::share_holdings`](super::Engine::share_holdings); only if
+    /// [`EngineOptions::share_holdings`](super::EngineOptions::share_holdings) is set.
+    Held(Box<Holding>),
+    /// The second holder can close its descriptors of a process: the end of the process is
+    /// reported, and none of its pipes is read any more.
+    Released(ProcId),
 }
 
 impl Event {
@@ -54,6 +62,8 @@ impl Event {
         match self {
             Event::Started(started) => &started.id,
             Event::Ended(ended) => &ended.id,
+            Event::Held(holding) => &holding.id,
+            Event::Released(id) => id,
             Event::Signaled { id, .. }
             | Event::StopFailed { id, .. }
             | Event::Suspended { id, .. } => id,
@@ -112,7 +122,7 @@ pub struct Ended {
     /// The raw wait status; 0 if there was no child.
     pub status: i32,
     /// Its resource usage, including the children that it waited for; all zero if there was no
-    /// child, or it is lost. `ru_maxrss` is negative if unknown, because the kernel's count starts
+    /// child, or it is lost or `unmeasured`. `ru_maxrss` is negative if unknown, because the kernel's count starts
     /// with the memory of the cloning process: see `mem::text_pages`.
     #[serde(with = "rusage")]
     pub rusage: libc::rusage,
@@ -128,6 +138,9 @@ pub struct Ended {
     pub cut_short: Vec<(FdName, Truncation)>,
     /// Whether its exit status is unknown, because the process that waited for it died.
     pub lost: bool,
+    /// Whether another process has reaped it, so that `rusage` is unknown and all zero.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmeasured: bool,
     /// Its last `/proc/PID/io`, as a zombie; `None` if there was no child, or the kernel does not
     /// report it.
     #[serde(default)]
@@ -223,6 +236,7 @@ impl Ended {
             captures: started.captures,
             cut_short,
             lost: true,
+            unmeasured: false,
             io: None,
             out_of_memory: false,
             cause: None,

@@ -55,11 +55,11 @@ pub enum Call {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, disarm, injected};
+pub use armed::{arm, disarm, forget_exit_statuses, injected};
 
 #[cfg(debug_assertions)]
 mod armed {
-    use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, Ordering::SeqCst};
 
     use super::Call;
 
@@ -67,6 +67,17 @@ mod armed {
     static LEFT: AtomicI64 = AtomicI64::new(-1);
     static ERRNO: AtomicI32 = AtomicI32::new(0);
     static HIT: AtomicU8 = AtomicU8::new(0);
+    static NO_EXIT_STATUS: AtomicBool = AtomicBool::new(false);
+
+    /// Sets whether the kernel appears to keep no exit status for pidfds, as before Linux 6.15.
+    pub fn forget_exit_statuses(yes: bool) {
+        NO_EXIT_STATUS.store(yes, SeqCst);
+    }
+
+    /// Whether it appears so.
+    pub(in crate::engine) fn keeps_exit_statuses() -> bool {
+        !NO_EXIT_STATUS.load(SeqCst)
+    }
 
     /// Makes one call fail with `errno`, after `passing` others. For tests that run one process at
     /// a time.
@@ -129,6 +140,18 @@ const OTHERS: [Call; 20] = [
 /// Every call.
 pub fn calls() -> impl Iterator<Item = Call> {
     OTHERS.iter().copied().chain(Attribute::ALL.iter().map(|attribute| Call::Attribute(*attribute)))
+}
+
+/// Checks whether the kernel is to appear as one that keeps no exit status.
+///
+/// # Errors
+/// `ENOTTY` if it is.
+pub(super) fn check_exit_status() -> std::io::Result<()> {
+    #[cfg(debug_assertions)]
+    if !armed::keeps_exit_statuses() {
+        return Err(std::io::Error::from_raw_os_error(libc::ENOTTY));
+    }
+    Ok(())
 }
 
 /// Checks for an injected failure in the parent.

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use crate::engine::capture::Captures;
 use crate::engine::command::{Command, ProcessCommand, Quiesce};
 use crate::engine::driver::message::DriverMessage;
 use crate::engine::event::{Event, Started};
 use crate::engine::handover::Handover;
+use crate::engine::holding::Holding;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::options::EngineOptions;
 use crate::engine::{child, driver, permitted, sys};
@@ -84,10 +86,24 @@ impl Engine {
         self.tell(Command::SignalGroup { id, signum });
     }
 
-    /// Watches a process of an earlier engine whose program is gone. Its end is reported with the
-    /// kernel's remaining data, which do not include its exit status.
-    pub fn adopt(&self, started: Started) {
-        self.tell(Command::Adopt(Box::new(started)));
+    /// Watches a process of an earlier engine whose program is gone, by the descriptors of the
+    /// second holder if there are any. Without, its pipes are lost, and so is its exit status if
+    /// another process has reaped it before this call.
+    ///
+    /// The process is no child of this program: its end is reported without resource usage.
+    pub fn adopt(&self, started: Started, holding: Option<Holding>) {
+        self.tell(Command::Adopt(Box::new(started), holding));
+    }
+
+    /// Reads on from the pipes of a process whose end an earlier engine has reported, so that no
+    /// survivor gets a SIGPIPE. What it reads is discarded.
+    pub fn adopt_ended(&self, captures: Arc<Captures>, holding: Holding) {
+        self.tell(Command::AdoptEnded(captures, holding));
+    }
+
+    /// Reports [`Event::Held`] again for every process that is not released, for a new holder.
+    pub fn share_holdings(&self) {
+        self.tell(Command::ShareHoldings);
     }
 
     /// Waits until no process is being made, and then pauses the engine until the returned

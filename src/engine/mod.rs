@@ -21,9 +21,11 @@ mod event;
 #[doc(hidden)]
 pub mod failpoints;
 mod failure;
+mod foreign;
 mod handle;
 mod handover;
 mod helpers;
+mod holding;
 pub(crate) mod mailbox;
 mod options;
 mod own_process;
@@ -51,6 +53,7 @@ pub use event::{Ended, Event, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};
 pub use handle::{Engine, Quiesced, StillStarting};
 pub use handover::{Handover, HandoverShared};
+pub use holding::{HeldCapture, HeldWriter, Holding};
 pub use options::EngineOptions;
 pub use own_process::{
     become_subreaper, die_of, has_default_action, ignore, ignored_signals, is_ignored,

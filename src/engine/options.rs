@@ -35,4 +35,7 @@ pub struct EngineOptions {
     pub gain_privileges: bool,
     /// Recreates the directories of captures if they were removed.
     pub restore: Option<Restore>,
+    /// Whether to report each process's descriptors for a second holder, by
+    /// [`Event::Held`](super::Event::Held).
+    pub share_holdings: bool,
 }

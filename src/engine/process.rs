@@ -125,6 +125,11 @@ pub(super) struct Process {
     pub(super) exiting: HashMap<u64, OwnedFd>,
     /// The floor of its `maxrss`.
     floor: Floor,
+    /// Whether a second holder has its descriptors.
+    pub(super) is_held: bool,
+    /// The pidfd of the child that was reaped, for another second holder: the end is reported only
+    /// after the captures.
+    kept_pidfd: Option<OwnedFd>,
 }
 
 impl Process {
@@ -149,13 +154,19 @@ impl Process {
             atomic_group,
             exiting: HashMap::new(),
             floor: Floor::default(),
+            is_held: false,
+            kept_pidfd: None,
         }
     }
 
-    /// A process of an earlier engine whose program is gone.
-    pub(super) fn adopted(started: &Started) -> Process {
+    /// A process of an earlier engine whose program is gone. The engine reads on from the pipes of
+    /// the captures with the indices `held`.
+    pub(super) fn adopted(started: &Started, held: &[usize]) -> Process {
         let mut output = Output::new(Arc::clone(&started.captures));
         for (index, (_, capture)) in started.captures.iter().enumerate() {
+            if held.contains(&index) {
+                continue;
+            }
             match capture.map(Capture::writer) {
                 Some(CaptureWriter::Process | CaptureWriter::Filter) => {
                     output.open(OpenCapture::File { index });
@@ -187,6 +198,19 @@ impl Process {
         match &mut self.state {
             State::Alive(live) => live.token.take(),
             _ => None,
+        }
+    }
+
+    /// The child's pidfd: while it lives and, if a second holder has it, until the end is reported.
+    pub(super) fn pidfd(&self) -> Option<&OwnedFd> {
+        self.live().map(|live| &live.child.pidfd).or(self.kept_pidfd.as_ref())
+    }
+
+    /// The time by which another process must have reaped the child: `by`, unless it is set.
+    pub(super) fn reaped_by(&mut self, by: u64) -> u64 {
+        match &mut self.state {
+            State::Alive(live) => *live.reaped_by.get_or_insert(by),
+            _ => by,
         }
     }
 
@@ -244,7 +268,8 @@ impl Process {
             return None;
         }
         let alive = self.live().is_some();
-        Some((self.output.cost() + usize::from(alive) + self.exiting.len(), alive))
+        let pidfd = usize::from(self.pidfd().is_some());
+        Some((self.output.cost() + pidfd + self.exiting.len(), alive))
     }
 
     /// Applies an input. An input that cannot happen in the present state changes nothing.
@@ -271,6 +296,7 @@ impl Process {
             Input::Exited(exit) => {
                 if self.live().is_some() {
                     self.cancel_alarms(fx);
+                    self.keep_pidfd();
                     self.child_ended(exit, fx);
                 }
             }
@@ -386,6 +412,15 @@ impl Process {
         }))));
     }
 
+    /// Keeps the pidfd of an ended child for the second holder.
+    fn keep_pidfd(&mut self) {
+        if let State::Alive(live) = std::mem::replace(&mut self.state, State::Ended)
+            && self.is_held
+        {
+            self.kept_pidfd = Some(live.child.pidfd);
+        }
+    }
+
     /// The child has ended, or could not be made.
     fn child_ended(&mut self, exit: Box<ChildExit>, fx: &mut Effects) {
         self.state = State::Draining(exit);
@@ -468,8 +503,22 @@ impl Process {
 
     fn sealed(&mut self, fx: &mut Effects) {
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Sealing(exit) => fx.push(Effect::End(exit)),
+            State::Sealing(exit) => {
+                self.kept_pidfd = None;
+                fx.push(Effect::End(exit));
+            }
             other => self.state = other,
+        }
+    }
+
+    /// A process whose end an earlier engine has reported: a survivor holds some of its pipes.
+    pub(super) fn adopted_ended(id: ProcId, captures: Arc<Captures>) -> Process {
+        let output = Output::new(captures);
+        Process {
+            state: State::Ended,
+            output,
+            start_reported: true,
+            ..Process::new(id, StopPolicy::default(), None)
         }
     }
 
@@ -489,6 +538,7 @@ impl Process {
             captures: Arc::clone(self.output.captures()),
             cut_short: self.output.take_truncated(),
             lost: exit.lost,
+            unmeasured: exit.unmeasured,
             io: exit.io,
             out_of_memory: exit.out_of_memory,
             resolved: self.resolved.clone(),

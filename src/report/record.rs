@@ -144,7 +144,7 @@ impl ProcessRecord {
             ending: Some(Box::new(Ending {
                 reason,
                 status,
-                rusage: match ended.lost {
+                rusage: match ended.lost || ended.unmeasured {
                     true => Rusage::unknown(),
                     false => Rusage::from(&ended.rusage),
                 },

@@ -165,7 +165,7 @@ fn a_timeout_counts_for_an_adopted_process() {
     let mut adopted: procstar::engine::Started =
         rmp_serde::from_slice(&rmp_serde::to_vec(&started).unwrap()).unwrap();
     adopted.policy.deadline = Some(1);
-    next.adopt(adopted);
+    next.adopt(adopted, None);
     match events.recv_timeout(DEADLINE).unwrap() {
         procstar::engine::Event::Ended(ended) => {
             assert_eq!(ended.cause, Some(StopCause::Timeout));

@@ -108,6 +108,7 @@ impl Handler<EngineEvent> for Mock {
                 drop(self.tickets.remove(&ticket).unwrap().send(result));
             }
             Event::StopFailed { .. } | Event::Suspended { .. } => panic!("nobody is stopped"),
+            Event::Held(_) | Event::Released(_) => panic!("nothing is shared"),
         }
     }
 }

@@ -27,6 +27,7 @@ pub fn options() -> EngineOptions {
         max_file_size: None,
         gain_privileges: false,
         restore: None,
+        share_holdings: false,
     }
 }
 
@@ -114,7 +115,7 @@ impl EngineHarness {
                 Event::Signaled { ticket, result, .. } => {
                     self.signaled.insert(ticket, result);
                 }
-                Event::Suspended { .. } => {}
+                Event::Suspended { .. } | Event::Held(_) | Event::Released(_) => {}
                 Event::StopFailed { failures, .. } => self.stop_failures.extend(failures),
             }
         }

@@ -25,6 +25,7 @@ impl Driver {
             self.apply(serial, effect);
         }
         self.effects = list;
+        self.release_if_done(serial);
         self.recount(serial);
     }
 
@@ -66,7 +67,7 @@ impl Driver {
             // The program was never executed.
             Some(process) if process.has_failed() => Survivors::default(),
             // Its orphans went to another keeper, or to init.
-            _ if exit.lost => Survivors::unknown(),
+            _ if exit.lost || exit.unmeasured => Survivors::unknown(),
             _ => self.containment.survivors(serial),
         };
         self.containment.ended(serial);
@@ -173,6 +174,9 @@ impl Driver {
         self.serials.shrink_if_sparse();
         self.containment.forget(serial);
         if let Some(mut process) = self.processes.remove(&serial) {
+            if process.is_held {
+                self.pending_events.push(Event::Released(id.clone()));
+            }
             process.output.captures().discard(());
             for open in process.output.close_all() {
                 match open {

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::Driver;
 use super::poller::Source;
-use crate::clock::{TimePoint, after, monotonic};
+use crate::clock::{after, monotonic};
 use crate::engine::containment::{Containment, LastUsage};
+use crate::engine::foreign::{self, ForeignState};
 use crate::engine::owned_child::OwnedChild;
 use crate::engine::process::child::{ChildExit, LiveChild};
 use crate::engine::process::effect::ProcessAlarm;
@@ -14,9 +15,12 @@ use crate::engine::spawn::Spawned;
 use crate::engine::sys;
 use crate::engine::timers::Alarm;
 use crate::mem::text_pages::UNKNOWN;
+use crate::procfs::ProcFs;
 
 /// Polling interval for children whose end epoll cannot report.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Timeout for another process to reap an adopted process, if we cannot read the status before.
+const REAP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Driver {
     /// Handles a made child, or the failure to make one.
@@ -39,6 +43,7 @@ impl Driver {
                 let pid = child.pid;
                 self.containment.child_made(serial, pid);
                 let facts = report.then(|| self.see_child(serial, pid));
+                self.share(serial, Some(&child.pidfd));
                 Input::Spawned { live: self.watch_child(serial, child, false), facts, setup }
             }
             None => {
@@ -62,7 +67,7 @@ impl Driver {
             tracing::warn!(pid = child.pid, %error, "cannot watch a process, looking at it by a timer");
             self.poll_later(serial);
         }
-        LiveChild { child, token: token.ok(), adopted }
+        LiveChild { child, token: token.ok(), adopted, reaped_by: None }
     }
 
     /// Polls a child by a timer, because epoll cannot report its end.
@@ -84,13 +89,13 @@ impl Driver {
             self.await_tree(serial);
         }
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        let exit = reap(serial, process, self.containment.as_mut());
+        let exit = reap(serial, process, self.containment.as_mut(), &self.procfs);
         let token = process.take_token();
         if let Some((token, live)) = token.zip(process.live()) {
             self.io.poller.unwatch(&live.child.pidfd, token);
         }
-        // A debugger that traces the child reaps it first, and until then epoll would report it
-        // continuously.
+        // A debugger that traces the child reaps it first, and another process reaps an adopted one.
+        // Until then epoll would report it continuously.
         let Some(exit) = exit else { return self.poll_later(serial) };
         self.containment.child_reaped(serial);
         self.io.sweep(serial, process);
@@ -98,23 +103,27 @@ impl Driver {
     }
 }
 
-/// Reaps the child of a process; `None` if it cannot be reaped yet.
-fn reap(serial: u64, process: &Process, members: &mut dyn Containment) -> Option<ChildExit> {
+/// The exit of a process whose child has ended; `None` if it is not known yet.
+fn reap(
+    serial: u64,
+    process: &mut Process,
+    members: &mut dyn Containment,
+    procfs: &ProcFs,
+) -> Option<ChildExit> {
     let LiveChild { child, adopted, .. } = process.live()?;
     let pid = child.pid;
+    if *adopted && !sys::is_child(pid, &child.pidfd) {
+        return reaped_elsewhere(serial, process, members, procfs);
+    }
     let LastUsage { stat, io } = members.last_usage(serial);
     match sys::reap(pid) {
-        // The parent of the child is another program.
-        Err(_) if *adopted => Some(ChildExit { stat, io, ..ChildExit::lost(pid) }),
         Ok(Some((status, mut rusage))) => {
             if process.floor().covers(rusage.ru_maxrss) {
                 rusage.ru_maxrss = UNKNOWN;
             }
-            let struck = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
-            let out_of_memory =
-                struck && !process.sent_sigkill() && members.ran_out_of_memory(serial);
-            let (pid, stop) = (Some(pid), TimePoint::now());
-            Some(ChildExit { pid, status, rusage, stat, stop, lost: false, io, out_of_memory })
+            let out_of_memory = was_oom_killed(serial, status, process, members);
+            let blank = ChildExit::without_child();
+            Some(ChildExit { pid: Some(pid), status, rusage, stat, io, out_of_memory, ..blank })
         }
         Ok(None) => None,
         // Another reaper should not exist, but the process must not hang because of it.
@@ -123,4 +132,40 @@ fn reap(serial: u64, process: &Process, members: &mut dyn Containment) -> Option
             Some(ChildExit { stat, io, ..ChildExit::lost(pid) })
         }
     }
+}
+
+/// The exit of an adopted process, whose parent is another process.
+fn reaped_elsewhere(
+    serial: u64,
+    process: &mut Process,
+    members: &mut dyn Containment,
+    procfs: &ProcFs,
+) -> Option<ChildExit> {
+    let child = &process.live()?.child;
+    let pid = child.pid;
+    match foreign::state_of(procfs, (pid, &child.pidfd), members.starttime(serial)) {
+        ForeignState::Ended(status, LastUsage { stat, io }) => {
+            let out_of_memory = was_oom_killed(serial, status, process, members);
+            let blank = ChildExit { unmeasured: true, ..ChildExit::without_child() };
+            Some(ChildExit { pid: Some(pid), status, stat, io, out_of_memory, ..blank })
+        }
+        ForeignState::Running => None,
+        ForeignState::Unreaped => {
+            let now = monotonic();
+            let by = process.reaped_by(after(now, REAP_TIMEOUT));
+            (now >= by).then(|| ChildExit::lost(pid))
+        }
+        ForeignState::Lost => Some(ChildExit::lost(pid)),
+    }
+}
+
+/// Whether the OOM killer has ended a process with this raw wait status.
+fn was_oom_killed(
+    serial: u64,
+    status: i32,
+    process: &Process,
+    members: &mut dyn Containment,
+) -> bool {
+    let struck = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+    struck && !process.sent_sigkill() && members.ran_out_of_memory(serial)
 }

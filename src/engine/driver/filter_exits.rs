@@ -9,17 +9,20 @@ use super::io::Io;
 use super::poller::Source;
 use super::{Driver, NO_PROCESS};
 use crate::engine::capture::{Capture, Store, Truncation};
+use crate::engine::foreign::{self, ForeignState};
 use crate::engine::handover::HandoverFilter;
 use crate::engine::owned_child::OwnedChild;
 use crate::engine::process::output::OpenCapture;
 use crate::engine::process::{Input, Process};
 use crate::engine::{permitted, sys};
+use crate::procfs::ProcFs;
 
 /// A filter that was reaped.
 struct ReapedFilter {
     serial: u64,
     index: usize,
-    status: i32,
+    /// `None` if another process has reaped it, and this kernel does not keep its status.
+    status: Option<i32>,
 }
 
 impl Io {
@@ -49,11 +52,19 @@ impl Io {
 
     /// Reaps a filter if it has ended.
     fn reap_filter(&mut self, pid: i32) -> Option<ReapedFilter> {
-        let status = match sys::reap(pid) {
-            Ok(None) => return None,
-            Ok(Some((status, _))) => status,
-            // Another program has reaped it; the filter's counters still show its outcome.
-            Err(_) => 0,
+        let pidfd = self.filters.handle(pid)?;
+        let status = if sys::is_child(pid, pidfd) {
+            match sys::reap(pid) {
+                Ok(None) => return None,
+                Ok(Some((status, _))) => Some(status),
+                Err(_) => None,
+            }
+        } else {
+            match foreign::state_of(&ProcFs::default(), (pid, pidfd), None) {
+                ForeignState::Running => return None,
+                ForeignState::Ended(status, _) => Some(status),
+                ForeignState::Unreaped | ForeignState::Lost => None,
+            }
         };
         let Filter { serial, index, pidfd, token } = self.filters.remove(pid)?;
         if let Some(token) = token {
@@ -67,7 +78,10 @@ impl Io {
     fn has_ended_with(&mut self, process: &mut Process, filter: &ReapedFilter) -> bool {
         let ReapedFilter { serial, index, status } = *filter;
         let Process { id, output, .. } = process;
-        if status != 0 || !output.at(index).is_some_and(Capture::is_whole) {
+        let whole = output.at(index).is_some_and(Capture::is_whole);
+        // Its counters show the outcome too; but if it was killed, its pipe is still to be read.
+        let status = status.unwrap_or(if whole { 0 } else { libc::SIGKILL });
+        if status != 0 || !whole {
             tracing::error!(proc_id = %id, status, "output could not be stored");
             output.truncate(index, Truncation::Error);
         }
@@ -121,8 +135,10 @@ impl Driver {
         }
     }
 
-    /// Restores a filter of an engine in another program. If the filter is gone, the engine reads
-    /// its pipe and discards.
+    /// Restores a filter of an engine in another program.
+    ///
+    /// # Errors
+    /// The OS error of watching the pipe.
     pub(super) fn restore_filter(
         &mut self,
         (serial, index): (u64, usize),
@@ -132,6 +148,21 @@ impl Driver {
     ) -> io::Result<()> {
         let HandoverFilter { pid, pidfd } = filter;
         let pidfd = pidfd.map_or_else(|| permitted::handle(pid), |fd| self.inherit(fd));
+        self.resume_filter((serial, index), process, (pid, pidfd), reader)
+    }
+
+    /// Watches a filter of another engine. If the filter is gone, the engine reads its pipe and
+    /// discards.
+    ///
+    /// # Errors
+    /// The OS error of watching the pipe.
+    pub(super) fn resume_filter(
+        &mut self,
+        (serial, index): (u64, usize),
+        process: &mut Process,
+        (pid, pidfd): (i32, io::Result<OwnedFd>),
+        reader: OwnedFd,
+    ) -> io::Result<()> {
         match pidfd {
             Ok(pidfd) => {
                 process.output.open(OpenCapture::Filter { index, reader, pid });

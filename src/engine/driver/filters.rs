@@ -28,7 +28,7 @@ impl Filters {
 
     /// The number of a filter's pidfd.
     pub(super) fn pidfd(&self, pid: i32) -> Option<RawFd> {
-        self.0.get(&pid).map(|filter| filter.pidfd.as_raw_fd())
+        self.handle(pid).map(AsRawFd::as_raw_fd)
     }
 
     /// The filters of deleted processes: they still have to be reaped.
@@ -37,6 +37,11 @@ impl Filters {
         deleted
             .map(|(pid, filter)| HandoverFilter::new(*pid, Some(filter.pidfd.as_raw_fd())))
             .collect()
+    }
+
+    /// The pidfd of a filter.
+    pub(super) fn handle(&self, pid: i32) -> Option<&OwnedFd> {
+        self.0.get(&pid).map(|filter| &filter.pidfd)
     }
 
     /// Asks a filter to discard further output.

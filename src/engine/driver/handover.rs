@@ -182,6 +182,19 @@ impl Driver {
             let filter = HandoverFilter::new(pid, pidfd);
             return self.restore_filter((serial, index), process, filter, reader);
         }
+        self.resume_pipe((serial, index), process, reader)
+    }
+
+    /// Reads on from a pipe of another engine into its capture.
+    ///
+    /// # Errors
+    /// The OS error of opening the capture's files, or of watching the pipe.
+    pub(super) fn resume_pipe(
+        &mut self,
+        (serial, index): (u64, usize),
+        process: &mut Process,
+        reader: OwnedFd,
+    ) -> io::Result<()> {
         let capture = process.output.at(index).ok_or(io::ErrorKind::NotFound)?;
         let store = match capture.writer() {
             CaptureWriter::Engine if !capture.is_frozen() => capture.reopen()?,

@@ -8,18 +8,16 @@ use super::Driver;
 use super::io::Io;
 use crate::clock::TimePoint;
 use crate::engine::capture::{Capture, Captures, Truncation, Writer};
-use crate::engine::event::Started;
 use crate::engine::failure::StartFailure;
 use crate::engine::options::EngineOptions;
-use crate::engine::owned_child::OwnedChild;
 use crate::engine::plan::{ChildStatus, LaunchRequest, ParentFd};
 use crate::engine::process::child::ChildExit;
 use crate::engine::process::output::{OpenCapture, Output};
-use crate::engine::process::{Input, Process, SetupResult};
+use crate::engine::process::{Input, SetupResult};
 use crate::engine::restore::with_dirs;
 use crate::engine::spawn::{SpawnJob, Task};
 use crate::engine::stop::StopPolicy;
-use crate::engine::{permitted, sys};
+use crate::engine::sys;
 use crate::spec::{CaptureSpec, PipeEnd, Resource, ValidatedFd, ValidatedProc};
 
 /// File modes for a process of our own user, and of another one.
@@ -130,32 +128,6 @@ impl Driver {
         let setup = Box::new(SetupResult { failures, ..SetupResult::default() });
         let exit = Box::new(ChildExit::without_child());
         self.on(serial, Input::NotSpawned { exit, setup });
-    }
-
-    /// Adopts a process of an earlier engine.
-    pub(super) fn adopt(&mut self, started: Started) {
-        let serial = self.insert_process(Process::adopted(&started));
-        let starttime = started.stat.as_ref().map(|stat| stat.starttime);
-        self.containment.child_adopted(serial, started.pid, starttime);
-        // The process may end between any two of these calls; the start time detects a reused pid.
-        let child = permitted::handle(started.pid).and_then(|pidfd| {
-            let now = self.procfs.read_stat(started.pid).map_err(io::Error::other)?;
-            let same = started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime);
-            if !same {
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            Ok(OwnedChild { pid: started.pid, pidfd })
-        });
-        match child {
-            Ok(child) => {
-                let live = self.watch_child(serial, child, true);
-                self.on(serial, Input::Watched(live));
-            }
-            Err(_) => {
-                self.sweep(serial);
-                self.on(serial, Input::Lost(Box::new(ChildExit::lost(started.pid))));
-            }
-        }
     }
 }
 

@@ -13,6 +13,9 @@ pub(in crate::engine) struct LiveChild {
     pub(in crate::engine) token: Option<u64>,
     /// Whether an earlier engine has started it.
     pub(in crate::engine) adopted: bool,
+    /// The time by which another process must have reaped it, once it is a zombie of which we
+    /// cannot read the status.
+    pub(in crate::engine) reaped_by: Option<u64>,
 }
 
 /// The `/proc` data of a running child for the event of its start.
@@ -32,6 +35,9 @@ pub(in crate::engine) struct ChildExit {
     pub(in crate::engine) stat: Option<RawStat>,
     pub(in crate::engine) stop: TimePoint,
     pub(in crate::engine) lost: bool,
+    /// Whether another process has reaped it, so that `rusage` is unknown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::engine) unmeasured: bool,
     #[serde(default)]
     pub(in crate::engine) io: Option<RawIo>,
     #[serde(default)]
@@ -48,6 +54,7 @@ impl ChildExit {
             stat: None,
             stop: TimePoint::now(),
             lost: false,
+            unmeasured: false,
             io: None,
             out_of_memory: false,
         }

@@ -38,7 +38,12 @@ fn nothing() -> OwnedFd {
 }
 
 fn child() -> LiveChild {
-    LiveChild { child: OwnedChild { pid: 42, pidfd: nothing() }, token: None, adopted: false }
+    LiveChild {
+        child: OwnedChild { pid: 42, pidfd: nothing() },
+        token: None,
+        adopted: false,
+        reaped_by: None,
+    }
 }
 
 fn facts() -> Option<Box<ChildFacts>> {

@@ -117,6 +117,7 @@ fn start_engine(
         max_file_size: settings.limits.max_file_size,
         gain_privileges: settings.limits.gain_privileges,
         restore: Some(Arc::new(instance.restorer())),
+        share_holdings: false,
     };
     let post = Arc::clone(events);
     let sink = move |events: &mut Vec<Event>| post.put_all(events);
@@ -160,7 +161,7 @@ fn adopt(table: &mut ProcessTable, engine: &Engine, entry: ProcessEntry, deadlin
             table.started(started.clone());
             if journal::is_alive(&entry, &ProcFs::default()) {
                 tracing::warn!(proc_id = %entry.id, pid = started.pid, "adopting a process that has outlived its keeper");
-                engine.adopt(started);
+                engine.adopt(started, None);
             } else {
                 started.captures.see_named(deadline);
                 table.ended(Box::new(Ended::lost(started)));

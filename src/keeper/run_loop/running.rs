@@ -207,6 +207,7 @@ impl Running {
             }
             Event::StopFailed { id, failures } => (EventRef::StopFailed { id, failures }, false),
             Event::Suspended { pid, signum, .. } => return self.suspended(*pid, *signum),
+            Event::Held(_) | Event::Released(_) => return,
         };
         if let Err(error) = encode(&told, &mut self.frame) {
             tracing::error!(%error, "cannot encode an event for the journal and the worker");
@@ -219,7 +220,10 @@ impl Running {
             Event::Started(started) => self.table.started(*started),
             Event::Ended(ended) => self.table.ended(ended),
             Event::StopFailed { id, failures } => self.table.stop_failed(&id, failures),
-            Event::Signaled { .. } | Event::Suspended { .. } => {}
+            Event::Signaled { .. }
+            | Event::Suspended { .. }
+            | Event::Held(_)
+            | Event::Released(_) => {}
         }
     }
 

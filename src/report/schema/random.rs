@@ -187,6 +187,7 @@ fn ended() -> impl Strategy<Value = Shown> {
             captures: Captures::none(),
             cut_short: Vec::new(),
             lost,
+            unmeasured: false,
             io,
             out_of_memory,
             cause,

@@ -241,6 +241,7 @@ async fn events_and_orders_come_in_their_order() {
             Event::Ended(ended) => format!("ended {} {}", ended.id, ended.status),
             Event::StopFailed { id, .. } => format!("stop failed {id}"),
             Event::Suspended { id, .. } => format!("suspended {id}"),
+            Event::Held(_) | Event::Released(_) => panic!("only the keeper's"),
             Event::Signaled { ticket, result, .. } => {
                 format!("signaled {ticket} {:?}", result.unwrap_err().raw_os_error())
             }

@@ -1,0 +1,40 @@
+//! The descriptors of processes for a second holder.
+//!
+//! The keeper's worker holds duplicates, and uses none while the keeper lives. After the keeper's
+//! death, the next engine [adopts](super::Engine::adopt) each process with its descriptors: the
+//! pidfd shows the exit status, and no pipe has lost its reader.
+
+use std::os::fd::OwnedFd;
+
+use crate::spec::ProcId;
+
+/// The descriptors of one process.
+#[derive(Debug)]
+pub struct Holding {
+    /// The process.
+    pub id: ProcId,
+    /// Its pidfd, which was opened before the process was reaped; `None` once its end is reported.
+    pub pidfd: Option<OwnedFd>,
+    /// The captures whose pipes are still read.
+    pub captures: Vec<HeldCapture>,
+}
+
+/// A capture whose pipe is still read.
+#[derive(Debug)]
+pub struct HeldCapture {
+    /// The fd's index in the spec.
+    pub index: usize,
+    /// The pipe's reading end.
+    pub reader: OwnedFd,
+    /// The process that reads the pipe; `None` if the engine reads it.
+    pub writer: Option<HeldWriter>,
+}
+
+/// The process that reads the pipe of a capture and writes its file.
+#[derive(Debug)]
+pub struct HeldWriter {
+    /// Its pid.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+}
