@@ -6,11 +6,15 @@
 //! `:commands` leave the candidates to the shell. So all shells complete from the definition that
 //! parses the command line, and offer only valid words.
 
+mod candidate;
+mod place;
 mod values;
 
 use clap::{Arg, ArgAction, Command};
 
 use crate::cli::host_command::Shell;
+use candidate::{Candidate, about};
+use place::Place;
 
 /// The completion script of a shell.
 pub(super) fn script(shell: Shell) -> &'static str {
@@ -18,19 +22,6 @@ pub(super) fn script(shell: Shell) -> &'static str {
         Shell::Bash => include_str!("complete/procstar.bash"),
         Shell::Zsh => include_str!("complete/procstar.zsh"),
         Shell::Fish => include_str!("complete/procstar.fish"),
-    }
-}
-
-/// A word that completes the line, and its description.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Candidate {
-    word: String,
-    about: String,
-}
-
-impl Candidate {
-    fn new(word: impl Into<String>, about: impl Into<String>) -> Candidate {
-        Candidate { word: word.into(), about: about.into() }
     }
 }
 
@@ -67,20 +58,6 @@ fn joined(words: &[String]) -> Vec<String> {
         }
     }
     joined
-}
-
-/// The position of the last word.
-struct Place<'c> {
-    root: &'c Command,
-    command: &'c Command,
-    /// The option whose value it is.
-    pending: Option<&'c Arg>,
-    /// The words before it that are no options: those of the command only.
-    given: Vec<&'c str>,
-    /// Options that choose the instance, with their values.
-    target: Vec<&'c str>,
-    /// Whether `--` stands before it.
-    raw: bool,
 }
 
 impl<'c> Place<'c> {
@@ -209,11 +186,6 @@ impl<'c> Place<'c> {
 
 fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
-}
-
-fn about(text: Option<&clap::builder::StyledStr>) -> String {
-    let text = text.map(ToString::to_string).unwrap_or_default();
-    text.lines().next().unwrap_or_default().replace('\t', " ")
 }
 
 #[cfg(test)]

@@ -11,15 +11,16 @@ mod child_status;
 mod data;
 mod environment;
 mod executable;
+mod fd_action;
 mod file_size;
 mod files;
+mod inherited;
 mod privileges;
+mod strings;
 
 use std::collections::BTreeSet;
-use std::ffi::{CString, OsString, c_char};
-use std::io;
+use std::ffi::{CString, c_char};
 use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -35,112 +36,10 @@ pub(super) use accounts::Accounts;
 pub(super) use child_attribute::{AttributeValue, ChildAttribute};
 pub(super) use child_status::{ChildStatus, SetupFailure};
 pub(super) use executable::Executable;
+pub(super) use fd_action::FdAction;
+pub use inherited::Inherited;
 pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
-
-/// The part of the keeper's environment that children can inherit, recorded once at its start.
-pub struct Inherited {
-    /// The variables, as `NAME=VALUE`; without the keeper's secrets.
-    variables: Vec<CString>,
-    /// The fds from 3 up that the keeper was started with, sorted.
-    fds: Vec<RawFd>,
-    /// The open-file limit that the keeper was started with, if it has raised its own.
-    nofile: Option<libc::rlimit>,
-    /// The signals that were ignored at the program's start, signal N by bit N - 1: for a process
-    /// of its own job on the terminal.
-    ignored: u64,
-}
-
-impl Inherited {
-    /// The inheritable environment: `variables` except those named in `secrets`, the fds in `fds`,
-    /// and the open-file limit `nofile`, which children get if the keeper has raised its own.
-    pub fn new(
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-        secrets: &[&str],
-        fds: impl IntoIterator<Item = RawFd>,
-        nofile: Option<(u64, u64)>,
-    ) -> Self {
-        let variables = variables
-            .into_iter()
-            .filter(|(name, _)| !secrets.iter().any(|secret| name == secret))
-            .filter_map(|(name, value)| {
-                CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
-            })
-            .collect();
-        let fds: BTreeSet<RawFd> = fds.into_iter().filter(|fd| *fd > 2).collect();
-        Inherited {
-            variables,
-            fds: fds.into_iter().collect(),
-            nofile: nofile.map(|(rlim_cur, rlim_max)| libc::rlimit { rlim_cur, rlim_max }),
-            ignored: 0,
-        }
-    }
-
-    /// The same for a program that was started with these signals ignored, signal N by bit N - 1.
-    pub fn ignoring(self, ignored: u64) -> Self {
-        Inherited { ignored, ..self }
-    }
-}
-
-/// One action of the fd set-up, in the order of the spec.
-pub(super) enum FdAction {
-    /// Put source number `source` at `target`.
-    Put {
-        /// The fd's number in the child.
-        target: RawFd,
-        /// Index among [`LaunchPlan::sources`].
-        source: usize,
-    },
-    /// Open a file at `target`.
-    Open {
-        /// The fd's number in the child.
-        target: RawFd,
-        /// The directory that must contain the file, and that `path` is relative to; `None` for any
-        /// path.
-        directory: Option<CString>,
-        /// The path.
-        path: CString,
-        /// Flags of open(2).
-        flags: libc::c_int,
-        /// Mode of a new file.
-        mode: libc::mode_t,
-    },
-    /// Duplicate the current `from` at `target`.
-    Dup {
-        /// The fd's number in the child.
-        target: RawFd,
-        /// The fd to duplicate.
-        from: RawFd,
-    },
-    /// Close `target`.
-    Close {
-        /// The fd's number in the child.
-        target: RawFd,
-    },
-    /// Keep `target` as the keeper has it.
-    Inherit {
-        /// The fd's number in the child.
-        target: RawFd,
-    },
-    /// The parent could not make this fd; the error is in the status already.
-    Failed {
-        /// The fd's number in the child.
-        target: RawFd,
-    },
-}
-
-impl FdAction {
-    /// The number in the child of the fd that this action sets up.
-    pub(super) fn target(&self) -> RawFd {
-        match self {
-            FdAction::Put { target, .. }
-            | FdAction::Open { target, .. }
-            | FdAction::Dup { target, .. }
-            | FdAction::Close { target }
-            | FdAction::Inherit { target }
-            | FdAction::Failed { target } => *target,
-        }
-    }
-}
+use strings::{c_string, errno_of, pointers};
 
 /// The settings that all processes of an engine share.
 pub(super) struct LaunchContext {
@@ -465,22 +364,6 @@ fn signals(proc: &ValidatedProc, inherited: &Inherited) -> SignalSets {
     let own = proc.attributes.signals;
     let inherited = if proc.shares_terminal { inherited.ignored } else { 0 };
     SignalSets { ignore: own.ignore | inherited, ..own }
-}
-
-/// A C string of text that validation has found free of NULs; a NUL would cut it, never panic.
-fn c_string(text: &str) -> CString {
-    CString::new(text).unwrap_or_else(|error| {
-        let at = error.nul_position();
-        CString::new(text.get(..at).unwrap_or_default()).unwrap_or_default()
-    })
-}
-
-fn errno_of(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
-}
-
-fn pointers<'a>(strings: impl Iterator<Item = &'a CString>) -> Vec<*const c_char> {
-    strings.map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
 }
 
 fn action(

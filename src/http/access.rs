@@ -27,16 +27,18 @@ mod peer;
 mod proc_net_tcp;
 mod refusal;
 mod remote;
+mod request;
 pub mod session;
 mod session_check;
 mod sock_diag;
 mod tcp_socket;
 
-pub use browser::{Act, Fetch};
 pub use peer::{PeerUser, listening_user, peer_user, server_user, unix_user};
 pub(super) use refusal::Kind;
 pub use refusal::{Bearer, Refusal};
 pub use remote::Remote;
+use request::quote;
+pub use request::{AccessRequest, Act, Fetch, Header};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -47,9 +49,6 @@ use crate::page_key::PageKey;
 use crate::rotating::Rotating;
 use authority::{Authority, origin_authority};
 use session::Sessions;
-
-/// Maximum number of bytes of an invalid header that an error quotes.
-const QUOTE_MAX: usize = 100;
 
 /// The access policy.
 #[derive(Clone)]
@@ -128,49 +127,6 @@ impl fmt::Debug for Policy {
             .field("remote", &self.remote.is_some())
             .finish()
     }
-}
-
-/// The values of one header of a request. A repeated header must not go unnoticed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Header<'a> {
-    /// Not sent.
-    #[default]
-    Absent,
-    /// Sent once.
-    One(&'a [u8]),
-    /// Sent more than once.
-    Several,
-}
-
-impl<'a> Header<'a> {
-    /// Collects the values of a header, one for each line.
-    pub fn collect(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut values = values.into_iter();
-        match (values.next(), values.next()) {
-            (None, _) => Self::Absent,
-            (Some(value), None) => Self::One(value),
-            (Some(_), Some(_)) => Self::Several,
-        }
-    }
-}
-
-/// The facts that a decision rests upon.
-#[derive(Clone, Copy, Default)]
-pub struct AccessRequest<'a> {
-    /// The user at the other end, as returned by [`peer_user`]; `None` if unknown.
-    pub peer: Option<PeerUser>,
-    /// The header `Host`.
-    pub host: Header<'a>,
-    /// The header `Origin`.
-    pub origin: Header<'a>,
-    /// The header `Authorization`. This type has no `Debug`, as it may hold the token.
-    pub authorization: Header<'a>,
-    /// The browser's description of the request.
-    pub fetch: Fetch<'a>,
-    /// The header `Procstar-Session`, which is a secret too.
-    pub session: Header<'a>,
-    /// The effect of the request.
-    pub act: Act,
 }
 
 /// Decides whether a request from within this machine is answered. `port`, the one that we listen
@@ -256,10 +212,6 @@ fn bearer_token(authorization: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = authorization.split_at_checked(b"bearer".len())?;
     let token = rest.trim_ascii_start();
     (scheme.eq_ignore_ascii_case(b"bearer") && token.len() < rest.len()).then_some(token)
-}
-
-fn quote(text: &[u8]) -> String {
-    String::from_utf8_lossy(text.get(..QUOTE_MAX).unwrap_or(text)).into_owned()
 }
 
 #[cfg(test)]

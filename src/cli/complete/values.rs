@@ -5,7 +5,8 @@ use std::process::{Command as Program, Stdio};
 use clap::builder::PossibleValue;
 use clap::{Arg, ValueHint};
 
-use super::{Candidate, Place, about};
+use super::candidate::{Candidate, about};
+use super::place::Place;
 use crate::config::INTERNAL_VARIABLES;
 use crate::signal::signal_name;
 use crate::spec::Resource;

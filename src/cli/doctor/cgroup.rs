@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ::procfs::process::MountInfo;
 use ::procfs::{FromBufRead, ProcessCGroups};
 
-use super::{Check, Level};
+use super::check::{Check, Level};
 use crate::config::Env;
 
 /// All checks of control groups; `proc` is where the proc file system is.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
-use super::{Check, Level};
+use super::check::{Check, Level};
 use crate::engine::{can_restrict_calls, permitted, sys};
 
 /// The oldest kernel with all needed features.

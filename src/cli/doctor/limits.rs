@@ -7,7 +7,7 @@ use std::str::FromStr;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::{Check, Level};
+use super::check::{Check, Level};
 use crate::procfs::ProcFs;
 
 /// A limit of this number of processes is sufficient.

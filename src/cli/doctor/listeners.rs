@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Check, Level};
+use super::check::{Check, Level};
 use crate::config::{Env, Settings};
 use crate::keeper::instance::NOT_LISTENING;
 use crate::keeper::registry::{self, Running};

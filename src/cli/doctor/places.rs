@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Check, Level};
+use super::check::{Check, Level};
 use crate::config::{Env, FileState, Loaded, Settings};
 use crate::engine::CaptureDirs;
 use crate::engine::sys::{self, Writers};

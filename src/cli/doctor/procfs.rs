@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Check, Level};
+use super::check::{Check, Level};
 use crate::procfs::is_ours_at;
 
 /// The effect of its absence.

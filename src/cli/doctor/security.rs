@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Check, Level, places};
+use super::check::{Check, Level};
+use super::places;
 use crate::config::{
     AgentSettings, Env, FileState, HttpSettings, Loaded, Origin, TOKEN_BITS, token_bits,
 };

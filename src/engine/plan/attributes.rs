@@ -4,9 +4,9 @@ use std::os::fd::RawFd;
 use std::path::Path;
 
 use super::accounts::Switch;
-use super::c_string;
 use super::child_attribute::{AttributeValue, ChildAttribute};
 use super::privileges::{Privileges, Shed};
+use super::strings::c_string;
 use crate::engine::failure::Stage;
 use crate::spec::{Attribute, Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
 

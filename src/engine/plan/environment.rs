@@ -12,7 +12,9 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::accounts::OtherUser;
-use super::{Inherited, attributes, pointers};
+use super::attributes;
+use super::inherited::Inherited;
+use super::strings::pointers;
 use crate::engine::below::{self, WalkError};
 use crate::engine::creds::Creds;
 use crate::engine::failpoints::{self, Call};

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use super::attributes::below;
-use super::{c_string, errno_of};
+use super::strings::{c_string, errno_of};
 use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::{Stage, StartFailure};
 use crate::engine::restriction::{Allowlist, open};

@@ -3,7 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::{FdAction, attributes};
+use super::attributes;
+use super::fd_action::FdAction;
 use crate::engine::restriction::Restriction;
 use crate::spec::{ValidatedFd, ValidatedProc};
 

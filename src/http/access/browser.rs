@@ -4,42 +4,8 @@
 //! another program has left at our address sends the same headers as our page. Only the
 //! [session](super::session) distinguishes the two.
 
-use super::{AccessRequest, Header, Refusal, quote};
-
-/// The effect of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Act {
-    /// Open the page.
-    Page,
-    /// Load one of the page's files.
-    Asset,
-    /// Read something else.
-    #[default]
-    Read,
-    /// Trade a code for a session.
-    Trade,
-    /// Change something.
-    Write,
-}
-
-/// The headers with which browsers describe a request.
-#[derive(Clone, Copy, Default)]
-pub struct Fetch<'a> {
-    /// `Sec-Fetch-Site`.
-    pub site: Header<'a>,
-    /// `Sec-Fetch-Mode`.
-    pub mode: Header<'a>,
-    /// `Sec-Fetch-Dest`.
-    pub dest: Header<'a>,
-    /// `Service-Worker`.
-    pub service_worker: Header<'a>,
-}
-
-impl Fetch<'_> {
-    fn is_absent(&self) -> bool {
-        [self.site, self.mode, self.dest].iter().all(|header| *header == Header::Absent)
-    }
-}
+use super::refusal::Refusal;
+use super::request::{AccessRequest, Act, Fetch, Header, quote};
 
 /// Whether a browser may send this request, by its own description.
 ///

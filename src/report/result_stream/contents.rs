@@ -5,8 +5,9 @@ use std::io;
 
 use indexmap::IndexMap;
 
+use super::encoding;
+use super::format::{LONGEST, ResultFormat};
 use super::range::CaptureRange;
-use super::{LONGEST, ResultFormat, encoding};
 use crate::engine::{Capture, View};
 use crate::report::body::FdResult;
 use crate::report::fd_encoding::FdEncoding;

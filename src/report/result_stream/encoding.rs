@@ -2,9 +2,9 @@
 
 use std::io;
 
+use super::format::{LONGEST, PIECE, ResultFormat};
 use super::part::Part;
 use super::range::CaptureRange;
-use super::{LONGEST, PIECE, ResultFormat};
 use crate::report::encode::{Base64, Base2048, LossyUtf8};
 use crate::report::fd_encoding::FdEncoding;
 

@@ -8,6 +8,7 @@
 
 mod contents;
 mod encoding;
+mod format;
 mod part;
 mod range;
 mod template;
@@ -16,26 +17,14 @@ use std::collections::VecDeque;
 use std::io;
 
 use contents::FdContents;
+use format::PIECE;
+pub use format::ResultFormat;
 use part::Part;
 use range::CaptureRange;
 
 use super::context::ResultContext;
 use super::record::{AsOf, ProcessRecord};
 use crate::engine::View;
-
-/// How many captured bytes go into one piece.
-const PIECE: usize = 32 * 1024;
-/// The longest string of MessagePack; a longer capture is not shown inline.
-const LONGEST: u64 = u32::MAX as u64;
-
-/// The formats of results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResultFormat {
-    /// JSON, on one line.
-    Json,
-    /// MessagePack, maps with strings for keys.
-    MessagePack,
-}
 
 /// How much of its captures a result shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

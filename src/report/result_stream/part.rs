@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::PIECE;
+use super::format::PIECE;
 use super::range::CaptureRange;
 use crate::report::encode::{Base64, Base2048, LossyUtf8, escape_json};
 

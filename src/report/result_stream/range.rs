@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::PIECE;
+use super::format::PIECE;
 use crate::engine::{Capture, View};
 use crate::report::fd_encoding::FdEncoding;
 use crate::report::utf8::boundary;

@@ -7,8 +7,9 @@ use std::io;
 use serde::{Serialize, Serializer};
 
 use super::contents::{FdContents, Inline};
+use super::encoding;
+use super::format::ResultFormat;
 use super::part::Part;
-use super::{ResultFormat, encoding};
 use crate::report::context::ResultContext;
 use crate::report::record::{AsOf, ProcessRecord};
 
