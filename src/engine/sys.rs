@@ -162,6 +162,30 @@ pub(super) fn grow_pipe(fd: &OwnedFd, bytes: usize) -> Option<usize> {
     usize::try_from(fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes)).ok()?).ok()
 }
 
+/// Moves at most `room` bytes from a pipe, whose reads do not block, to this offset of a file, and
+/// advances the offset. A kill between two calls loses no byte, as it would between a read and a
+/// write: what has left the pipe is in the file. Returns the number of bytes, 0 at the end.
+///
+/// # Errors
+/// `EAGAIN` if the pipe is empty, the OS error of writing, or `EINVAL` if the file system does not
+/// support this.
+pub(super) fn splice(
+    reader: &OwnedFd,
+    file: &impl AsFd,
+    offset: &mut u64,
+    room: usize,
+) -> io::Result<usize> {
+    let mut at = i64::try_from(*offset).map_err(io::Error::other)?;
+    let flags = libc::SPLICE_F_NONBLOCK;
+    let (from, to) = (reader.as_raw_fd(), file.as_fd().as_raw_fd());
+    // SAFETY: the null pointer stands for the pipe's lack of an offset, and the other one points to
+    // a live variable of the right type.
+    let moved = unsafe { libc::splice(from, std::ptr::null_mut(), to, &raw mut at, room, flags) };
+    let moved = usize::try_from(moved).map_err(|_| io::Error::last_os_error())?;
+    *offset += moved as u64;
+    Ok(moved)
+}
+
 /// The size of a pipe's buffer.
 pub(super) fn pipe_size(fd: &OwnedFd) -> Option<usize> {
     usize::try_from(fcntl(fd, FcntlArg::F_GETPIPE_SZ).ok()?).ok()

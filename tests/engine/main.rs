@@ -15,5 +15,6 @@ mod captures;
 mod control;
 #[cfg(debug_assertions)]
 mod faults;
+mod holdings;
 mod processes;
 mod report;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -13,6 +13,7 @@ use super::limits::{LimitedWriter, Limits};
 use super::named::Named;
 use super::pieces::PieceLog;
 use super::{Capture, CaptureDirs, CaptureWriter, Layout};
+use crate::clock::TimePoint;
 use crate::engine::failpoints::{self, Call};
 use crate::engine::sys;
 use crate::spec::{CaptureMode, CaptureSpec, KeepSpec};
@@ -47,8 +48,10 @@ pub(in crate::engine) enum Writer {
 
 /// The destination of the output that the engine reads from a pipe.
 pub(in crate::engine) enum Store {
-    /// Appended to a file.
-    File(File),
+    /// Appended to a file, from this offset on.
+    File(File, u64),
+    /// The same, on a file system or kernel without splice.
+    WithoutSplice(File, u64),
     /// Stored within limits.
     Limited(LimitedWriter),
     /// Discarded.
@@ -59,11 +62,34 @@ impl Store {
     /// The number of descriptors.
     pub(in crate::engine) fn descriptors(&self) -> usize {
         match self {
-            Store::File(_) => 1,
+            Store::File(..) | Store::WithoutSplice(..) => 1,
             // The data file and the counters.
             Store::Limited(_) => 2,
             Store::Nothing => 0,
         }
+    }
+
+    /// Moves the next bytes of a pipe to the file, at most `room`; returns their number, 0 at the
+    /// end. `None` if only [`write`](Self::write) works.
+    ///
+    /// # Errors
+    /// `EAGAIN` if the pipe is empty, or the OS error of storing the bytes.
+    pub(in crate::engine) fn splice(
+        &mut self,
+        reader: &OwnedFd,
+        room: usize,
+    ) -> Option<io::Result<usize>> {
+        let Store::File(file, offset) = self else { return None };
+        let moved = sys::splice(reader, file, offset, room);
+        let refused = [libc::EINVAL, libc::ENOSYS, libc::EPERM];
+        let errno = moved.as_ref().err().and_then(io::Error::raw_os_error);
+        if errno.is_none_or(|errno| !refused.contains(&errno)) {
+            return Some(moved);
+        }
+        if let Store::File(file, offset) = std::mem::replace(self, Store::Nothing) {
+            *self = Store::WithoutSplice(file, offset);
+        }
+        None
     }
 
     /// Stores the next bytes.
@@ -72,7 +98,11 @@ impl Store {
     /// The OS error of storing them.
     pub(in crate::engine) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Store::File(file) => io::Write::write_all(file, bytes),
+            Store::File(file, offset) | Store::WithoutSplice(file, offset) => {
+                file.write_all_at(bytes, *offset)?;
+                *offset += bytes.len() as u64;
+                Ok(())
+            }
             Store::Limited(writer) => writer.write(bytes),
             Store::Nothing => Ok(()),
         }
@@ -172,7 +202,7 @@ impl Capture {
                         let file = create_data(0o600, false)?;
                         Store::Limited(LimitedWriter::new(limits, file, counters)?)
                     }
-                    _ => Store::File(create_data(0o600, true)?),
+                    _ => Store::File(create_data(0o600, false)?, 0),
                 };
                 Writer::Pipe { source, reader, store, pieces }
             }
@@ -197,11 +227,21 @@ impl Capture {
                 let writer = LimitedWriter::new(limits, open(&self.path)?, open(&self.counters)?)?;
                 Store::Limited(writer)
             }
-            _ => Store::File(File::options().append(true).open(&self.path)?),
+            _ => {
+                let file = open(&self.path)?;
+                let length = file.metadata()?.len();
+                Store::File(file, length)
+            }
         };
         let pieces = match self.pieces.as_os_str().is_empty() {
             true => None,
-            false => Some(PieceLog::new(open(&self.pieces)?)?),
+            false => {
+                let mut pieces = PieceLog::new(open(&self.pieces)?)?;
+                if let Store::File(_, length) = store {
+                    pieces.catch_up(TimePoint::now().monotonic_nanos, length)?;
+                }
+                Some(pieces)
+            }
         };
         Ok((store, pieces))
     }

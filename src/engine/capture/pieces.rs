@@ -68,6 +68,18 @@ impl PieceLog {
         Ok(PieceLog { file, count, last })
     }
 
+    /// Records what an earlier writer stored without a record, up to the stored `length`.
+    ///
+    /// # Errors
+    /// The OS error of writing.
+    pub(super) fn catch_up(&mut self, time: u64, length: u64) -> io::Result<()> {
+        let recorded = self.last.map_or(0, |last| last.offset + last.length);
+        match length.checked_sub(recorded) {
+            None | Some(0) => Ok(()),
+            Some(missing) => self.add(time, missing, false),
+        }
+    }
+
     /// Records that `length` bytes were read at `time`; `follows` if no other fd was read since the
     /// last piece.
     ///

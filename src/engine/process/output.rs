@@ -1,8 +1,11 @@
 //! The captures of a process: all of them, the open ones, and the truncated ones.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+use nix::errno::Errno;
 
 use crate::clock::TimePoint;
 use crate::engine::capture::{Capture, Captures, PieceLog, Store, Truncation};
@@ -243,28 +246,28 @@ impl Output {
         let turn = if order && pipe.pieces.is_some() { 1 } else { TURN };
         let mut total = 0;
         while total < turn {
-            let n = match nix::unistd::read(&pipe.reader, buffer) {
-                Ok(0) => return Turn::End,
-                Ok(n) => n,
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(nix::errno::Errno::EAGAIN) => return Turn::Empty,
-                Err(_) => {
-                    self.truncate(index, Truncation::Error);
-                    return Turn::End;
-                }
-            };
-            total += n;
-            pipe.grow_if_full(n, budget);
             // After the freeze, or an error of storing, output is discarded.
             let frozen = captures.at(index).is_some_and(Capture::is_frozen);
-            if frozen || is_truncated(captures, truncated, index) {
-                continue;
-            }
-            let follows = last_piece.replace(index) == Some(index);
-            if let Err(error) = pipe.keep(buffer.get(..n).unwrap_or_default(), follows) {
-                tracing::error!(proc_id = %id, %error, "cannot store captured output");
-                if let Some((fd, _)) = captures.iter().nth(index) {
-                    truncated.push((fd, Truncation::Error));
+            let discard = frozen || is_truncated(captures, truncated, index);
+            let follows = *last_piece == Some(index);
+            match pipe.take(discard, follows, buffer) {
+                Taken::Bytes(0) => return Turn::End,
+                Taken::Bytes(n) => {
+                    total += n;
+                    pipe.grow_if_full(n, budget);
+                    *last_piece = Some(index);
+                }
+                Taken::NotStored(error) => {
+                    tracing::error!(proc_id = %id, %error, "cannot store captured output");
+                    if let Some((fd, _)) = captures.iter().nth(index) {
+                        truncated.push((fd, Truncation::Error));
+                    }
+                }
+                Taken::Failed(Errno::EINTR) => {}
+                Taken::Failed(Errno::EAGAIN) => return Turn::Empty,
+                Taken::Failed(_) => {
+                    self.truncate(index, Truncation::Error);
+                    return Turn::End;
                 }
             }
         }
@@ -272,13 +275,54 @@ impl Output {
     }
 }
 
+/// The outcome of taking bytes from a pipe.
+enum Taken {
+    /// This number of bytes; 0 at the end.
+    Bytes(usize),
+    /// They could not be stored.
+    NotStored(io::Error),
+    /// They could not be read.
+    Failed(Errno),
+}
+
 impl Pipe {
-    /// Stores the bytes, and records the piece if pieces are recorded.
-    fn keep(&mut self, bytes: &[u8], follows: bool) -> std::io::Result<()> {
-        if let Some(pieces) = &mut self.pieces {
-            pieces.add(TimePoint::now().monotonic_nanos, bytes.len() as u64, follows)?;
+    /// Takes the next bytes from the pipe, and stores them unless they are to be discarded;
+    /// `follows` if no other fd was read since the last piece.
+    fn take(&mut self, discard: bool, follows: bool, buffer: &mut [u8]) -> Taken {
+        if !discard && let Some(moved) = self.store.splice(&self.reader, buffer.len()) {
+            return match moved {
+                Ok(n) => self.stored(n, follows),
+                Err(error) => match error.raw_os_error() {
+                    Some(errno @ (libc::EINTR | libc::EAGAIN)) => {
+                        Taken::Failed(Errno::from_raw(errno))
+                    }
+                    _ => Taken::NotStored(error),
+                },
+            };
         }
-        self.store.write(bytes)
+        let n = match nix::unistd::read(&self.reader, buffer) {
+            Ok(n) => n,
+            Err(errno) => return Taken::Failed(errno),
+        };
+        if discard {
+            return Taken::Bytes(n);
+        }
+        match self.store.write(buffer.get(..n).unwrap_or_default()) {
+            Ok(()) => self.stored(n, follows),
+            Err(error) => Taken::NotStored(error),
+        }
+    }
+
+    /// Records the piece of bytes that are stored, if pieces are recorded.
+    fn stored(&mut self, n: usize, follows: bool) -> Taken {
+        let now = || TimePoint::now().monotonic_nanos;
+        match self.pieces.as_mut().filter(|_| n > 0) {
+            Some(pieces) => match pieces.add(now(), n as u64, follows) {
+                Ok(()) => Taken::Bytes(n),
+                Err(error) => Taken::NotStored(error),
+            },
+            None => Taken::Bytes(n),
+        }
     }
 
     /// Requests a larger pipe, once, after a read that shows that it was full.

@@ -1,0 +1,294 @@
+//! An engine in another process is killed, and the engine of the second holder goes on.
+
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use procstar::engine::{
+    CaptureDirs, Ended, Engine, EngineOptions, Event, HeldCapture, HeldWriter, Holding, Started,
+};
+use procstar::spec;
+use serde_json::{Value, json};
+
+use crate::support::engine::{options, output, sh};
+use crate::support::wait::{DEADLINE, eventually};
+
+/// The variable with the socket of the engine to be killed.
+const SOCKET: &str = "PROCSTAR_TEST_SOCKET";
+/// The variable with the directory of its captures.
+const DIR: &str = "PROCSTAR_TEST_DIR";
+
+fn options_in(dir: &std::path::Path) -> EngineOptions {
+    let places = CaptureDirs { files: dir.into(), memory: dir.into() };
+    EngineOptions { places, share_holdings: true, ..options() }
+}
+
+/// The program of the engine that is killed: it starts the processes of its first message, and
+/// sends their holdings and starts.
+#[test]
+#[ignore = "a part of other tests"]
+fn the_engine_that_is_killed() {
+    let Ok(fd) = std::env::var(SOCKET) else { return };
+    // SAFETY: the parent has left this descriptor open for this test alone.
+    let socket = unsafe { UnixStream::from_raw_fd(fd.parse().unwrap()) };
+    set_cloexec(&socket, true);
+    let dir = std::env::var_os(DIR).unwrap();
+    let mut specs = Vec::new();
+    let mut other = socket.try_clone().unwrap();
+    other.read_to_end(&mut specs).unwrap();
+    let _engine = Engine::start(options_in(dir.as_ref()), move |event| match event {
+        Event::Held(holding) => send_holding(&socket, &holding),
+        Event::Started(started) => send(&socket, &Message::Started(started), &[]),
+        Event::Ended(ended) => send(&socket, &Message::Ended(ended.id.to_string()), &[]),
+        Event::Released(id) => send(&socket, &Message::Released(id.to_string()), &[]),
+        _ => {}
+    })
+    .map(|engine| {
+        engine.launch(spec::from_json(&specs).unwrap());
+        engine
+    })
+    .unwrap();
+    std::thread::sleep(DEADLINE * 2);
+}
+
+fn set_cloexec(socket: &UnixStream, close: bool) {
+    let flags = if close { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(socket, FcntlArg::F_SETFD(flags)).unwrap();
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Message {
+    /// Each capture: its index, and the pid of its writer.
+    Held {
+        id: String,
+        pidfd: bool,
+        captures: Vec<(usize, Option<i32>)>,
+    },
+    Started(Box<Started>),
+    Ended(String),
+    Released(String),
+}
+
+fn send_holding(socket: &UnixStream, holding: &Holding) {
+    let mut fds: Vec<RawFd> = holding.pidfd.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut captures = Vec::new();
+    for HeldCapture { index, reader, writer } in &holding.captures {
+        fds.push(reader.as_raw_fd());
+        fds.extend(writer.iter().map(|writer| writer.pidfd.as_raw_fd()));
+        captures.push((*index, writer.as_ref().map(|writer| writer.pid)));
+    }
+    let (id, pidfd) = (holding.id.to_string(), holding.pidfd.is_some());
+    send(socket, &Message::Held { id, pidfd, captures }, &fds);
+}
+
+fn send(mut socket: &UnixStream, message: &Message, fds: &[RawFd]) {
+    let bytes = rmp_serde::to_vec_named(message).unwrap();
+    let length = (bytes.len() as u32).to_le_bytes();
+    let rights = [ControlMessage::ScmRights(fds)];
+    let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+    let parts = [IoSlice::new(&length)];
+    sendmsg::<()>(socket.as_raw_fd(), &parts, rights, MsgFlags::empty(), None).unwrap();
+    socket.write_all(&bytes).unwrap();
+}
+
+/// Receives a message; `None` at the end of the stream.
+fn receive(mut socket: &UnixStream) -> Option<(Message, Vec<OwnedFd>)> {
+    let mut length = [0; 4];
+    let mut space = nix::cmsg_space!([RawFd; 64]);
+    let mut fds = Vec::new();
+    let mut parts = [IoSliceMut::new(&mut length)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let got = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
+    for control in got.cmsgs().unwrap() {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: the kernel has just given us these descriptors.
+            fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    if got.bytes < 4 {
+        return None;
+    }
+    let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
+    socket.read_exact(&mut bytes).ok()?;
+    Some((rmp_serde::from_slice(&bytes).unwrap(), fds))
+}
+
+/// The second holder of an engine in another process.
+struct Holder {
+    engine: Child,
+    socket: UnixStream,
+    dir: tempfile::TempDir,
+    holdings: Vec<Holding>,
+    started: Vec<Started>,
+    ended: Vec<String>,
+    released: Vec<String>,
+}
+
+impl Holder {
+    /// Launches the processes in an engine that is about to be killed.
+    fn launch(specs: &Value) -> Holder {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, theirs) = UnixStream::pair().unwrap();
+        let fd = theirs.as_raw_fd();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["holdings::the_engine_that_is_killed", "--exact", "--ignored", "--nocapture"])
+            .env(SOCKET, fd.to_string())
+            .env(DIR, dir.path())
+            .stdout(std::process::Stdio::null());
+        set_cloexec(&theirs, false);
+        let engine = command.spawn().unwrap();
+        drop(theirs);
+        let text = json!({ "specs": specs }).to_string();
+        (&socket).write_all(text.as_bytes()).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let (holdings, started, ended, released) = Default::default();
+        Holder { engine, socket, dir, holdings, started, ended, released }
+    }
+
+    /// Receives until `done`, or to the end of the stream.
+    fn until(&mut self, done: impl Fn(&Holder) -> bool) {
+        while !done(self) {
+            let Some((message, fds)) = receive(&self.socket) else { return };
+            let mut fds = fds.into_iter();
+            match message {
+                Message::Held { id, pidfd, captures } => {
+                    let pidfd = pidfd.then(|| fds.next().unwrap());
+                    let captures = captures.into_iter().map(|(index, writer)| HeldCapture {
+                        index,
+                        reader: fds.next().unwrap(),
+                        writer: writer.map(|pid| HeldWriter { pid, pidfd: fds.next().unwrap() }),
+                    });
+                    let captures = captures.collect();
+                    self.holdings.push(Holding { id: id.as_str().into(), pidfd, captures });
+                }
+                Message::Started(started) => self.started.push(*started),
+                Message::Ended(id) => self.ended.push(id),
+                Message::Released(id) => {
+                    self.holdings.retain(|holding| holding.id.as_str() != id);
+                    self.released.push(id);
+                }
+            }
+        }
+    }
+
+    /// Kills the engine, and reaps it.
+    fn kill(&mut self) {
+        self.engine.kill().unwrap();
+        self.engine.wait().unwrap();
+        self.until(|_| false);
+    }
+
+    /// Adopts all processes that have not ended, in a new engine.
+    fn adopt(&mut self) -> (Engine, mpsc::Receiver<Event>) {
+        let (tell, events) = mpsc::channel();
+        let options = EngineOptions { epoch: 1, ..options_in(self.dir.path()) };
+        let engine = Engine::start(options, move |event| drop(tell.send(event))).unwrap();
+        for started in self.started.drain(..) {
+            if self.ended.iter().any(|id| *id == started.id.as_str()) {
+                continue;
+            }
+            let at = self.holdings.iter().position(|holding| holding.id == started.id);
+            engine.adopt(started, at.map(|at| self.holdings.swap_remove(at)));
+        }
+        (engine, events)
+    }
+}
+
+/// The ends that an engine reports, by ID.
+fn ends(events: &mpsc::Receiver<Event>, count: usize) -> Vec<Ended> {
+    let mut ends = Vec::new();
+    while ends.len() < count {
+        if let Event::Ended(ended) = events.recv_timeout(DEADLINE).unwrap() {
+            ends.push(*ended);
+        }
+    }
+    ends.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+    ends
+}
+
+fn numbers(count: usize) -> Vec<u8> {
+    (0..count).flat_map(|i| format!("{i}\n").into_bytes()).collect()
+}
+
+/// Asserts that no usage is claimed, and that the hash is that of the output.
+fn check(ended: &Ended, whole: &[u8]) {
+    use sha2::Digest;
+    assert!(ended.unmeasured && !ended.lost, "{}", ended.id);
+    assert!(ended.cut_short.is_empty(), "{}: {:?}", ended.id, ended.cut_short);
+    let capture = ended.captures.get("stdout".parse().unwrap()).unwrap();
+    assert!(output(&ended.captures, "stdout") == whole, "{}: {} bytes", ended.id, capture.len());
+    // The hash is that of the stored bytes.
+    let packed = capture.spec().compress.map(|_| std::fs::read(capture.path()).unwrap());
+    let hash: [u8; 32] = sha2::Sha256::digest(packed.as_deref().unwrap_or(whole)).into();
+    assert_eq!(capture.sha256().unwrap().to_string(), hex(&hash), "{}", ended.id);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The kinds of captures, each in a process that writes at the time of the kill.
+#[test]
+fn nothing_is_lost_with_the_engine() {
+    const COUNT: usize = 400_000;
+    let kinds = [
+        ("direct", json!({"mode": "tempfile"})),
+        ("memory", json!({"mode": "memory"})),
+        ("timed", json!({"mode": "tempfile", "chunk_times": true})),
+        ("packed", json!({"mode": "tempfile", "compress": "gzip"})),
+        ("packed in memory", json!({"mode": "memory", "compress": "zstd"})),
+    ];
+    for millis in [0, 20, 60, 150] {
+        let mut specs = serde_json::Map::new();
+        for (id, capture) in &kinds {
+            let script = format!("sleep 0.05; seq 0 {}; exit 7", COUNT - 1);
+            specs.insert((*id).into(), sh(&script, json!([["stdout", {"capture": capture}]])));
+        }
+        specs.insert(
+            "killed".into(),
+            sh(
+                "sleep 0.2; echo x; kill -9 $$",
+                json!([["stdout", {"capture": {"mode": "memory"}}]]),
+            ),
+        );
+        let mut holder = Holder::launch(&specs.into());
+        holder.until(|holder| holder.started.len() == kinds.len() + 1);
+        std::thread::sleep(Duration::from_millis(millis));
+        holder.kill();
+        let before = holder.ended.len();
+        let (_engine, events) = holder.adopt();
+        let whole = numbers(COUNT);
+        for ended in ends(&events, kinds.len() + 1 - before) {
+            if ended.id.as_str() == "killed" {
+                assert_eq!(ended.status, libc::SIGKILL);
+                check(&ended, b"x\n");
+            } else {
+                assert_eq!(ended.status, 7 << 8, "{}", ended.id);
+                check(&ended, &whole);
+            }
+        }
+    }
+}
+
+/// A process that ends, and is reaped by another process, while no engine lives.
+#[test]
+fn an_end_without_an_engine_is_known_afterwards() {
+    let mut holder = Holder::launch(&json!({
+        "a": sh("echo out; sleep 0.3; exit 9", json!([["stdout", {"capture": {"mode": "memory"}}]])),
+    }));
+    holder.until(|holder| !holder.started.is_empty());
+    let pid = holder.started[0].pid;
+    holder.kill();
+    eventually("the end", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    let (_engine, events) = holder.adopt();
+    let ended = &ends(&events, 1)[0];
+    check(ended, b"out\n");
+    assert_eq!(ended.status, 9 << 8);
+}
