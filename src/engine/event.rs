@@ -138,9 +138,6 @@ pub struct Ended {
     pub cut_short: Vec<(FdName, Truncation)>,
     /// Whether its exit status is unknown, because the process that waited for it died.
     pub lost: bool,
-    /// Whether another process has reaped it, so that `rusage` is unknown and all zero.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unmeasured: bool,
     /// Its last `/proc/PID/io`, as a zombie; `None` if there was no child, or the kernel does not
     /// report it.
     #[serde(default)]
@@ -157,6 +154,10 @@ pub struct Ended {
     /// The resolved properties of its spec.
     #[serde(default)]
     pub resolved: Resolved,
+    // Last: frames hold no names, and an omitted field must not shift others.
+    /// Whether another process has reaped it, so that `rusage` is unknown and all zero.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmeasured: bool,
 }
 
 /// Descendants that outlive their process.

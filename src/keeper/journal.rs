@@ -257,9 +257,20 @@ fn boot_id() -> Option<String> {
 
 /// Whether a record's process still runs: one of its pid and start time.
 pub fn is_alive(record: &ProcessEntry, procfs: &ProcFs) -> bool {
-    let (Some(started), None) = (&record.started, &record.ended) else { return false };
-    let Ok(now) = procfs.read_stat(started.pid) else { return false };
-    started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime) && now.state != 'Z'
+    state_now(record, procfs).is_some_and(|state| state != 'Z')
+}
+
+/// Whether the process of a record runs, or is a zombie whose exit status can be read.
+pub fn is_unreaped(record: &ProcessEntry, procfs: &ProcFs) -> bool {
+    state_now(record, procfs).is_some()
+}
+
+/// The state letter of a record's process: one of its pid and start time.
+fn state_now(record: &ProcessEntry, procfs: &ProcFs) -> Option<char> {
+    let (Some(started), None) = (&record.started, &record.ended) else { return None };
+    let now = procfs.read_stat(started.pid).ok()?;
+    let same = started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime);
+    same.then_some(now.state)
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ def test_compressed_output_survives_the_keeper(tmp_path, service):
     stop.touch()
     res = service_2.result("a")
     assert captured(res) == numbers(2000)
-    assert res["captures"]["stdout"]["complete"] and res["reason"] == "lost"
+    assert res["captures"]["stdout"]["complete"] and res["reason"] == "exited"
 
 
 def files_of(state):

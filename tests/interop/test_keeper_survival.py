@@ -150,7 +150,7 @@ async def lasting(tmp_path):
 
 
 async def test_processes_of_a_killed_keeper_are_adopted(lasting, tmp_path):
-    """Known ends are exact, and unknown ones are reported as lost."""
+    """Ends before the kill and after the next start are exact, and ends in between are `lost`."""
     agent, wire = await lasting.start()
     stop, count = tmp_path / "stop", tmp_path / "count"
     gone_stop, gone_count = tmp_path / "gone_stop", tmp_path / "gone_count"
@@ -186,8 +186,7 @@ async def test_processes_of_a_killed_keeper_are_adopted(lasting, tmp_path):
     assert res["times"]["start"] == started["runs"]["times"]["start"]
     stop.touch()
     res = (await wire.ended())["runs"]
-    check_result(res)
-    check_lost(res)
+    check_adopted(check_result(res), exit_code=7)
     assert hashlib.sha256(captured(res)).digest() == hashlib.sha256(lines(count)).digest()
     # A second crash changes nothing.
     await lasting.kill(agent)
@@ -208,13 +207,21 @@ def check_lost(res):
     assert res["status"]["exit_code"] == 125 and res["status"]["signum"] is None
 
 
+def check_adopted(res, exit_code=None, signum=None):
+    """Asserts that the status of an adopted process is exact, and its resource usage null."""
+    assert (res["state"], res["errors"]) == ("terminated", [])
+    assert res["reason"] == ("exited" if signum is None else "signaled")
+    assert (res["status"]["exit_code"], res["status"]["signum"]) == (exit_code, signum)
+    assert all(value is None for value in res["rusage"].values()), res["rusage"]
+
+
 async def test_an_adopted_process_can_be_signaled_and_deleted(lasting):
     agent, wire = await lasting.start()
     pid = (await wire.start(p=SLEEPER))["p"]["pid"]
     await lasting.kill(agent)
     agent, wire = await lasting.start()
     await wire.send("ProcSignalRequest", proc_id="p", signum=signal.SIGTERM)
-    check_lost((await wire.ended())["p"])
+    check_adopted((await wire.ended())["p"], signum=signal.SIGTERM)
     assert not procs.is_alive(pid)
     await wire.delete("p")
 
@@ -261,7 +268,7 @@ def test_single_runs_share_a_state_directory(tmp_path):
     eventually(lambda: worker_pid(again.pid), "a worker")
     go.touch()
     res = json.loads(again.communicate(timeout=DEADLINE)[0])["p"]
-    check_lost(check_result(res))
+    check_adopted(check_result(res), exit_code=0)
     assert captured(res) == b"done\n"
     assert runs.read_text().count("x") == 3
 

@@ -51,7 +51,8 @@ fn the_next_keeper_takes_up_what_the_journal_tells() {
     assert_eq!(welcome.memory, memory);
     std::fs::write(gate, "").unwrap();
     let ToWorker::Ended(runs) = worker.next() else { panic!("no end") };
-    assert!(runs.lost && runs.id.as_str() == "runs");
+    assert!(!runs.lost && runs.unmeasured && runs.id.as_str() == "runs");
+    assert_eq!(runs.status, 0);
     assert_eq!(stdout(&runs.captures), "runs\n");
     for id in ["ended", "runs", "dies"] {
         worker.forget(id);

@@ -35,13 +35,13 @@ pub(in crate::engine) struct ChildExit {
     pub(in crate::engine) stat: Option<RawStat>,
     pub(in crate::engine) stop: TimePoint,
     pub(in crate::engine) lost: bool,
-    /// Whether another process has reaped it, so that `rusage` is unknown.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(in crate::engine) unmeasured: bool,
     #[serde(default)]
     pub(in crate::engine) io: Option<RawIo>,
     #[serde(default)]
     pub(in crate::engine) out_of_memory: bool,
+    /// Whether another process has reaped it, so that `rusage` is unknown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::engine) unmeasured: bool,
 }
 
 impl ChildExit {

@@ -159,7 +159,7 @@ fn adopt(table: &mut ProcessTable, engine: &Engine, entry: ProcessEntry, deadlin
         (Some(started), None) => {
             let entry = ProcessEntry { started: Some(started.clone()), ..ProcessEntry::new(id) };
             table.started(started.clone());
-            if journal::is_alive(&entry, &ProcFs::default()) {
+            if journal::is_unreaped(&entry, &ProcFs::default()) {
                 tracing::warn!(proc_id = %entry.id, pid = started.pid, "adopting a process that has outlived its keeper");
                 engine.adopt(started, None);
             } else {
