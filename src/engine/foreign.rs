@@ -16,7 +16,7 @@ pub(super) enum ForeignState {
     /// It has ended, and its status is not readable before it is reaped.
     Unreaped,
     /// It has ended with this raw wait status; with its last usage, if it was not reaped yet.
-    Ended(i32, LastUsage),
+    Ended(i32, Box<LastUsage>),
     /// It was reaped, and this kernel does not keep its status.
     Lost,
 }
@@ -39,15 +39,15 @@ pub(super) fn state_of(
             return ForeignState::Running;
         }
         if let (Some(status), true) = (stat.exit_code, io.is_some()) {
-            return ForeignState::Ended(status, LastUsage { stat: Some(stat), io });
+            return ForeignState::Ended(status, Box::new(LastUsage { stat: Some(stat), io }));
         }
         return match sys::exit_status(pidfd) {
-            Ok(Some(status)) => ForeignState::Ended(status, LastUsage::default()),
+            Ok(Some(status)) => ForeignState::Ended(status, Box::default()),
             _ => ForeignState::Unreaped,
         };
     }
     match sys::exit_status(pidfd) {
-        Ok(Some(status)) => ForeignState::Ended(status, LastUsage::default()),
+        Ok(Some(status)) => ForeignState::Ended(status, Box::default()),
         Ok(None) => ForeignState::Unreaped,
         Err(_) => ForeignState::Lost,
     }

@@ -144,7 +144,8 @@ fn reaped_elsewhere(
     let child = &process.live()?.child;
     let pid = child.pid;
     match foreign::state_of(procfs, (pid, &child.pidfd), members.starttime(serial)) {
-        ForeignState::Ended(status, LastUsage { stat, io }) => {
+        ForeignState::Ended(status, usage) => {
+            let LastUsage { stat, io } = *usage;
             let out_of_memory = was_oom_killed(serial, status, process, members);
             let blank = ChildExit { unmeasured: true, ..ChildExit::without_child() };
             Some(ChildExit { pid: Some(pid), status, stat, io, out_of_memory, ..blank })
