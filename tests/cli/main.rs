@@ -13,6 +13,7 @@ mod support;
 mod commands;
 mod completions;
 mod config;
+mod dashboard;
 mod doctor;
 mod examples;
 mod first_words;

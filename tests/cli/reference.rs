@@ -29,7 +29,7 @@ fn printed_json(args: &[&str]) -> Value {
 }
 
 /// What the service of an instance answers. HTTP/1.0 has no chunks.
-fn body(instance: &Instance, path: &str) -> String {
+pub fn body(instance: &Instance, path: &str) -> String {
     let mut socket = UnixStream::connect(&instance.socket).unwrap();
     write!(socket, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
