@@ -2,8 +2,8 @@
 """
 A minimal scheduler: waits for a procstar agent, runs one command on it, and prints the result.
 
-    pip install procstar==1.1.0
-    export PROCSTAR_AGENT_TOKEN=secret
+    pip install procstar==1.1.0         # needs Python 3.13
+    export PROCSTAR_AGENT_TOKEN=$(openssl rand -base64 24)
     PROCSTAR_AGENT_CERT=server.crt PROCSTAR_AGENT_KEY=server.key python3 examples/scheduler.py -- /usr/bin/echo hello &
     PROCSTAR_AGENT_CA=server.crt procstar agent --agent-host localhost --wait
 

@@ -52,7 +52,7 @@ pub struct ProcessOptions {
     #[arg(help_heading = "Process")]
     group: Option<Account>,
 
-    /// Limit a resource, as `nofile=1024` or `core=0:unlimited` (soft and hard); may be repeated
+    /// Limit a resource: `nofile=1024`, `as=2G`, `cpu=60:65` (soft and hard); may be repeated
     #[arg(long, visible_alias = "ulimit", value_name = "RESOURCE=N", help_heading = "Process")]
     rlimit: Vec<Bounds>,
 
