@@ -249,7 +249,7 @@ def test_unknown_values_of_a_lost_process_are_null(service, tmp_path):
     pid = first.result("a", ended=False)["pid"]
     for victim in (worker_pid(first.proc.pid), first.proc.pid):
         os.kill(victim, 9)
-    eventually(lambda: not procs.is_alive(pid), "its end")
+    procs.await_reaping(pid)
     res = check_result(service("--state-dir", state).result("a"))
     assert (res["state"], res["reason"], res["status"]["exit_code"]) == ("error", "lost", 125)
     assert res["rusage"] and all(value is None for value in res["rusage"].values()), res["rusage"]

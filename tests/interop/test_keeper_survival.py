@@ -168,7 +168,7 @@ async def test_processes_of_a_killed_keeper_are_adopted(lasting, tmp_path):
     await lasting.kill(agent)
     # It ends without a keeper.
     gone_stop.touch()
-    eventually(lambda: not procs.is_alive(started["gone"]["pid"]), "end of a process")
+    procs.await_reaping(started["gone"]["pid"])
     assert procs.is_alive(started["runs"]["pid"])
 
     agent, wire = await lasting.start()

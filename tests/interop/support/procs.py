@@ -33,6 +33,16 @@ def is_alive(pid):
     return stat is not None and stat[0] not in "ZX"
 
 
+def await_reaping(pid):
+    """Waits for the end of `pid`, and reaps it if it is an orphan of ours: a zombie would still
+    show its status."""
+    eventually(lambda: not is_alive(pid), f"end of {pid}")
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        eventually(lambda: _stat(pid) is None, f"reaping of {pid}")
+
+
 def descendants(root=None):
     """Returns the running descendants of `root` (this process by default) as `{pid: command
     line}`."""
