@@ -1,5 +1,8 @@
 //! The definition of the whole command line, for parsing, help, manual pages and completion.
 
+use std::ffi::OsStr;
+use std::iter;
+
 use clap::{Arg, Command, CommandFactory};
 
 use crate::cli::arguments::CommandLine;
@@ -34,12 +37,33 @@ const WITHOUT_INSTANCES: [&str; 8] =
 
 /// The command line, complete with the options that commands inherit.
 pub(super) fn definition() -> Command {
-    let root = CommandLine::command();
-    let globals: Vec<Arg> =
-        root.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
-    let mut root = root.mut_subcommands(|command| scoped(command, &globals));
+    let mut root = definition_for(|_| true);
     root.build();
     root
+}
+
+/// The command line for these words, with the inherited options of no other commands: completing
+/// all of them takes most of the time of a short command.
+pub(super) fn definition_of<W: AsRef<OsStr>>(words: &[W]) -> Command {
+    definition_for(|command| {
+        let names = || iter::once(command.get_name()).chain(command.get_all_aliases());
+        words.iter().any(|word| names().any(|name| word.as_ref() == name))
+    })
+}
+
+fn definition_for(is_needed: impl Fn(&Command) -> bool) -> Command {
+    let root = CommandLine::command();
+    let globals = globals(&root);
+    root.mut_subcommands(
+        |command| {
+            if is_needed(&command) { scoped(command, &globals) } else { command }
+        },
+    )
+}
+
+/// The options that commands inherit.
+fn globals(root: &Command) -> Vec<Arg> {
+    root.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect()
 }
 
 /// A command with its own version of the program's options: hidden, and without a short name, if

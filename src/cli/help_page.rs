@@ -1,6 +1,6 @@
 //! The page of `--help`, from the definition of the command line.
 
-use crate::cli::definition::definition;
+use crate::cli::definition::{definition, definition_of};
 use crate::cli::invocation::UsageError;
 
 /// The long help of a command, given by its names; without names, of the program.
@@ -8,7 +8,8 @@ use crate::cli::invocation::UsageError;
 /// # Errors
 /// No command has these names.
 pub(super) fn page(of: &[String]) -> Result<String, UsageError> {
-    let mut root = definition();
+    // A command's page shows options of the program too; the program's has none of its commands.
+    let mut root = if of.is_empty() { definition_of(of) } else { definition() };
     let mut command = &mut root;
     for name in of {
         command = command.find_subcommand_mut(name).ok_or_else(|| {

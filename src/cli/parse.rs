@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::cli::arguments::{Command, CommandLine, ConfigCommand};
 use crate::cli::client::Client;
 use crate::cli::client::global_options::InstanceCommand;
-use crate::cli::definition::definition;
+use crate::cli::definition::definition_of;
 use crate::cli::invocation::{Input, Invocation, Run, TokenFiles, UsageError};
 use crate::cli::output_format::ReportFormat;
 use crate::cli::run_command::{OnTerminal, RunCommand};
@@ -91,15 +91,17 @@ fn is_run(args: &[OsString]) -> bool {
 
 /// The command that arguments name, even if they are invalid.
 fn command_of(args: &[OsString]) -> Option<String> {
-    command_path(args).into_iter().next()
+    let root = definition_of::<&str>(&[]);
+    let word = args.get(suggest::first_word(&root, args)?)?.to_str()?;
+    root.find_subcommand(word).map(|command| command.get_name().to_owned())
 }
 
 /// The command that arguments name, and its subcommands, even if they are invalid.
 fn command_path(args: &[OsString]) -> Vec<String> {
     // Help and version would end the search.
     let asks = |arg: &&OsString| ["-h", "--help", "-V", "--version"].iter().any(|ask| *arg == ask);
-    let args = args.iter().filter(|arg| !asks(arg));
-    let Ok(matches) = definition().ignore_errors(true).try_get_matches_from(args) else {
+    let args: Vec<&OsString> = args.iter().filter(|arg| !asks(arg)).collect();
+    let Ok(matches) = definition_of(&args).ignore_errors(true).try_get_matches_from(args) else {
         return Vec::new();
     };
     let mut path = Vec::new();
@@ -112,7 +114,7 @@ fn command_path(args: &[OsString]) -> Vec<String> {
 }
 
 fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageError> {
-    let mut root = definition();
+    let mut root = definition_of(args);
     let args = match suggest::first_word(&root, args) {
         Some(at) => suggest::kill_arguments(args.to_vec(), at),
         None => args.to_vec(),

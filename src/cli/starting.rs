@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::definition::definition;
+use super::definition::definition_of;
 use crate::config::Env;
 use crate::procfs::ProcFs;
 
@@ -29,8 +29,10 @@ pub(super) fn is_one_starting(env: &Env, known: &[i32]) -> bool {
     let Some(own) = StartingProcess::read(std::process::id() as i32) else { return false };
     let parent = StartingProcess::read(own.ppid);
     let user = nix::unistd::geteuid().as_raw();
-    let words: Vec<String> =
-        definition().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let words: Vec<String> = definition_of::<&str>(&[])
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == user))
