@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::thread;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
@@ -18,7 +17,9 @@ use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::format::{StateError, UpgradeState};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::variables;
-use procstar::keeper::{self, LaunchEnvironment, ProgramExit, WorkerCommand, check, secrets};
+use procstar::keeper::{
+    self, KeeperSockets, Kept, LaunchEnvironment, ProgramExit, WorkerCommand, check, secrets,
+};
 use procstar::{app, config, logging, mem};
 
 /// Opens standard output and standard error, if they are closed, on a descriptor that rejects
@@ -70,10 +71,8 @@ fn main() {
         resume(&number, &fds)
     } else if variable(variables::FILES_FD).is_some() {
         reserved(&Foreign { variable: variables::FILES_FD })
-    } else if let Some(code) = command(&fds) {
-        code
     } else {
-        keep(fds, start)
+        launched(fds, start)
     };
     // Blocked threads must not delay the exit.
     std::process::exit(i32::from(code));
@@ -83,31 +82,37 @@ fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Handles every command except a run, and help and usage errors: they need no keeper. Returns the
-/// exit code, or `None` for a run.
-fn command(fds: &[RawFd]) -> Option<u8> {
-    let args: Vec<_> = std::env::args_os().collect();
-    descriptor::claim(fds.to_vec());
+/// Runs as the process that the user launched: as the keeper for a run, and alone for all other
+/// commands, for help and for usage errors.
+fn launched(fds: Vec<RawFd>, start: TimePoint) -> u8 {
+    descriptor::claim(fds.clone());
     let env = config::process_env();
-    let parse = || parse::parse_without_keeper(&args, &env);
-    // On a thread of its own, because parsing needs a deep stack and a keeper must stay small.
-    let parsed = thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, parse) {
-        Ok(thread) => thread.join().ok()?,
-        Err(_) => parse(),
-    })?;
+    let args: Vec<_> = std::env::args_os().collect();
+    let parsed = parse::parse_in_keeper(&args, &env);
     unblock_signals();
-    warn_of_mistyped(&env);
     match parsed {
-        Ok(invocation) => carry_out(invocation, &env),
-        Err(answer) => Some(refuse(&answer)),
+        Ok(None) => keep(fds, start, &env, None),
+        Ok(Some(Invocation::Run(run))) => keep(fds, start, &env, Some(*run)),
+        Ok(Some(command)) => {
+            warn_of_mistyped(&env);
+            carry_out(command, &env).unwrap_or(1)
+        }
+        Err(answer) => {
+            warn_of_mistyped(&env);
+            refuse(&answer)
+        }
     }
 }
 
-/// Runs the keeper, which starts the worker.
-fn keep(fds: Vec<RawFd>, start: TimePoint) -> u8 {
-    unblock_signals();
+/// Runs the keeper, which starts the worker: a copy of this process, with the parsed `run`.
+fn keep(fds: Vec<RawFd>, start: TimePoint, env: &config::Env, run: Option<Run>) -> u8 {
     let nofile = raise_open_file_limit();
-    ended(keeper::keep(LaunchEnvironment { start, fds, nofile }, WorkerCommand::this_program()))
+    let environment = LaunchEnvironment { start, fds: fds.clone(), nofile };
+    match keeper::keep_and_fork(environment, WorkerCommand::this_program()) {
+        Ok(Kept::Worker(sockets)) => first_worker(sockets, &fds, env, run),
+        Ok(Kept::Ended(exit)) => ended(Ok(exit)),
+        Err(error) => ended(Err(error)),
+    }
 }
 
 /// Continues from the state of the program that this process executed before. Signals stay blocked:
@@ -179,15 +184,27 @@ fn unblock_signals() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Runs as a worker; `number` is the descriptor of the socket to its keeper.
-fn worker(number: &str, fds: &[RawFd]) -> u8 {
-    secrets::protect();
-    if let Err(error) = keeper::signals::prepare_worker() {
-        print_error(&format_args!("cannot handle signals: {error}"));
-        return 1;
+/// Runs as the first worker, a copy of its keeper, which has parsed the arguments if it could.
+fn first_worker(sockets: KeeperSockets, fds: &[RawFd], env: &config::Env, run: Option<Run>) -> u8 {
+    if let Err(code) = become_worker() {
+        return code;
     }
-    // `ps` and `top` show this name; by default it would be that of a link in /proc.
-    let _ = nix::sys::prctl::set_name(c"procstar-worker");
+    // SAFETY: this process has one thread. The user may have set it for the keeper.
+    unsafe { std::env::remove_var(variables::AGAIN) };
+    keeper::files::ask(sockets.files);
+    let parsed = match run {
+        Some(run) => Ok(Invocation::Run(Box::new(run))),
+        None => parse::parse(std::env::args_os(), env),
+    };
+    work(parsed, env, sockets.messages, app::Given::first(fds))
+}
+
+/// Runs as a later worker, or as the first one where the keeper could not copy itself; `number` is
+/// the descriptor of the socket to the keeper.
+fn worker(number: &str, fds: &[RawFd]) -> u8 {
+    if let Err(code) = become_worker() {
+        return code;
+    }
     let socket = match descriptors::keeper_socket(variables::KEEPER_FD, number, fds) {
         Ok(socket) => socket,
         Err(foreign) => return reserved(&foreign),
@@ -206,15 +223,38 @@ fn worker(number: &str, fds: &[RawFd]) -> u8 {
     let given = app::Given::take(&env, fds);
     let is_users = |fd: &RawFd| !internal.contains(fd) && !given.is_held(*fd);
     descriptor::claim(fds.iter().copied().filter(is_users).collect());
-    match parse::parse(std::env::args_os(), &env) {
-        Ok(Invocation::Run(options)) => run_worker(*options, &env, socket, given),
+    let parsed = parse::parse(std::env::args_os(), &env);
+    work(parsed, &env, socket, given)
+}
+
+/// Protects this process's secrets, and prepares it for signals; returns the exit code if it cannot.
+fn become_worker() -> Result<(), u8> {
+    secrets::protect();
+    if let Err(error) = keeper::signals::prepare_worker() {
+        print_error(&format_args!("cannot handle signals: {error}"));
+        return Err(1);
+    }
+    // `ps` and `top` show this name; by default it would be the program's, or that of a link in /proc.
+    let _ = nix::sys::prctl::set_name(c"procstar-worker");
+    Ok(())
+}
+
+/// The worker's work.
+fn work(
+    parsed: Result<Invocation, UsageError>,
+    env: &config::Env,
+    socket: UnixStream,
+    given: app::Given,
+) -> u8 {
+    match parsed {
+        Ok(Invocation::Run(options)) => run_worker(*options, env, socket, given),
         // The keeper has parsed a run, so only a changed configuration leads to another command.
         Ok(command) => {
-            begin_one_shot(&socket, &env);
-            carry_out(command, &env).unwrap_or(1)
+            begin_one_shot(&socket, env);
+            carry_out(command, env).unwrap_or(1)
         }
         Err(answer) => {
-            begin_one_shot(&socket, &env);
+            begin_one_shot(&socket, env);
             // The configuration may have changed since the first worker started.
             keeper_link::report_failure(&socket, answer.text().trim_end());
             refuse(&answer)

@@ -39,6 +39,11 @@ impl Given {
         Given { held: listeners::inherited(held, fds), fds: fds.to_vec() }
     }
 
+    /// For a first worker: the keeper holds no listener yet.
+    pub fn first(fds: &[RawFd]) -> Given {
+        Given { held: Vec::new(), fds: fds.to_vec() }
+    }
+
     /// Whether the keeper holds a descriptor, so that it is not the user's.
     pub fn is_held(&self, fd: RawFd) -> bool {
         self.held.iter().any(|held| held.fd.as_raw_fd() == fd)

@@ -54,11 +54,13 @@ pub(super) fn definition_of<W: AsRef<OsStr>>(words: &[W]) -> Command {
 fn definition_for(is_needed: impl Fn(&Command) -> bool) -> Command {
     let root = CommandLine::command();
     let globals = globals(&root);
-    root.mut_subcommands(
-        |command| {
-            if is_needed(&command) { scoped(command, &globals) } else { command }
-        },
-    )
+    root.mut_subcommands(|command| {
+        if is_needed(&command) {
+            return scoped(command, &globals);
+        }
+        // Clap completes all commands for a suggestion, and letters must be unique.
+        command.mut_args(|arg| arg.short(None))
+    })
 }
 
 /// The options that commands inherit.

@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::cli::arguments::{Command, CommandLine, ConfigCommand};
 use crate::cli::client::Client;
 use crate::cli::client::global_options::InstanceCommand;
-use crate::cli::definition::definition_of;
+use crate::cli::definition::{definition, definition_of};
 use crate::cli::invocation::{Input, Invocation, Run, TokenFiles, UsageError};
 use crate::cli::output_format::ReportFormat;
 use crate::cli::run_command::{OnTerminal, RunCommand};
@@ -58,14 +58,12 @@ pub fn parse_with(
     })
 }
 
-/// Handles the arguments that need no keeper, and usage errors; returns `None` for a run, which
-/// needs a keeper and its worker.
+/// [`parse`] in the process that the user launched. Returns `None` for a run whose configuration can
+/// be read only once, such as a pipe: the worker reads it.
 ///
-/// If a run's configuration can be read only once, such as a pipe, the worker reads it.
-pub fn parse_without_keeper(
-    args: &[OsString],
-    env: &Env,
-) -> Option<Result<Invocation, UsageError>> {
+/// # Errors
+/// As [`parse`].
+pub fn parse_in_keeper(args: &[OsString], env: &Env) -> Result<Option<Invocation>, UsageError> {
     let skipped = Cell::new(false);
     let read = |path: &Path| {
         if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
@@ -76,11 +74,12 @@ pub fn parse_without_keeper(
     };
     let (system_file, trust) = (Path::new(SYSTEM_FILE), &trust::check);
     let sources = Sources { env, system_file, read: &read, trust };
-    match parse_with(args.iter().cloned(), &sources) {
-        Ok(Invocation::Run(_)) => None,
-        _ if skipped.get() && is_run(args) => None,
-        _ if skipped.get() => Some(parse(args.iter().cloned(), env)),
-        parsed => Some(parsed),
+    let parsed = parse_with(args.iter().cloned(), &sources);
+    match parsed {
+        parsed if !skipped.get() => parsed.map(Some),
+        Ok(Invocation::Run(_)) => Ok(None),
+        _ if is_run(args) => Ok(None),
+        _ => parse(args.iter().cloned(), env).map(Some),
     }
 }
 
@@ -122,7 +121,14 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
     if let Some(error) = suggest::unknown_command(&root, &args) {
         return Err(UsageError::usage(&error));
     }
-    let matches = root.try_get_matches_from_mut(&args).map_err(|error| explain(error, &args))?;
+    let matches = root.try_get_matches_from_mut(&args).map_err(|error| match error.kind() {
+        // The suggestion may be an option of another command.
+        ErrorKind::UnknownArgument => {
+            let complete = definition().try_get_matches_from(&args);
+            explain(complete.err().unwrap_or(error), &args)
+        }
+        _ => explain(error, &args),
+    })?;
     let mut options = CommandLine::from_arg_matches(&matches)?;
     let command = options.command.take();
     if let Some(Command::Help { of }) = &command {

@@ -139,6 +139,8 @@ struct Shared {
 struct State {
     queue: VecDeque<SpawnJob>,
     threads: usize,
+    /// Threads that are about to look for their first job.
+    starting: usize,
     idle: usize,
     /// Whether an idle thread is being woken.
     waking: bool,
@@ -162,7 +164,8 @@ impl Shared {
 }
 
 impl SpawnPool {
-    /// Starts the permanent threads.
+    /// Starts the first permanent thread; jobs start the others, because most programs run few
+    /// processes.
     ///
     /// # Errors
     /// The OS error if not even one thread can be started.
@@ -170,6 +173,7 @@ impl SpawnPool {
         let state = State {
             queue: VecDeque::new(),
             threads: 0,
+            starting: 0,
             idle: 0,
             waking: false,
             closed: false,
@@ -179,12 +183,7 @@ impl SpawnPool {
         let (helpers, text_pages) = (Arc::new(HelperPool::new()?), TextPages::new());
         let shared = Arc::new(Shared { state, work, helpers, context, text_pages });
         let pool = SpawnPool { shared, deliver };
-        for i in 0..PERMANENT_THREADS {
-            match pool.add_thread() {
-                Err(error) if i == 0 => return Err(error),
-                _ => {}
-            }
-        }
+        pool.add_thread()?;
         Ok(pool)
     }
 
@@ -196,7 +195,19 @@ impl SpawnPool {
         let can_wait = job.request.is_for_main_thread();
         state.queue.push_back(job);
         if !can_wait {
-            self.shared.wake_one(&mut state);
+            self.wake(state);
+        }
+    }
+
+    /// Wakes an idle thread; without one, starts another permanent one if one is missing.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        self.shared.wake_one(&mut state);
+        let is_missing =
+            state.queue.len() > state.idle + state.starting && state.threads < PERMANENT_THREADS;
+        drop(state);
+        if is_missing {
+            // Without another thread, the jobs wait for a free one.
+            let _ = self.add_thread();
         }
     }
 
@@ -293,7 +304,16 @@ impl SpawnPool {
         let stack = Stack::new()?;
         let shared = Arc::clone(&self.shared);
         let deliver = Arc::clone(&self.deliver);
-        self.shared.lock().threads += 1;
+        let failed = |shared: &Shared| {
+            let mut state = shared.lock();
+            state.threads -= 1;
+            state.starting -= 1;
+        };
+        {
+            let mut state = self.shared.lock();
+            state.threads += 1;
+            state.starting += 1;
+        }
         std::thread::Builder::new()
             .name("spawn".into())
             .stack_size(THREAD_STACK)
@@ -301,10 +321,10 @@ impl SpawnPool {
                 sys::block_all_signals();
                 match sys::leave_own_umask() {
                     Ok(()) => serve(&shared, &deliver, &stack),
-                    Err(_) => shared.lock().threads -= 1,
+                    Err(_) => failed(&shared),
                 }
             })
-            .inspect_err(|_| self.shared.lock().threads -= 1)?;
+            .inspect_err(|_| failed(&self.shared))?;
         Ok(())
     }
 }
@@ -322,6 +342,7 @@ impl Drop for SpawnPool {
 
 /// The main function of a thread: one job after another.
 fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
+    shared.lock().starting -= 1;
     loop {
         let mut state = shared.lock();
         let job = loop {

@@ -26,13 +26,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The size of a key.
 const SIZE: usize = size_of::<u64>();
 
-/// Starts to answer a worker; returns its end of the socket. The thread ends with the worker.
+/// A pair of sockets: the keeper's, and the worker's.
 ///
 /// # Errors
-/// The OS error of making the socket or the thread.
-pub(super) fn serve() -> io::Result<OwnedFd> {
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+/// The OS error.
+pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+}
+
+/// Starts to answer a worker at the other end of this socket. The thread ends with the worker.
+///
+/// # Errors
+/// The OS error of making the thread.
+pub(super) fn serve(ours: OwnedFd) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("files".into()).stack_size(STACK);
     let answering = thread.spawn(move || {
         sys::block_all_signals();
@@ -46,8 +53,8 @@ pub(super) fn serve() -> io::Result<OwnedFd> {
     });
     match answering {
         // Where no thread may be made, no process can be started, and there is no file to ask for. The worker still prints help and errors.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(theirs),
-        answering => answering.map(|_| theirs),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        answering => answering.map(drop),
     }
 }
 

@@ -37,12 +37,13 @@ mod sweep;
 mod terminal;
 pub mod upgrade;
 pub mod variables;
+mod worker_pid;
 mod worker_process;
 
 pub use launch_environment::LaunchEnvironment;
-pub use run_loop::{keep, resume};
+pub use run_loop::{Kept, keep, keep_and_fork, resume};
 pub use signals::ProgramExit;
-pub use worker_process::WorkerCommand;
+pub use worker_process::{KeeperSockets, WorkerCommand};
 
 #[cfg(test)]
 mod tests {

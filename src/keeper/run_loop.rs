@@ -27,7 +27,7 @@ use super::launch_environment::LaunchEnvironment;
 use super::meaning::Mode;
 use super::signals::{ProgramExit, Received, Signals};
 use super::upgrade::Program;
-use super::worker_process::WorkerCommand;
+use super::worker_process::{Forked, KeeperSockets, WorkerCommand, WorkerProcess};
 use crate::mem::trim;
 use running::Running;
 use wait::Woken;
@@ -39,6 +39,30 @@ use worker_slot::{WorkerSlot, Workers};
 /// What the keeper itself needs of the system; nothing has been started then.
 pub fn keep(environment: LaunchEnvironment, workers: WorkerCommand) -> io::Result<ProgramExit> {
     Ok(Keeper::new(environment, workers)?.run_to_the_end())
+}
+
+/// What [`keep_and_fork`] returns, in the keeper and in its first worker.
+pub enum Kept {
+    /// This was the keeper; the program ends so.
+    Ended(ProgramExit),
+    /// This is the worker, which has to do its work now.
+    Worker(KeeperSockets),
+}
+
+/// [`keep`], with a copy of this process as the first worker: returns in both. This process must have
+/// one thread.
+///
+/// # Errors
+/// As [`keep`].
+pub fn keep_and_fork(environment: LaunchEnvironment, workers: WorkerCommand) -> io::Result<Kept> {
+    let mut keeper = Keeper::new(environment, workers)?;
+    match WorkerProcess::fork() {
+        Ok(Forked::Worker(sockets)) => return Ok(Kept::Worker(sockets)),
+        Ok(Forked::Keeper(worker)) => keeper.slot.started(worker, Instant::now()),
+        // The loop executes the program for a worker, and reports why if it cannot.
+        Err(_) => {}
+    }
+    Ok(Kept::Ended(keeper.run_to_the_end()))
 }
 
 /// Goes on for the program that has left this state in this process.

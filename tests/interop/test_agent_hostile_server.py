@@ -26,8 +26,8 @@ def memory(agent):
     total = 0
     for pid in (agent.pid, *procs.descendants(agent.pid)):
         with contextlib.suppress(OSError):
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                ours = pid == agent.pid or file.read().startswith(b"procstar-worker\0")
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                ours = pid == agent.pid or file.read() == b"procstar-worker\n"
             with open(f"/proc/{pid}/status") as file:
                 fields = dict(line.split(":", 1) for line in file)
             total += int(fields["VmRSS"].split()[0]) * 1024 if ours else 0

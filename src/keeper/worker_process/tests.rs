@@ -8,15 +8,15 @@ use std::io::Read;
 pub(in crate::keeper) fn worker() -> (WorkerProcess, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let child = Command::new("/bin/cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let pidfd = pidfd_open(child.id() as i32).unwrap();
-    (WorkerProcess::new(child, pidfd, ours), theirs)
+    let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+    let child = WorkerPid::of(child.id().cast_signed());
+    let worker = WorkerProcess::of(child, None, ours).unwrap();
+    (worker, theirs)
 }
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        self.kill();
-        let _ = self.child.wait();
+        self.child.end();
     }
 }
 
@@ -92,7 +92,13 @@ fn nonsense_ends_the_worker_and_what_came_before_counts() {
     bytes.extend(u32::MAX.to_be_bytes());
     theirs.write_all(&bytes).unwrap();
     assert!(matches!(worker.receive()[..], [ToKeeper::Bye { code: 3, .. }]));
-    assert!(!worker.child.wait().unwrap().success());
+    let status = loop {
+        if let Some(status) = worker.ended() {
+            break status;
+        }
+        std::thread::yield_now();
+    };
+    assert!(!status.success());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What needs no keeper runs in the launched process alone: the program is executed once.
+//! How often the program is executed: once, by the user, until a worker has died.
 
 use std::io::{PipeWriter, Read, Write, pipe};
 use std::os::fd::AsRawFd;
@@ -69,5 +69,44 @@ fn commands_help_and_usage_errors_run_in_the_launched_process() {
         assert_eq!(children_while_writing(&child), 0, "{args:?}");
         drop(reader);
         child.wait().unwrap();
+    }
+}
+
+/// The child of a keeper with this name, and its command line.
+fn child_of(keeper: u32, name: &str) -> Option<(i32, Vec<u8>)> {
+    let threads = std::fs::read_dir(format!("/proc/{keeper}/task")).ok()?.flatten();
+    let lists =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<String> =
+        lists.flat_map(|list| list.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
+    children.into_iter().find_map(|pid| {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        (read("comm")?.trim_end() == name).then_some(())?;
+        Some((pid.parse().ok()?, read("cmdline")?.into_bytes()))
+    })
+}
+
+/// A copy has the command line of its original; an executed program has a name of its own.
+#[test]
+fn the_first_worker_is_a_copy_and_later_ones_are_executed() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = dir.path().join("spec.json");
+    std::fs::write(&spec, r#"{"specs": {"a": {"argv": ["/bin/sleep", "1000"]}}}"#).unwrap();
+    for args in [&["--print", spec.to_str().unwrap()][..], &["run", "/bin/sleep", "1000"]] {
+        let mut keeper = procstar(&dir).args(args).stdout(Stdio::null()).spawn().unwrap();
+        let worker = || child_of(keeper.id(), "procstar-worker");
+        let (first, line) = eventually("a worker", worker);
+        let own = std::fs::read(format!("/proc/{}/cmdline", keeper.id())).unwrap();
+        assert_eq!(line, own, "{args:?}");
+        // Before there is a process, the end of the worker is that of the program.
+        eventually("its process", || child_of(keeper.id(), "sleep"));
+        // SAFETY: it takes no pointer. The worker is not reaped before it has ended.
+        assert_eq!(unsafe { libc::kill(first, libc::SIGKILL) }, 0);
+        let next = || worker().filter(|(pid, _)| *pid != first);
+        let (_, line) = eventually("another worker", next);
+        assert!(line.starts_with(b"procstar-worker\0"), "{args:?}");
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::kill(keeper.id().cast_signed(), libc::SIGQUIT) }, 0);
+        keeper.wait().unwrap();
     }
 }

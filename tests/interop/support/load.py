@@ -210,7 +210,7 @@ class Run:
 def worker_of(keeper):
     """Pid of the worker."""
     for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
-        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"procstar-worker\0"):
+        if Path(f"/proc/{child}/comm").read_bytes() == b"procstar-worker\n":
             return int(child)
     return sys.exit("there is no worker")
 

@@ -48,7 +48,7 @@ def worker_pid(keeper):
     """Pid of the worker, or None between two workers."""
     for child in _children(keeper):
         try:
-            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"procstar-worker\0") and procs.is_alive(child):
+            if Path(f"/proc/{child}/comm").read_bytes() == b"procstar-worker\n" and procs.is_alive(child):
                 return child
         except (FileNotFoundError, ProcessLookupError):
             pass
