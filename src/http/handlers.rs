@@ -1,4 +1,4 @@
-//! The handlers of routes: each sends a message to an actor, and returns the reply as an answer.
+//! The handlers of the routes. Each sends a message to an actor and answers with its reply.
 
 pub(super) mod events;
 pub(super) mod output;

@@ -14,7 +14,7 @@ use utoipa::{OpenApi, PartialSchema, ToSchema};
 #[openapi(
     info(
         title = "procstar",
-        description = "What runs on one machine: start, watch, stop and clear away processes, and read their output.",
+        description = "Start, monitor, stop and delete processes on one machine, and read their output.",
     ),
     components(schemas(OutputShown))
 )]
@@ -56,7 +56,7 @@ published! {
     StatusAnswer CodeAnswer EmptyAnswer Errors EventBody LogLevelAnswer NamedAnswer Problem ProcsAnswer ResultProcState SessionAnswer SetLevel SpecsBody StopBody Trade
 }
 
-/// How much of the captures results show.
+/// How much captured output results contain.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what is parsed elsewhere")]
@@ -73,16 +73,16 @@ mod tests {
     use super::*;
     use crate::http::routes::{self, description as json};
 
-    /// Every path with each of its methods, HEAD left out: it goes with GET.
+    /// Compares paths and methods, without HEAD: every path with GET has it.
     #[test]
-    fn all_places_are_described_and_nothing_else() {
+    fn description_has_exactly_the_routes() {
         let description: Value = serde_json::from_str(&json()).unwrap();
         let mut described = BTreeSet::new();
         for (path, operations) in description["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
                 described.insert((path.clone(), method.to_uppercase()));
                 let responses = operation["responses"].as_object().unwrap();
-                assert!(responses.contains_key("403"), "{method} {path}: who is not let in");
+                assert!(responses.contains_key("403"), "{method} {path}: no 403");
                 assert!(!operation["summary"].as_str().unwrap().is_empty(), "{method} {path}");
             }
         }
@@ -90,9 +90,8 @@ mod tests {
         assert_eq!(described, served.collect());
     }
 
-    /// Every reference leads somewhere.
     #[test]
-    fn all_schemas_are_there() {
+    fn every_reference_has_a_schema() {
         let text = json();
         let description: Value = serde_json::from_str(&text).unwrap();
         let schemas = description["components"]["schemas"].as_object().unwrap();
@@ -103,9 +102,8 @@ mod tests {
         assert!(schemas.contains_key("Problem") && !text.contains("$defs"));
     }
 
-    /// Results and specs are described exactly by the published schemas.
     #[test]
-    fn results_and_specs_are_those_of_the_published_schemas() {
+    fn results_and_specs_have_the_published_schemas() {
         let description: Value = serde_json::from_str(&json()).unwrap();
         let schemas = &description["components"]["schemas"];
         let keys = |value: &Value| {
@@ -119,7 +117,7 @@ mod tests {
         assert_eq!(schemas["ProcResult"]["required"], result["required"]);
         let spec = &Value::from(crate::spec::schema())["$defs"]["ProcSpec"];
         assert_eq!(keys(&schemas["SpecProcSpec"]), keys(spec));
-        // It is not confused with our schema of the same name.
+        // The status of the service and the agent in a result have schemas of their own.
         assert!(keys(&schemas["ServiceStatus"]).contains("hostname"));
         assert!(keys(&schemas["ResultAgentInfo"]).contains("host"));
         assert!(

@@ -1,4 +1,4 @@
-//! Changes, as server-sent events or over a WebSocket.
+//! Changes of processes, as server-sent events or over a WebSocket.
 
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
@@ -16,10 +16,10 @@ use crate::http::{guard, sse, ws};
 /// The header with which a browser continues after an interruption.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The requested changes. An unreadable cursor counts as an unknown one.
+/// The requested changes. An invalid cursor is treated like an unknown one: a snapshot is sent.
 fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
     let header = ctx.request.headers().get(LAST_EVENT_ID);
-    // The header is newer: a browser repeats its first query.
+    // The header takes precedence: a browser that reconnects repeats its first query.
     let after = match header.and_then(|value| value.to_str().ok()) {
         Some(id) => Some(id),
         None => query.one("after")?,
@@ -30,22 +30,22 @@ fn feed(ctx: &RequestContext<'_>, query: &Query) -> Result<Feed, ApiError> {
     Ok(Feed::new(ctx.service().clone(), after, detail))
 }
 
-/// Every change once and in order, as server-sent events: a snapshot, and what comes after it.
+/// Sends a snapshot and then every change, once and in order, as server-sent events.
 #[utoipa::path(
     get, path = "/events", tag = "events",
     params(
-        ("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first"),
-        ("summary" = Option<bool>, Query, description = "Summaries instead of whole results"),
-        ("stats" = Option<String>, Query, description = "Interval of `stats` events, 0.2 s to 1 h"),
+        ("after" = Option<String>, Query, description = "The `cursor` of the last event received, to continue after it; without it, a snapshot is sent first"),
+        ("summary" = Option<bool>, Query, description = "Send summaries instead of complete results"),
+        ("stats" = Option<String>, Query, description = "Interval of `stats` events, 0.2 s to 1 h; without it, none are sent"),
         ("id" = Option<Vec<String>>, Query, explode, description = "With `stats`: a process to report while it runs; may \
-            be repeated, 200 times at most"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it"),
+            be repeated, up to 200 times"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The cursor of the last event received, as browsers send it; takes precedence over `after`"),
     ),
     responses(
-        (status = 200, description = "Events; the data of each is one JSON object", body = EventBody, content_type = "text/event-stream"),
+        (status = 200, description = "The events; the data of each is one JSON object", body = EventBody, content_type = "text/event-stream"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "Only the identity coding is available, and the client does not accept it", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn stream(
@@ -64,17 +64,18 @@ pub(in crate::http) async fn stream(
     }
 }
 
-/// The same over a WebSocket: each message is the JSON object of one event.
+/// Sends a snapshot and then every change over a WebSocket: each message is the JSON object of one
+/// event.
 #[utoipa::path(
     get, path = "/events/ws", tag = "events",
     params(
-        ("after" = Option<String>, Query, description = "The `cursor` of an event, to go on after it; without one, a snapshot comes first"),
-        ("summary" = Option<bool>, Query, description = "Summaries instead of whole results"),
+        ("after" = Option<String>, Query, description = "The `cursor` of the last event received, to continue after it; without it, a snapshot is sent first"),
+        ("summary" = Option<bool>, Query, description = "Send summaries instead of complete results"),
     ),
     responses(
-        (status = 101, description = "The WebSocket"),
+        (status = 101, description = "The WebSocket is open"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "The query is not understood, or this is no WebSocket's handshake", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query, or not a WebSocket handshake", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn socket(

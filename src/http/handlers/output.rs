@@ -1,4 +1,4 @@
-//! Captured output: by range, compressed, followed.
+//! Captured output: whole or a range, compressed, and followed while it is written.
 
 use std::io;
 use std::ops::Range;
@@ -50,32 +50,32 @@ fn captured(
     })
 }
 
-/// What a process's fd has captured so far.
+/// Returns the output that has been captured from a process's fd so far.
 #[utoipa::path(
     get, path = "/procs/{id}/output/{fd}/data", tag = "output",
     params(
         ("id" = String, Path, description = "The process's ID, percent-encoded"),
         ("fd" = String, Path, description = "`stdin`, `stdout`, `stderr` or a number"),
-        ("utf8" = Option<bool>, Query, description = "Cut only between characters of UTF-8"),
-        ("Range" = Option<String>, Header, description = "One range of bytes"),
-        ("If-Range" = Option<String>, Header, description = "The `ETag` of what the range belongs to"),
+        ("utf8" = Option<bool>, Query, description = "Do not split UTF-8 characters at the ends"),
+        ("Range" = Option<String>, Header, description = "A single range of bytes"),
+        ("If-Range" = Option<String>, Header, description = "The `ETag` of the output that the range belongs to; if it differs, all output is sent"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` that it must have"),
-        ("Accept-Encoding" = Option<String>, Header, description = "gzip, br and zstd are there; not with a range"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the output must have"),
+        ("Accept-Encoding" = Option<String>, Header, description = "Available codings: gzip, br, zstd; a range is never compressed"),
     ),
     responses(
-        (status = 200, description = "All of it", content(
+        (status = 200, description = "All captured output", content(
             (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream"))),
         (status = 206, description = "The range", content(
             (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream"))),
-        (status = 304, description = "It has not changed"),
-        (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
+        (status = 304, description = "The output still has the ETag of `If-None-Match`"),
+        (status = 400, description = "Invalid query", body = Errors, content_type = "application/json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 404, description = "No such process, or its fd is not captured", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 404, description = "Unknown process, or its fd is not captured", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No available coding is acceptable", body = Errors, content_type = "application/json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
-        (status = 410, description = "The capture's file was removed, replaced, or changed after the end", body = Errors, content_type = "application/json"),
-        (status = 416, description = "The range is beyond what is captured", body = Errors, content_type = "application/json"),
+        (status = 410, description = "The capture's file was removed, replaced, or changed after the process had ended", body = Errors, content_type = "application/json"),
+        (status = 416, description = "The range begins after the end of the captured output", body = Errors, content_type = "application/json"),
         (status = 500, description = "The capture cannot be read", body = Errors, content_type = "application/json"),
         (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
     ),
@@ -93,7 +93,7 @@ pub(in crate::http) async fn data(
     let (name, output) = captured(ctx, &reader, id, fd)?;
     let record = reader.record();
     let length = output.len();
-    // The output of an ended process does not change any more, or the change would be noticed.
+    // Only the output of an ended process has a tag: reading fails if that output changes.
     let content = record.captures.get(name).filter(|_| !record.is_running()).and_then(Capture::tag);
     let tag = content.map(|content| {
         let ended = record.stop().map_or(0, |stop| stop.unix_nanos);
@@ -154,8 +154,8 @@ fn unchanged(tag: Option<String>) -> HttpResponse {
     answer.finish()
 }
 
-/// Longer output is compressed only for clients that accept nothing else. For terabytes of a hole
-/// in a file, compression would cost the client nothing to receive, and the worker days.
+/// Longer output is compressed only for clients that accept nothing else. A sparse file of terabytes
+/// compresses to almost nothing for the client, but would occupy the worker for days.
 const CODED: u64 = 1 << 30;
 
 /// The coding of a whole capture: the client's preferred one, if the gain is worth it or the client
@@ -172,7 +172,7 @@ fn coding_of_whole(
     Ok(if encoded { choice.coding } else { ContentEncoding::Identity })
 }
 
-/// The tag of bytes in a coding: the encoded bytes differ, so their tag differs.
+/// The tag of output in a coding. Each coding has its own tag, because the bytes differ.
 fn tag_in(coding: ContentEncoding, tag: &str) -> String {
     match coding {
         ContentEncoding::Identity => tag.to_owned(),
@@ -180,7 +180,7 @@ fn tag_in(coding: ContentEncoding, tag: &str) -> String {
     }
 }
 
-/// Captured bytes, in a coding.
+/// Sends a part of the output in a coding.
 fn send(
     ctx: &RequestContext<'_>,
     mut answer: HttpResponseBuilder,
@@ -203,24 +203,24 @@ fn send(
     })
 }
 
-/// What a process's fd captures, as it is written, until the capture's end.
+/// Sends the captured output of a process's fd while it is written, until the capture ends.
 #[utoipa::path(
     get, path = "/procs/{id}/output/{fd}/follow", tag = "output",
     params(
         ("id" = String, Path, description = "The process's ID, percent-encoded"),
         ("fd" = String, Path, description = "`stdin`, `stdout`, `stderr` or a number"),
-        ("from" = Option<i64>, Query, description = "The first byte; a negative number counts from what is there now"),
-        ("utf8" = Option<bool>, Query, description = "Cut only between characters of UTF-8"),
+        ("from" = Option<i64>, Query, description = "Offset of the first byte; a negative number counts back from the present end"),
+        ("utf8" = Option<bool>, Query, description = "Do not split UTF-8 characters at the ends"),
     ),
     responses(
-        (status = 200, description = "The bytes; a connection that is cut before the body's end says that there would be more", content(
+        (status = 200, description = "The output; if the connection closes before the body is complete, more output follows", content(
             (String = "text/plain; charset=utf-8"), (Vec<u8> = "application/octet-stream")),
-            headers(("Procstar-Offset" = u64, description = "Where in the capture the bytes begin"))),
+            headers(("Procstar-Offset" = u64, description = "Offset of the first byte of the body in the capture"))),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such process, or its fd is not captured", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "The bytes as they are, which alone are there, are not acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "The capture's file was removed, replaced, or changed after the end", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown process, or its fd is not captured", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "Only the identity coding is available, and the client does not accept it", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "The capture's file was removed, replaced, or changed after the process had ended", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The capture cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
     ),

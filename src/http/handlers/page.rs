@@ -1,4 +1,4 @@
-//! The page and its files.
+//! The files of the web UI.
 
 use actix_web::HttpResponse;
 use actix_web::body::BodySize;
@@ -12,15 +12,15 @@ use crate::http::openapi::{Errors, Problem};
 use crate::http::request_context::RequestContext;
 use crate::http::ui::{Asset, INDEX, POLICY, find};
 
-/// The page for people.
+/// Returns the web UI.
 #[utoipa::path(
     get, path = "/", tag = "page",
     params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer")),
     responses(
-        (status = 200, description = "The page", body = String, content_type = "text/html; charset=utf-8"),
-        (status = 304, description = "It has not changed"),
+        (status = 200, description = "The HTML page", body = String, content_type = "text/html; charset=utf-8"),
+        (status = 304, description = "The file still has the ETag of `If-None-Match`"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -31,23 +31,23 @@ pub(in crate::http) async fn page(
     file(ctx, INDEX)
 }
 
-/// A file of the page.
+/// Returns a file of the web UI.
 #[utoipa::path(
     get, path = "/ui/{file}", tag = "page",
     params(
-        ("file" = String, Path, description = "Its name"),
+        ("file" = String, Path, description = "The file's name"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
     ),
     responses(
         (status = 200, description = "The file", content(
             (String = "text/html; charset=utf-8"), (String = "text/css; charset=utf-8"), (String = "text/javascript; charset=utf-8"),
             (String = "image/svg+xml"))),
-        (status = 304, description = "It has not changed"),
-        (status = 400, description = "The name cannot be decoded", body = Errors, content_type = "application/json"),
+        (status = 304, description = "The file still has the ETag of `If-None-Match`"),
+        (status = 400, description = "Invalid percent-encoding in the name", body = Errors, content_type = "application/json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 404, description = "There is no such file", content(
+        (status = 404, description = "Unknown file", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -68,7 +68,7 @@ fn file(ctx: &RequestContext<'_>, name: &str) -> Result<HttpResponse, ApiError> 
     answer
         .insert_header((header::ETAG, tag))
         .insert_header((header::VARY, "Accept-Encoding"))
-        // Cached, but revalidated each time: an upgrade of the program upgrades the page too.
+        // Browsers revalidate each time, so an upgrade of the program also upgrades the web UI.
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY));
     if !wanted {

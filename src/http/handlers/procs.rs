@@ -31,27 +31,27 @@ pub(in crate::http) const STOP_BODY: u64 = 4096;
 /// Maximum number of concurrent deletions.
 const DELETIONS: usize = 16;
 
-/// Every process's result, or those that are asked for.
+/// Returns the results of all processes, or of those that match the filters.
 #[utoipa::path(
     get, path = "/procs", tag = "processes",
     params(
-        ("state" = Option<Vec<ResultProcState>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
-            `error`; may be repeated, or joined by commas"),
-        ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` for any \
-            value; may be repeated, and then all are needed"),
-        ("older_than" = Option<f64>, Query, description = "Only processes that ended so many seconds ago, or longer"),
-        ("output" = Option<OutputShown>, Query, description = "How much of the captures results show; `inline` by default"),
-        ("tail" = Option<u64>, Query, description = "The bytes of each capture that `output=tail` shows; 4096 by default"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 10000, description = "The most results; the answer then has `next`"),
-        ("Accept-Encoding" = Option<String>, Header, description = "gzip, br and zstd are there"),
-        ("cursor" = Option<String>, Query, description = "What an earlier answer gave as `next`, to get those that come after it"),
+        ("state" = Option<Vec<ResultProcState>>, Query, explode, description = "Only processes in one of these states: `running`, `terminated`, \
+            `error`; repeat it, or separate several by commas"),
+        ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` with any \
+            value; if repeated, processes with all of them"),
+        ("older_than" = Option<f64>, Query, description = "Only processes that ended at least this many seconds ago"),
+        ("output" = Option<OutputShown>, Query, description = "How much captured output the results contain; `inline` by default"),
+        ("tail" = Option<u64>, Query, description = "Maximum number of bytes of each capture with `output=tail`; 4096 by default"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 10000, description = "Maximum number of results; if more follow, the answer has `next`"),
+        ("Accept-Encoding" = Option<String>, Header, description = "Available codings: gzip, br, zstd"),
+        ("cursor" = Option<String>, Query, description = "The `next` of the previous page"),
     ),
     responses(
-        (status = 200, description = "The results, in the order in which the processes were accepted", body = ProcsAnswer),
-        (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
+        (status = 200, description = "The results, in the order of the requests", body = ProcsAnswer),
+        (status = 400, description = "Invalid query", body = Errors, content_type = "application/json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
         (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No available coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(in crate::http) async fn list(
@@ -101,27 +101,27 @@ async fn page(
     }
 }
 
-/// ResultQuery process's result.
+/// Returns the result of a process.
 #[utoipa::path(
     get, path = "/procs/{id}", tag = "processes",
     params(
         ("id" = String, Path, description = "The process's ID, percent-encoded"),
-        ("output" = Option<OutputShown>, Query, description = "How much of the captures results show; `inline` by default"),
-        ("tail" = Option<u64>, Query, description = "The bytes of each capture that `output=tail` shows; 4096 by default"),
-        ("wait" = Option<f64>, Query, minimum = 0, maximum = 3600, description = "Answer only when the process has ended, or after so \
+        ("output" = Option<OutputShown>, Query, description = "How much captured output the results contain; `inline` by default"),
+        ("tail" = Option<u64>, Query, description = "Maximum number of bytes of each capture with `output=tail`; 4096 by default"),
+        ("wait" = Option<f64>, Query, minimum = 0, maximum = 3600, description = "Wait until the process has ended, but not longer than this \
             many seconds"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
-        ("Accept-Encoding" = Option<String>, Header, description = "gzip, br and zstd are there"),
+        ("Accept-Encoding" = Option<String>, Header, description = "Available codings: gzip, br, zstd"),
     ),
     responses(
-        (status = 200, description = "The result", body = ProcsAnswer, headers(("ETag" = String, description = "Weak: the same while \
-            nothing but time has changed"))),
-        (status = 304, description = "Nothing but time has changed"),
-        (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
+        (status = 200, description = "The result", body = ProcsAnswer, headers(("ETag" = String, description = "Weak: it stays the same \
+            while only the elapsed time changes"))),
+        (status = 304, description = "The result still has the ETag of `If-None-Match`"),
+        (status = 400, description = "Invalid query", body = Errors, content_type = "application/json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
+        (status = 404, description = "Unknown process", body = Errors, content_type = "application/json"),
         (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No available coding is acceptable", body = Errors, content_type = "application/json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
 )]
@@ -146,8 +146,8 @@ pub(in crate::http) async fn one(
     ctx.send_results(answer, ResultsBody::new(vec![record], Arc::clone(context), output))
 }
 
-/// A process's record when it has ended; or its present record when the time is over or the client
-/// has gone.
+/// Waits until a process has ended, `wait` has elapsed or the client has disconnected, and returns
+/// the record of that moment.
 async fn ended(
     ctx: &RequestContext<'_>,
     id: &ProcId,
@@ -168,7 +168,7 @@ async fn ended(
     }
 }
 
-/// The tag of a result. Weak, because a result changes with time alone as well.
+/// The tag of a result. Weak, because a result also contains the elapsed time.
 fn tag(ctx: &RequestContext<'_>, record: &ProcessRecord) -> String {
     format!("W/\"{:016x}\"", record.fingerprint(&ctx.service().context))
 }
@@ -181,16 +181,16 @@ fn tag(ctx: &RequestContext<'_>, record: &ProcessRecord) -> String {
     request_body(content = SpecsBody, content_type = "application/json"),
     responses(
         (status = 200, description = "All have started or failed to start; their results report failures", body = NamedAnswer),
-        (status = 400, description = "No valid request; each error names its place", body = Errors, content_type = "application/json"),
+        (status = 400, description = "Invalid request; each error names its position", body = Errors, content_type = "application/json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 408, description = "The body did not come", body = Errors, content_type = "application/json"),
+        (status = 408, description = "The body did not arrive in time", body = Errors, content_type = "application/json"),
         (status = 409, description = "An ID is in use", body = Errors, content_type = "application/json"),
         (status = 413, description = "The body is too large", body = Errors, content_type = "application/json"),
         (status = 415, description = "The body is not JSON", body = Errors, content_type = "application/json"),
-        (status = 429, description = "There would be more processes, or captured output, than the configuration allows", body = Errors,
+        (status = 429, description = "The request exceeds the configured number of processes or amount of captured output", body = Errors,
             content_type = "application/json"),
         (status = 503, description = "No new processes are accepted", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No available coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(in crate::http) async fn start(
@@ -201,7 +201,7 @@ pub(in crate::http) async fn start(
     let specs = request_body::read(ctx.headers(), payload, service.limits.body).await?;
     let ids: Vec<ProcId> = specs.procs.keys().cloned().collect();
     service.actors.start(specs).await??;
-    // A process that is unknown by now has started, and was deleted.
+    // A process that is already unknown again has started, ended, and was deleted.
     ctx.unless_gone(async { Ok(service.actors.await_starts(&ids).await?) }).await?;
     ctx.data(Named { proc_ids: &ids })
 }
@@ -212,12 +212,12 @@ pub(in crate::http) async fn start(
     params(("id" = String, Path, description = "The process's ID, percent-encoded")),
     responses(
         (status = 200, description = "The process is deleted", body = EmptyAnswer),
-        (status = 400, description = "The query is not understood", body = Errors, content_type = "application/json"),
+        (status = 400, description = "Invalid query", body = Errors, content_type = "application/json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
-        (status = 409, description = "It is running", body = Errors, content_type = "application/json"),
+        (status = 404, description = "Unknown process", body = Errors, content_type = "application/json"),
+        (status = 409, description = "The process is running", body = Errors, content_type = "application/json"),
         (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No available coding is acceptable", body = Errors, content_type = "application/json"),
         (status = 412, description = "`If-Match` names another `ETag`", body = Errors, content_type = "application/json"),
     ),
 )]
@@ -226,8 +226,8 @@ pub(in crate::http) async fn delete(
     _: &mut Payload,
 ) -> Result<HttpResponse, ApiError> {
     let id = &ctx.id();
-    // The record is requested only if needed: for a process that is just being started, it would
-    // delay the answer.
+    // Only conditional requests read the record: while a process is starting, reading it would delay
+    // the answer.
     if preconditions::any(ctx.headers()) {
         let tag = tag(ctx, &*ctx.find(id).await?);
         if !ctx.wants(Some(&tag))? {
@@ -244,18 +244,18 @@ pub(in crate::http) async fn delete(
 #[utoipa::path(
     delete, path = "/procs", tag = "processes",
     params(
-        ("state" = Option<Vec<ResultProcState>>, Query, explode, description = "Only processes in any of these states: `running`, `terminated`, \
-            `error`; may be repeated, or joined by commas"),
-        ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` for any \
-            value; may be repeated, and then all are needed"),
-        ("older_than" = Option<f64>, Query, description = "Only processes that ended so many seconds ago, or longer"),
+        ("state" = Option<Vec<ResultProcState>>, Query, explode, description = "Only processes in one of these states: `running`, `terminated`, \
+            `error`; repeat it, or separate several by commas"),
+        ("label" = Option<Vec<String>>, Query, explode, description = "Only processes with this label: `KEY=VALUE`, or `KEY` with any \
+            value; if repeated, processes with all of them"),
+        ("older_than" = Option<f64>, Query, description = "Only processes that ended at least this many seconds ago"),
     ),
     responses(
         (status = 200, description = "The deleted processes", body = NamedAnswer),
-        (status = 400, description = "The query is not understood, or names nothing", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query, or a query without a filter", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn prune(
@@ -276,7 +276,7 @@ pub(in crate::http) async fn prune(
         let ids: Vec<ProcId> = meant.map(|(_, record)| record.id.clone()).collect();
         let delete = |id: ProcId| async {
             let outcome = ctx.service().actors.delete(id.clone()).await?;
-            // Another client may have been faster.
+            // Another client may have deleted it first.
             Ok::<_, ApiError>(outcome.ok().map(|()| id))
         };
         let mut outcomes = stream::iter(ids).map(delete).buffered(DELETIONS);
@@ -290,25 +290,26 @@ pub(in crate::http) async fn prune(
     }
 }
 
-/// Stops a process: a signal, and SIGKILL if it has not ended when the grace is over. Answers once
-/// the signal is sent.
+/// Stops a process: sends a signal, and SIGKILL if the process still runs after the grace period.
+///
+/// Answers once the signal is sent.
 #[utoipa::path(
     post, path = "/procs/{id}/stop", tag = "processes",
     params(("id" = String, Path, description = "The process's ID, percent-encoded")),
     request_body(content = Option<openapi::StopBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "The signal is sent", body = EmptyAnswer),
-        (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such process", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has ended", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid body", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Unknown process", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The process has ended", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The system refuses the signal", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The kernel could not send the signal", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Access denied, or the system does not permit the signal", content(
+        (status = 403, description = "Access denied, or procstar may not send the signal to this process", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn stop(
@@ -340,22 +341,22 @@ pub(in crate::http) async fn stop(
     command(ctx, id, ProcessCommand::Stop(order)).await
 }
 
-/// Sends a process a signal.
+/// Sends a signal to a process.
 #[utoipa::path(
     post, path = "/procs/{id}/signals/{signal}", tag = "processes",
     params(
         ("id" = String, Path, description = "The process's ID, percent-encoded"),
-        ("signal" = String, Path, description = "By name, with or without `SIG`, or number"),
+        ("signal" = String, Path, description = "The signal's name, with or without `SIG`, or its number"),
     ),
     responses(
-        (status = 200, description = "It is sent", body = EmptyAnswer),
-        (status = 400, description = "No such signal", body = Errors, content_type = "application/json"),
-        (status = 403, description = "Access denied, or the system does not permit it", body = Errors, content_type = "application/json"),
-        (status = 404, description = "No such process", body = Errors, content_type = "application/json"),
-        (status = 409, description = "It has ended", body = Errors, content_type = "application/json"),
-        (status = 500, description = "The system refuses otherwise", body = Errors, content_type = "application/json"),
+        (status = 200, description = "The signal is sent", body = EmptyAnswer),
+        (status = 400, description = "Unknown signal", body = Errors, content_type = "application/json"),
+        (status = 403, description = "Access denied, or procstar may not send the signal to this process", body = Errors, content_type = "application/json"),
+        (status = 404, description = "Unknown process", body = Errors, content_type = "application/json"),
+        (status = 409, description = "The process has ended", body = Errors, content_type = "application/json"),
+        (status = 500, description = "The kernel could not send the signal", body = Errors, content_type = "application/json"),
         (status = 503, description = "The instance is ending", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Errors, content_type = "application/json"),
+        (status = 406, description = "No available coding is acceptable", body = Errors, content_type = "application/json"),
     ),
 )]
 pub(in crate::http) async fn signal(
@@ -368,7 +369,7 @@ pub(in crate::http) async fn signal(
     command(ctx, id, ProcessCommand::Signal(signum)).await
 }
 
-/// Sends a command to a process, and answers when it is done.
+/// Sends a command to a process, and answers when the engine has executed it.
 async fn command(
     ctx: &RequestContext<'_>,
     id: &ProcId,

@@ -1,4 +1,4 @@
-//! Sessions of the page: a code for one, and its trade.
+//! Browser sessions: issues a code, and exchanges it for a session.
 
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
@@ -13,19 +13,20 @@ use crate::http::query::Query;
 use crate::http::request_body;
 use crate::http::request_context::RequestContext;
 
-/// Maximum length of the body that trades a code, in bytes.
+/// Maximum length of the body that exchanges a code, in bytes.
 pub(in crate::http) const TRADE_BODY: u64 = 1024;
 
-/// A URL of the page with a code for a session, which a browser needs to change something.
+/// Returns a URL of the web UI that contains a code for a session. Browsers need a session to change
+/// anything.
 #[utoipa::path(
     post, path = "/session-codes", tag = "page",
-    params(("host" = Option<String>, Query, description = "Over TLS: the host name of the URL, one of the service's certificate")),
+    params(("host" = Option<String>, Query, description = "Over TLS: the host name for the URL; the service's certificate must cover it")),
     responses(
-        (status = 200, description = "A code", body = CodeAnswer),
-        (status = 400, description = "The query is not understood", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The URL with the code", body = CodeAnswer),
+        (status = 400, description = "Invalid query", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "No browser can reach the page", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "No browser can reach the web UI: there is no TCP listener", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The kernel returned no random bytes", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -49,20 +50,20 @@ pub(in crate::http) async fn new_code(
     ctx.data(CodeBody { url, expires_in: CODE_LIFETIME.as_secs() })
 }
 
-/// Trades a code for a session.
+/// Exchanges a code for a session.
 #[utoipa::path(
     post, path = "/sessions", tag = "page",
     request_body(content = openapi::Trade, content_type = "application/json"),
     responses(
         (status = 200, description = "The session", body = SessionAnswer),
-        (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid body", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Access denied, or the code is invalid", content(
             (Errors = "application/json"), (Problem = "application/problem+json"))),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not come", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many wrong codes", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many invalid codes; retry later", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn trade(
@@ -82,7 +83,7 @@ fn peer(ctx: &RequestContext<'_>) -> (bool, bool) {
     ctx.request.conn_data::<guard::Peer>().map_or((false, false), guard::Peer::tls_and_tcp)
 }
 
-/// The host that the request is for; it was checked.
+/// The request's `Host` header, which access control has already checked.
 fn host<'a>(ctx: &RequestContext<'a>) -> &'a str {
     let host = ctx.request.headers().get(header::HOST);
     host.and_then(|host| host.to_str().ok()).unwrap_or_default()

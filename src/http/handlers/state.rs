@@ -1,5 +1,5 @@
-//! The agent itself: who it is, whether it lives and is ready, its metrics, and the description of
-//! all this.
+//! The instance itself: status, health, readiness, metrics, log level, and the description of the
+//! API.
 
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
@@ -14,7 +14,7 @@ use crate::http::openapi::{self, Errors, LogLevelAnswer, Problem, StatusAnswer};
 use crate::http::request_context::RequestContext;
 use crate::http::{metrics, request_body};
 
-/// Maximum length of the body that sets a level, in bytes: more than any valid one.
+/// Maximum length of the body that sets a log level, in bytes; longer than any valid body.
 pub(in crate::http) const LEVEL_BODY: u64 = 1024;
 
 async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
@@ -22,14 +22,14 @@ async fn tally(ctx: &RequestContext<'_>) -> Result<ProcessCounts, ApiError> {
     Ok(ctx.service().actors.counts().await?)
 }
 
-/// Returns the state of the service.
+/// Returns the status of the instance.
 #[utoipa::path(
     get, path = "/status", tag = "service",
     responses(
-        (status = 200, description = "The state", body = StatusAnswer),
+        (status = 200, description = "The status", body = StatusAnswer),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query: this path takes no parameters", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -43,14 +43,14 @@ pub(in crate::http) async fn status(
     ctx.data(ctx.service().status.body(&tally, cursor))
 }
 
-/// The level of the log, as it is and as the settings have it.
+/// Returns the log level in effect and the configured one.
 #[utoipa::path(
     get, path = "/log-level", tag = "service",
     responses(
-        (status = 200, description = "The level", body = LogLevelAnswer),
+        (status = 200, description = "The log level", body = LogLevelAnswer),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query: this path takes no parameters", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn log_level(
@@ -65,18 +65,18 @@ fn present_level(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
     ctx.data(LogLevelBody { log_level: levels(&*ctx.service().log) })
 }
 
-/// Sets the level of the log until the program ends, or back to that of the settings.
+/// Sets the log level until the instance ends, or resets it to the configured level.
 #[utoipa::path(
     put, path = "/log-level", tag = "service",
     request_body(content = openapi::SetLevel, content_type = "application/json"),
     responses(
-        (status = 200, description = "The level is set", body = LogLevelAnswer),
-        (status = 400, description = "The body is not understood", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The log level is set", body = LogLevelAnswer),
+        (status = 400, description = "Invalid body", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 408, description = "The body did not come", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn set_log_level(
@@ -96,14 +96,14 @@ fn ok(ctx: &RequestContext<'_>) -> Result<HttpResponse, ApiError> {
     ctx.send(answer, Bytes::from_static(b"ok\n"))
 }
 
-/// Whether the process lives.
+/// Reports whether the HTTP service works.
 #[utoipa::path(
     get, path = "/healthz", tag = "service",
     responses(
-        (status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 200, description = "The HTTP service works", body = String, content_type = "text/plain; charset=utf-8"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query: this path takes no parameters", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn healthz(
@@ -114,15 +114,15 @@ pub(in crate::http) async fn healthz(
     ok(ctx)
 }
 
-/// Whether new processes can be started, by whom the agent is there for.
+/// Reports whether new processes can be started.
 #[utoipa::path(
     get, path = "/readyz", tag = "service",
     responses(
-        (status = 200, description = "They can", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 200, description = "New processes can be started", body = String, content_type = "text/plain; charset=utf-8"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "They cannot: the keeper is gone, the instance is ending, or the server does not know it", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query: this path takes no parameters", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "No new processes can be started: the keeper has ended, the instance is ending, or the agent is not registered with the scheduler", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn readyz(
@@ -136,14 +136,14 @@ pub(in crate::http) async fn readyz(
     }
 }
 
-/// Figures for Prometheus.
+/// Returns metrics in the text format of Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "service",
     responses(
         (status = 200, description = "The metrics", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query: this path takes no parameters", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The instance is ending", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -158,14 +158,14 @@ pub(in crate::http) async fn metrics(
     ctx.send(answer, text.into())
 }
 
-/// This description.
+/// Returns this description of the API.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "service",
     responses(
-        (status = 200, description = "OpenAPI", body = Object, content_type = "application/json"),
+        (status = 200, description = "An OpenAPI 3.1 document", body = Object, content_type = "application/json"),
         (status = 403, description = "Access denied", body = Errors, content_type = "application/json"),
-        (status = 400, description = "There are no query parameters here", body = Problem, content_type = "application/problem+json"),
-        (status = 406, description = "No coding is acceptable", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid query: this path takes no parameters", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "No available coding is acceptable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(in crate::http) async fn openapi(
