@@ -1,7 +1,7 @@
-//! `procstar doctor`: the features that this host supports, and remedies for the missing ones.
+//! `procstar doctor`: reports the features that this host lacks, with remedies.
 //!
-//! Every check tries the feature itself, by the system call or the file that the program uses.
-//! Checks that read the system's files take their directory as an argument, for tests.
+//! Every check tries the feature itself, with the system call or the file that the program uses.
+//! Checks that read system files take the directory as an argument, for tests.
 
 mod cgroup;
 mod check;
@@ -29,23 +29,23 @@ pub struct DoctorReport {
 }
 
 impl DoctorReport {
-    /// Whether no feature that the program needs is missing.
+    /// Whether all required features are available.
     pub fn is_well(&self) -> bool {
         self.checks.iter().all(|check| check.level < Level::Fail)
     }
 
-    /// Whether nothing needs to be corrected.
+    /// Whether the report has neither warnings nor failures.
     pub fn is_safe(&self) -> bool {
         self.checks.iter().all(|check| check.level < Level::Warn)
     }
 
-    /// For people: a line for each check, and one below it for a remedy.
+    /// The text: a line for each check, with the remedy on the line below.
     pub fn text(&self) -> String {
         let (fails, warns) = (self.count(Level::Fail), self.count(Level::Warn));
         self.text_ending(&match (fails, warns) {
-            (0, 0) => "all that procstar needs is here".to_owned(),
-            (0, n) => format!("procstar works here; with restrictions: {n}"),
-            (n, _) => format!("procstar cannot work here; failed checks: {n}"),
+            (0, 0) => "all required features are available".to_owned(),
+            (0, n) => format!("procstar works on this host; warnings: {n}"),
+            (n, _) => format!("procstar cannot work on this host; failed checks: {n}"),
         })
     }
 
@@ -74,7 +74,7 @@ impl DoctorReport {
         text
     }
 
-    /// For programs: one JSON object, with a newline at its end.
+    /// The JSON: one object and a newline.
     pub fn json(&self) -> String {
         self.json_with(self.is_well())
     }
@@ -93,8 +93,7 @@ impl DoctorReport {
     }
 }
 
-/// Examines the possible actions of other users and machines. `loaded` are the settings, or the
-/// error of loading them.
+/// Checks the access that other users and hosts have. `loaded` is the result of loading the settings.
 pub fn examine_security(loaded: &Result<Loaded, String>, env: &Env) -> DoctorReport {
     DoctorReport {
         version: env!("CARGO_PKG_VERSION"),
@@ -108,7 +107,7 @@ fn kernel_release() -> String {
     name.map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Examines this host. `loaded` are the settings, or the error of loading them.
+/// Checks this host. `loaded` is the result of loading the settings.
 pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> DoctorReport {
     let kernel = kernel_release();
     let (configuration, settings) = places::configuration(loaded);
@@ -128,8 +127,8 @@ mod tests {
 
     fn report(levels: &[Level]) -> DoctorReport {
         let check = |level: &Level| match level {
-            Level::Ok => Check::ok("thing", "there"),
-            level => Check::with("other thing", *level, "not there", "get it"),
+            Level::Ok => Check::ok("feature", "works"),
+            level => Check::with("other feature", *level, "missing", "install it"),
         };
         DoctorReport {
             version: "1",
@@ -139,11 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_failure_is_one() {
+    fn only_a_failed_check_fails_the_report() {
         for (levels, well, verdict) in [
-            (&[Level::Ok, Level::Note][..], true, "all that procstar needs is here"),
-            (&[Level::Warn, Level::Note], true, "with restrictions: 1"),
-            (&[Level::Warn, Level::Fail], false, "cannot work here; failed checks: 1"),
+            (&[Level::Ok, Level::Note][..], true, "all required features are available"),
+            (&[Level::Warn, Level::Note], true, "works on this host; warnings: 1"),
+            (&[Level::Warn, Level::Fail], false, "cannot work on this host; failed checks: 1"),
         ] {
             let report = report(levels);
             assert_eq!(report.is_well(), well, "{levels:?}");
@@ -155,11 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_aligned_and_remedies_below_them() {
+    fn names_are_aligned_and_remedies_are_on_the_next_line() {
         let text = report(&[Level::Ok, Level::Warn]).text();
         let lines: Vec<_> = text.lines().skip(2).take(3).collect();
-        assert_eq!(lines[0], "ok    thing        there");
-        assert_eq!(lines[1], "warn  other thing  not there");
-        assert_eq!(lines[2], "                   -> get it");
+        assert_eq!(lines[0], "ok    feature        works");
+        assert_eq!(lines[1], "warn  other feature  missing");
+        assert_eq!(lines[2], "                     -> install it");
     }
 }

@@ -97,12 +97,12 @@ fn doctor_finds_what_is_wrong() {
         assert_eq!(output.status.code(), Some(1), "{name}: {text}");
         let fails: Vec<_> = text.lines().filter(|line| line.starts_with("fail ")).collect();
         assert!(fails.len() == 1 && fails[0].contains(value), "{name}: {text}");
-        assert!(text.ends_with("procstar cannot work here; failed checks: 1\n"), "{text}");
+        assert!(text.ends_with("procstar cannot work on this host; failed checks: 1\n"), "{text}");
     }
     let output = procstar(&["doctor"]).env("PROCSTAR_CAPTURE_DIR", &missing).output().unwrap();
     let text = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("fail  directory of captures"), "{text}");
+    assert!(text.contains("fail  capture directory"), "{text}");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn doctor_counts_few_descriptors() {
     let text = text(&output.stdout);
     assert!(text.contains("warn  open files "), "{text}");
     assert!(text.contains("300, for about 60 processes"), "{text}");
-    assert!(text.ends_with("procstar works here; with restrictions: 1\n"), "{text}");
+    assert!(text.ends_with("procstar works on this host; warnings: 1\n"), "{text}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Control groups and the service manager of this user.
+//! Checks control groups and the service manager of this user.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use ::procfs::{FromBufRead, ProcessCGroups};
 use super::check::{Check, Level};
 use crate::config::Env;
 
-/// All checks of control groups; `proc` is where the proc file system is.
+/// All checks of control groups. `proc` is the mount point of the proc file system.
 pub(super) fn checks(proc: &Path, env: &Env) -> Vec<Check> {
     let read = |name: &str| std::fs::read_to_string(proc.join("self").join(name));
     let mounts = read("mountinfo").map(|text| mounts(&text)).unwrap_or_default();
@@ -50,7 +50,7 @@ impl Mount {
     }
 }
 
-/// The mounts of control groups in a `mountinfo`; lines that cannot be parsed are left out.
+/// The mounts of control groups in a `mountinfo`. Invalid lines are skipped.
 fn mounts(text: &str) -> Vec<Mount> {
     text.lines()
         .filter_map(|line| MountInfo::from_line(line).ok())
@@ -64,14 +64,14 @@ fn mounts(text: &str) -> Vec<Mount> {
         .collect()
 }
 
-/// A path of mountinfo, which has blanks and backslashes as octal numbers; procfs leaves them.
+/// Decodes the octal escapes of a path in mountinfo, which the `procfs` crate leaves in place.
 fn unescaped(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
 }
 
-/// Our group of version 2, by `/proc/self/cgroup`.
+/// Our control group of version 2, from the text of `/proc/self/cgroup`.
 fn own_group(text: &str) -> Option<String> {
     let groups = ProcessCGroups::from_buf_read(text.as_bytes()).ok()?;
     groups.into_iter().find(|group| group.hierarchy == 0).map(|group| group.pathname)
@@ -82,14 +82,12 @@ type Controllers = std::io::Result<(PathBuf, String)>;
 fn control_groups(mounts: &[Mount], v2: Option<Controllers>) -> Check {
     const NAME: &str = "control groups";
     let remedy = "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 with its controllers: \
-                  limits and figures by control group need it";
+                  limits and statistics per control group need it";
     let v1_memory = mounts.iter().any(|mount| mount.kind == "cgroup" && mount.has_memory);
     let (found, has_memory) = match v2 {
-        None if mounts.is_empty() => ("none are mounted".to_owned(), false),
+        None if mounts.is_empty() => ("not mounted".to_owned(), false),
         None => ("version 1 only".to_owned(), false),
-        Some(Err(error)) => {
-            (format!("version 2, whose controllers cannot be read: {error}"), false)
-        }
+        Some(Err(error)) => (format!("version 2; cannot read its controllers: {error}"), false),
         Some(Ok((place, controllers))) => {
             let names: Vec<_> = controllers.split_whitespace().collect();
             let wanted = ["cpu", "memory", "pids"];
@@ -121,16 +119,16 @@ fn service_manager(env: &Env, reach: &dyn Fn(&Path) -> bool) -> Check {
     let usual = || format!("/run/user/{}", nix::unistd::geteuid()).into();
     let socket = given.map_or_else(usual, PathBuf::from).join("systemd/private");
     if reach(&socket) {
-        // The supervisor warns of it too: see its `Start`.
-        let found = "answers; but this version does not apply systemd_properties of specs";
+        // The supervisor also warns when a request uses them: see its `Start`.
+        let found = "answers; this version of procstar ignores systemd_properties of specs";
         Check::note(NAME, found)
     } else {
         Check::with(
             NAME,
             Level::Note,
             format!("does not answer at {}", socket.display()),
-            "loginctl enable-linger USER, and XDG_RUNTIME_DIR in the environment; \
-             systemd_properties of specs need it, which this version does not apply",
+            "run `loginctl enable-linger USER` and set XDG_RUNTIME_DIR, if systemd shall manage this user's services; \
+             this version of procstar ignores systemd_properties of specs",
         )
     }
 }
@@ -146,7 +144,7 @@ mod tests {
 ";
 
     #[test]
-    fn mounts_wherever_they_are() {
+    fn mounts_are_found_at_any_path() {
         let found = mounts(HYBRID);
         let kinds: Vec<_> = found.iter().map(|mount| mount.kind.as_str()).collect();
         assert_eq!(kinds, ["cgroup", "cgroup2"]);
@@ -158,16 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn our_group() {
+    fn own_group_is_that_of_version_2() {
         assert_eq!(own_group("4:memory:/a\n0::/b/c\n").as_deref(), Some("/b/c"));
         assert_eq!(own_group("4:memory:/a\n"), None);
     }
 
     #[test]
-    fn what_is_said_of_control_groups() {
+    fn control_groups_report_version_controllers_and_oom_detection() {
         let v2 = |text: &str| Some(Ok((PathBuf::from("/cg"), text.to_owned())));
         for (mounted, v2, level, found) in [
-            ("", None, Level::Note, "none are mounted; OOM kills look like"),
+            ("", None, Level::Note, "not mounted; OOM kills look like"),
             (
                 HYBRID,
                 v2(""),
@@ -189,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_proc_file_system() {
+    fn controllers_are_read_from_the_own_group() {
         let dir = tempfile::tempdir().unwrap();
         let (proc, group) = (dir.path().join("proc"), dir.path().join("cg/own"));
         for dir in [proc.join("self"), group.clone()] {
@@ -204,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manager_is_asked_where_the_environment_says() {
+    fn service_manager_is_contacted_in_xdg_runtime_dir() {
         let env = Env::from_iter([("XDG_RUNTIME_DIR".into(), "/there".into())]);
         let there = |path: &Path| path == Path::new("/there/systemd/private");
         assert!(service_manager(&env, &there).found.starts_with("answers"));

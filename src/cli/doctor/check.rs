@@ -8,7 +8,7 @@ use serde::Serialize;
 pub enum Level {
     /// Available and sufficient.
     Ok,
-    /// Information; or a missing feature that few users need.
+    /// For information, or a missing feature that few users need.
     Note,
     /// Something works less well, or for fewer processes.
     Warn,

@@ -1,4 +1,4 @@
-//! Features of the kernel: each is tried.
+//! Checks features of the kernel by trying each one.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -8,9 +8,8 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use super::check::{Check, Level};
 use crate::engine::{can_restrict_calls, permitted, sys};
 
-/// The oldest kernel with all needed features.
-const NEEDS: &str =
-    "run it on Linux 5.5 or newer, and let no seccomp filter of a container refuse it";
+/// The remedy for the required features: the oldest kernel that has all of them.
+const NEEDS: &str = "use Linux 5.5 or newer, and permit it in the seccomp profile of the container";
 
 /// All checks of the kernel.
 pub(super) fn checks() -> Vec<Check> {
@@ -29,33 +28,33 @@ pub(super) fn checks() -> Vec<Check> {
             "close_range",
             close_range(),
             Level::Warn,
-            "run it on Linux 5.9 or newer: until then a child that waits in its set-up holds its siblings' pipes open",
+            "use Linux 5.9 or newer; until then, a child that waits during its setup holds its siblings' pipes open",
         ),
         tried(
             "memfd, sealed",
             memfd(),
             fail,
-            "run it on a kernel with memfd_create (CONFIG_MEMFD_CREATE)",
+            "use a kernel with memfd_create (CONFIG_MEMFD_CREATE)",
         ),
         tried(
-            "seccomp for filters",
+            "seccomp for capture writers",
             can_restrict_calls(),
             Level::Warn,
-            "run it on a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64: until then a filter, which compresses a process's \
-             output, is kept from nothing but its user's limits",
+            "use a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64; until then, capture writers, which compress the output of \
+             processes, are confined only by the permissions of their user",
         ),
         tried(
             "openat2",
             openat2(),
             Level::Warn,
-            "run it on Linux 5.6 or newer, and let no seccomp filter of a container refuse it: until then run.allowed_executables allows \
-             no file of a spec",
+            "use Linux 5.6 or newer, and permit it in the seccomp profile of the container; until then, with run.allowed_executables, specs \
+             cannot open files",
         ),
         clock(),
     ]
 }
 
-/// Opens a directory, below which files can be kept.
+/// Opens a directory with `openat2`, which can confine a path to a directory.
 fn openat2() -> io::Result<()> {
     use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag};
     let how = OpenHow::new().flags(OFlag::O_PATH).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -81,7 +80,7 @@ fn cloned() -> io::Result<()> {
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED)? {
         WaitStatus::Exited(_, 0) => Ok(()),
-        status => Err(io::Error::other(format!("a child did not exit but is {status:?}"))),
+        status => Err(io::Error::other(format!("the status of a child that exited is {status:?}"))),
     }
 }
 
@@ -91,13 +90,13 @@ fn signaled() -> io::Result<()> {
     sys::pidfd_send_signal(own.as_raw_fd(), 0).map_err(permitted::explain)
 }
 
-/// glibc creates threads by a call that older container runtimes reject.
+/// Creates a thread. glibc uses `clone3`, which older container runtimes reject.
 fn threads() -> io::Result<()> {
     let thread = std::thread::Builder::new().spawn(|| ()).map_err(permitted::explain)?;
-    thread.join().map_err(|_| io::Error::other("a thread ended by a panic"))
+    thread.join().map_err(|_| io::Error::other("the thread panicked"))
 }
 
-/// Without it, a slower way is used.
+/// Tries `pidfd_open`, for which the engine has a slower substitute.
 fn pidfd_open() -> Check {
     const NAME: &str = "pidfd_open";
     match permitted::pidfd_open(std::process::id() as i32) {
@@ -106,7 +105,7 @@ fn pidfd_open() -> Check {
             NAME,
             Level::Warn,
             format!(
-                "{}; ends of processes that a death signal is set for, or that are taken over, are noticed some 50 ms late",
+                "{}; the end of a process with pdeath_signal, or of an adopted process, is noticed about 50 ms late",
                 permitted::explain(error)
             ),
             permitted::REMEDY,
@@ -118,7 +117,7 @@ fn keeps() -> io::Result<()> {
     use nix::sys::signal::SigSet;
     use nix::sys::signalfd::{SfdFlags, SignalFd};
     SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_CLOEXEC)?;
-    // This has no effect: this process has no children whose orphans it could get.
+    // Without lasting effect: this process has no children whose orphans it could inherit.
     let before = nix::sys::prctl::get_child_subreaper()?;
     nix::sys::prctl::set_child_subreaper(true)?;
     nix::sys::prctl::set_child_subreaper(before)?;
@@ -131,7 +130,7 @@ fn close_range() -> io::Result<()> {
     let closed = unsafe { libc::syscall(libc::SYS_close_range, number, number, 0) };
     if closed < 0 {
         let error = io::Error::last_os_error();
-        // SAFETY: as above; it is still open.
+        // SAFETY: the descriptor belongs to us, has no owner, and is still open.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
         return Err(error);
     }
@@ -143,19 +142,19 @@ fn memfd() -> io::Result<()> {
     sys::seal(&file)
 }
 
-/// Whether the clock is synchronized: it serves to compare results of several hosts.
+/// Checks whether the clock is synchronised, so that times of several hosts can be compared.
 fn clock() -> Check {
     const NAME: &str = "clock";
     // SAFETY: zero is a valid value of these numbers; it requests no change.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: the structure is ours and outlives the call.
     match unsafe { libc::adjtimex(&raw mut timex) } {
-        -1 => Check::note(NAME, format!("cannot ask: {}", io::Error::last_os_error())),
+        -1 => Check::note(NAME, format!("cannot read its state: {}", io::Error::last_os_error())),
         libc::TIME_ERROR => Check::with(
             NAME,
             Level::Note,
             "not synchronised",
-            "run an NTP client (chrony, systemd-timesyncd), if times of several hosts are compared",
+            "run an NTP client (chrony, systemd-timesyncd) if you compare times of several hosts",
         ),
         _ => Check::ok(NAME, format!("synchronised, within {} ms", timex.maxerror / 1000)),
     }

@@ -1,4 +1,4 @@
-//! Limits: descriptors, processes, pipes, watches.
+//! Checks limits: descriptors, processes, pipes, watches.
 
 use std::io;
 use std::path::Path;
@@ -10,12 +10,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::check::{Check, Level};
 use crate::procfs::ProcFs;
 
-/// A limit of this number of processes is sufficient.
+/// A limit of at least this many processes is sufficient.
 const MANY: u64 = 4096;
-/// The size that a full pipe grows to, if permitted.
+/// The size to which the engine enlarges a full pipe, if permitted.
 const LARGE_PIPE: u64 = 1 << 20;
 
-/// All checks of limits; `proc` is where the proc file system is.
+/// All checks of limits. `proc` is the mount point of the proc file system.
 pub(super) fn checks(proc: &Path) -> Vec<Check> {
     let limit = |resource| getrlimit(resource).map_or(0, |(_, hard)| hard);
     vec![
@@ -28,13 +28,13 @@ pub(super) fn checks(proc: &Path) -> Vec<Check> {
     ]
 }
 
-/// A number that the kernel shows below `sys` of the proc file system.
+/// Reads a number from a file below `sys` of the proc file system.
 fn number<T: FromStr>(proc: &Path, name: &str) -> io::Result<T> {
     let text = std::fs::read_to_string(proc.join("sys").join(name))?;
-    text.trim().parse().map_err(|_| io::Error::other(format!("{:?} is no number", text.trim())))
+    text.trim().parse().map_err(|_| io::Error::other(format!("invalid number {:?}", text.trim())))
 }
 
-/// The limit of descriptors, whose soft value the program raises to the hard one itself.
+/// Checks the hard limit of descriptors. The program raises the soft limit to it.
 fn open_files(hard: u64) -> Check {
     const NAME: &str = "open files";
     let found = format!("{hard}, for about {} processes with two piped captures", hard / 5);
@@ -42,8 +42,8 @@ fn open_files(hard: u64) -> Check {
         Check::ok(NAME, format!("{hard}"))
     } else {
         let level = if hard < 1024 { Level::Warn } else { Level::Note };
-        let remedy = "raise the hard limit where more shall run at a time: LimitNOFILE= of a systemd unit, \
-                      or `nofile` in limits.conf; until then processes wait for room";
+        let remedy = "to run more at a time, raise the hard limit: LimitNOFILE= in a systemd unit, \
+                      or `nofile` in limits.conf; until then, further processes wait for free descriptors";
         Check::with(NAME, level, found, remedy)
     }
 }
@@ -56,15 +56,15 @@ fn processes(proc: &Path, hard: u64) -> Check {
         Some(most) if most < MANY => Check::with(
             NAME,
             Level::Note,
-            format!("{most} at a time, of all that run"),
-            "raise kernel.pid_max, kernel.threads-max, or `nproc` (LimitNPROC=), whichever is the least",
+            format!("{most} at a time, all processes of the host or user included"),
+            "raise the lowest of kernel.pid_max, kernel.threads-max and `nproc` (LimitNPROC=)",
         ),
         Some(most) => Check::ok(NAME, format!("{most} at a time")),
         None => Check::note(NAME, "the kernel reports no limit"),
     }
 }
 
-/// The list of a thread's children, by which orphans are found, and trees are stopped.
+/// Checks the list of a thread's children. The engine needs it to find orphans and to stop trees.
 fn children(proc: &Path, pid: i32) -> Check {
     const NAME: &str = "children of a process";
     let file = proc.join(format!("{pid}/task/{pid}/children"));
@@ -73,14 +73,14 @@ fn children(proc: &Path, pid: i32) -> Check {
             NAME,
             Level::Warn,
             error.to_string(),
-            "mount the proc file system at /proc: results and stops are made from it",
+            "mount the proc file system at /proc: results and stops need it",
         ),
         (Ok(_), Err(error)) => Check::with(
             NAME,
             Level::Warn,
             format!("{}: {error}", file.display()),
-            "run it on a kernel with CONFIG_PROC_CHILDREN: until then a stop reaches the process group only, \
-             and survivors are not known",
+            "use a kernel with CONFIG_PROC_CHILDREN; until then, a stop reaches only the process group, \
+             and results list no survivors",
         ),
         (Ok(_), Ok(_)) => Check::ok(NAME, "listed"),
     }
@@ -94,13 +94,15 @@ fn pipe_size(proc: &Path) -> Check {
             NAME,
             Level::Note,
             format!("up to {most} bytes"),
-            format!("sysctl fs.pipe-max-size={LARGE_PIPE}, for much output through pipes"),
+            format!(
+                "run `sysctl -w fs.pipe-max-size={LARGE_PIPE}`, for faster output through pipes"
+            ),
         ),
         Err(error) => Check::note(NAME, format!("fs/pipe-max-size: {error}")),
     }
 }
 
-/// Pages of pipes that a user may have: beyond them every new pipe has a single page.
+/// Checks how many pages a user's pipes may have. Beyond that, every new pipe has a single page.
 fn pipe_pages(proc: &Path) -> Check {
     const NAME: &str = "memory of pipes";
     match number::<u64>(proc, "fs/pipe-user-pages-soft") {
@@ -109,7 +111,7 @@ fn pipe_pages(proc: &Path) -> Check {
             NAME,
             Level::Note,
             format!("{pages} pages, for {} pipes of this user", pages / 16),
-            "sysctl fs.pipe-user-pages-soft=16384: pipes beyond it have one page only, and are slow",
+            "run `sysctl -w fs.pipe-user-pages-soft=16384`: further pipes have a single page and are slow",
         ),
         Ok(pages) => Check::ok(NAME, format!("{pages} pages, for {} pipes of a user", pages / 16)),
         Err(error) => Check::note(NAME, format!("fs/pipe-user-pages-soft: {error}")),
@@ -123,13 +125,14 @@ fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether files can be watched: captures that are followed, or that a survivor holds.
+/// Checks whether files can be watched. The program watches captures that a client follows or a
+/// survivor holds open.
 fn inotify(proc: &Path, watched: io::Result<()>) -> Check {
     const NAME: &str = "watched files";
     let limit = |name: &str| number::<u64>(proc, &format!("fs/inotify/{name}"));
     let limits = (limit("max_user_instances"), limit("max_user_watches"));
-    let remedy = "sysctl fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=65536: \
-                  where nothing can be watched, the ends of captures that a survivor holds are found late";
+    let remedy = "run `sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=65536`; \
+                  without watches, the end of a capture that a survivor holds open is noticed late";
     match (watched, limits) {
         (Err(error), _) => Check::with(NAME, Level::Warn, error.to_string(), remedy),
         (Ok(()), (Ok(instances), Ok(watches))) => {
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn open_files_by_their_number() {
+    fn few_open_files_are_a_note_or_a_warning() {
         for (hard, level) in [
             (256, Level::Warn),
             (1024, Level::Note),
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_processes_counts() {
+    fn processes_are_limited_by_the_lowest_limit() {
         let files = [("sys/kernel/pid_max", "32768\n"), ("sys/kernel/threads-max", "96268\n")];
         let proc = proc(&files);
         let check = processes(proc.path(), u64::MAX);
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_children() {
+    fn missing_children_files_are_a_warning() {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         let with = proc(&[("7/stat", &stat), ("7/task/7/children", "")]);
         assert_eq!(children(with.path(), 7).level, Level::Ok);
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn pipes_by_their_limits() {
+    fn low_limits_of_pipes_are_notes() {
         let proc_of = |size: &str, pages: &str| {
             proc(&[("sys/fs/pipe-max-size", size), ("sys/fs/pipe-user-pages-soft", pages)])
         };
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn watches_by_trial_and_by_number() {
+    fn watches_are_tried_and_their_limits_read() {
         let files = |instances| {
             proc(&[
                 ("sys/fs/inotify/max_user_instances", instances),

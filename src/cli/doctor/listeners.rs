@@ -1,4 +1,4 @@
-//! Whether this user's running instances listen on all configured addresses.
+//! Checks whether this user's running instances listen on all configured addresses.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::config::{Env, Settings};
 use crate::keeper::instance::NOT_LISTENING;
 use crate::keeper::registry::{self, Running};
 
-/// A check, if there is an instance.
+/// The check; `None` if no instance runs.
 pub(super) fn checks(settings: &Settings, env: &Env) -> Option<Check> {
     of(&registry::running(&registry::places_of(settings, env)))
 }
@@ -21,12 +21,12 @@ fn of(instances: &[Running]) -> Option<Check> {
     if missing.is_empty() {
         return Some(Check::ok(NAME, "every running instance listens on all its addresses"));
     }
-    let remedy = "end the other program, bring the address up, or change the configuration and run `procstar upgrade`; the instance also tries \
-                  again by itself";
+    let remedy = "end the other program, configure the address on the host, or change the setting and run `procstar upgrade`; the instance also \
+                  retries periodically";
     Some(Check::with(NAME, Level::Warn, missing.join("; "), remedy))
 }
 
-/// The missing addresses that an instance has recorded.
+/// The addresses on which an instance cannot listen, as it has recorded them.
 fn missing(instance: &Running) -> Option<String> {
     let noted: PathBuf = instance.dir.join(NOT_LISTENING);
     let errors = std::fs::read_to_string(noted).ok()?;
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instance_that_misses_an_address_is_a_warning() {
+    fn an_address_without_a_listener_is_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let instances = [Running { dir: dir.path().to_path_buf(), pid: 7 }];
         assert_eq!(of(&[]), None);

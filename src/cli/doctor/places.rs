@@ -1,4 +1,4 @@
-//! Checks of this user and these settings: configuration, directories, privileges, certificates.
+//! Checks this user and the settings: configuration, directories, privileges, certificates.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use crate::net::tls;
 /// Free space below which a warning is printed.
 const LITTLE_ROOM: u64 = 64 << 20;
 
-/// Whether the configuration is valid; and the settings, or the defaults if it is not.
+/// Checks the configuration. Returns its settings, or the defaults if it is invalid.
 pub(super) fn configuration(loaded: Result<Loaded, String>) -> (Check, Settings) {
     const NAME: &str = "configuration";
     match loaded {
@@ -38,10 +38,10 @@ pub(super) fn configuration(loaded: Result<Loaded, String>) -> (Check, Settings)
                 (_, 1..) => Check::with(
                     NAME,
                     Level::Warn,
-                    format!("this user may not read {}", names(FileState::Denied)),
-                    "let it be read by this user, or set HOME or XDG_CONFIG_HOME",
+                    format!("this user has no permission to read {}", names(FileState::Denied)),
+                    "grant this user read permission, or set HOME or XDG_CONFIG_HOME",
                 ),
-                (true, 0) => Check::ok(NAME, "no files; defaults, environment and options"),
+                (true, 0) => Check::ok(NAME, "no files; defaults, environment and options apply"),
                 (false, 0) => Check::ok(NAME, format!("read {read}")),
             };
             (check, settings)
@@ -49,7 +49,7 @@ pub(super) fn configuration(loaded: Result<Loaded, String>) -> (Check, Settings)
     }
 }
 
-/// All checks of places and privileges.
+/// All checks of directories, privileges and certificates.
 pub(super) fn checks(settings: &Settings, env: &Env) -> Vec<Check> {
     let mut checks = instance(settings, env);
     if let Some(dir) = &settings.run.state_dir {
@@ -63,9 +63,9 @@ pub(super) fn checks(settings: &Settings, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// Creates a directory as every start does, uses it, and removes it.
+/// Creates an instance's directories as every start does, uses them, and removes them.
 fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
-    const NAME: &str = "directory of captures";
+    const NAME: &str = "capture directory";
     let base = settings.capture.directory(env);
     let wanted = format::KeeperSettings {
         state_dir: None,
@@ -77,7 +77,8 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         log: settings.log.clone(),
         limits: format::ProcessLimits::default(),
     };
-    let remedy = "set capture.dir or TMPDIR to a directory in which this user may make others";
+    let remedy =
+        "set capture.dir or TMPDIR to a directory in which this user can create directories";
     let opening = format::Opening {
         places: registry::places_of(settings, env),
         captures_chosen: settings.capture.dir.is_some(),
@@ -92,7 +93,8 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
     let mut checks = vec![if dir.starts_with(&base) {
         room(NAME, &base)
     } else {
-        let found = format!("cannot make one in {}, uses {}", base.display(), dir.display());
+        let found =
+            format!("cannot create one in {}; {} is used instead", base.display(), dir.display());
         Check::with(NAME, Level::Warn, found, remedy)
     }];
     checks.push(runtime(&instance.dir(), opening.places.first()));
@@ -102,7 +104,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// The directory in which commands find instances.
+/// Checks the directory in which commands find instances.
 fn runtime(home: &Path, best: Option<&PathBuf>) -> Check {
     const NAME: &str = "runtime directory";
     let place = home.parent().unwrap_or(home);
@@ -111,8 +113,8 @@ fn runtime(home: &Path, best: Option<&PathBuf>) -> Check {
     if lasts {
         return Check::ok(NAME, found);
     }
-    let remedy = "set XDG_RUNTIME_DIR, or run.runtime_dir to a directory of this user that is not cleaned by age";
-    Check::with(NAME, Level::Note, format!("{found}; no lasting directory is available"), remedy)
+    let remedy = "set XDG_RUNTIME_DIR, or set run.runtime_dir to a directory of this user from which no program removes old files";
+    Check::with(NAME, Level::Note, format!("{found}; old files in it may be removed"), remedy)
 }
 
 fn room(name: &'static str, dir: &Path) -> Check {
@@ -121,7 +123,7 @@ fn room(name: &'static str, dir: &Path) -> Check {
             let room = stat.blocks_available() * stat.fragment_size();
             let found = format!("{}, with {} MiB free", dir.display(), room >> 20);
             if room < LITTLE_ROOM {
-                let remedy = "make room, or set capture.dir to another place: output that finds none is lost";
+                let remedy = "free disk space, or set capture.dir to another file system: output that does not fit is lost";
                 Check::with(name, Level::Warn, found, remedy)
             } else {
                 Check::ok(name, found)
@@ -131,7 +133,8 @@ fn room(name: &'static str, dir: &Path) -> Check {
     }
 }
 
-/// Whether the kernel reports that a file is open for writing: first it has a writer, then none.
+/// Whether the kernel reports that a file is open for writing. The file has a writer first, and then
+/// none.
 fn writers_are_seen(dir: &Path) -> io::Result<bool> {
     let path = dir.join("doctor");
     let writer = File::create_new(&path)?;
@@ -145,8 +148,8 @@ fn writers_are_seen(dir: &Path) -> io::Result<bool> {
 
 fn leases(seen: io::Result<bool>) -> Check {
     const NAME: &str = "file leases";
-    let remedy = "set capture.dir to a local file system: on this one nobody sees whether a survivor still \
-                  holds a captured file, and it counts as complete when the process has ended";
+    let remedy = "set capture.dir to a directory on a local file system; on this one, procstar cannot detect that a survivor \
+                  still writes to a capture, and ends the capture with the process";
     match seen {
         Ok(true) => Check::ok(NAME, "granted"),
         Ok(false) => Check::with(NAME, Level::Warn, "not granted", remedy),
@@ -160,38 +163,41 @@ fn memory(place: &Path, files: &Path) -> Check {
         Check::with(
             NAME,
             Level::Warn,
-            "/dev/shm is no file system in memory that this user may use",
-            "mount a tmpfs at /dev/shm with mode 1777: until then `memory` captures are files on disk",
+            "/dev/shm is not a tmpfs in which this user can create files",
+            "mount a tmpfs at /dev/shm with mode 1777; until then, `memory` captures are files on disk",
         )
     } else {
-        // The directory itself is gone in a moment.
+        // The directory itself is removed right after this check.
         Check::ok(NAME, "/dev/shm")
     }
 }
 
-/// A state directory, which a running instance may be using.
+/// Checks a state directory without changing it, because a running instance may be using it.
 pub(super) fn state_dir(dir: &Path, uid: u32) -> Check {
     const NAME: &str = "state directory";
     let at = dir.display();
-    let remedy = format!("make it this user's: install -d -m 0700 -o {uid} {at}");
+    let remedy = format!("give it to this user: `install -d -m 0700 -o {uid} {at}`");
     match dir.symlink_metadata() {
         Ok(meta) if meta.is_dir() && meta.uid() == uid && meta.mode() & 0o077 == 0 => {
             match access(dir, AccessFlags::W_OK | AccessFlags::X_OK) {
-                Ok(()) => Check::ok(NAME, format!("{at}, this user's alone")),
+                Ok(()) => Check::ok(NAME, format!("{at}; only this user has access")),
                 Err(errno) => Check::with(NAME, Level::Fail, format!("{at}: {errno}"), remedy),
             }
         }
         Ok(_) => {
-            let found = format!("{at} is no directory of user {uid} with mode 0700");
+            let found = format!("{at} is not a directory of user {uid} with mode 0700");
             Check::with(NAME, Level::Fail, found, remedy)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or(Path::new("."));
             match access(parent, AccessFlags::W_OK | AccessFlags::X_OK) {
-                Ok(()) => Check::ok(NAME, format!("{at} is not there, and can be made")),
+                Ok(()) => Check::ok(NAME, format!("{at} does not exist, and can be created")),
                 Err(errno) => {
-                    let found = format!("{at} is not there, {}: {errno}", parent.display());
+                    let found = format!(
+                        "{at} does not exist, and cannot be created in {}: {errno}",
+                        parent.display()
+                    );
                     Check::with(NAME, Level::Fail, found, remedy)
                 }
             }
@@ -200,19 +206,19 @@ pub(super) fn state_dir(dir: &Path, uid: u32) -> Check {
     }
 }
 
-/// Features of specs that need a capability, with its number.
+/// Keys and features of specs that need a capability, with the capability's number.
 const POWERS: [(u32, &str); 5] = [
     (7, "user"),
     (6, "group, groups"),
-    (23, "lower nice"),
-    (24, "higher limits"),
+    (23, "a lower nice value"),
+    (24, "rlimits above the hard limit"),
     (5, "signals to other users' processes"),
 ];
 
 /// CAP_SETUID and CAP_SETGID.
 const SWITCHING: u64 = 1 << 7 | 1 << 6;
 
-/// The privileges of this user, from `/proc/self/status`.
+/// Checks the privileges of this user. `status` is the text of `/proc/self/status`.
 fn privileges(status: &str) -> Check {
     const NAME: &str = "privileges";
     let line = |name| status.lines().find_map(|line| line.strip_prefix(name));
@@ -227,37 +233,36 @@ fn privileges(status: &str) -> Check {
         return Check::with(
             NAME,
             Level::Warn,
-            "this user is not root but may switch users: processes get none of procstar's capabilities, yet each process of this \
-             user can ask this procstar for one that runs as root",
-            "run it as root, and name a user of its own for each process by `user` of its spec; or run it without capabilities \
+            "this user is not root but can switch users: any process of this user can start another one as root through this procstar",
+            "run procstar as root and set `user` in each spec; or run it without capabilities \
              (no AmbientCapabilities= in a systemd unit, no file capabilities)",
         );
     }
     let lacks: Vec<_> =
         POWERS.iter().filter(|(bit, _)| set & (1 << bit) == 0).map(|(_, power)| *power).collect();
     if lacks.is_empty() {
-        return Check::ok(NAME, "may switch users, and all else that specs can ask for");
+        return Check::ok(NAME, "every key of a spec is permitted, also to switch users");
     }
     Check::with(
         NAME,
         Level::Note,
-        format!("specs may not ask for: {}", lacks.join("; ")),
-        "if they shall, run it as root, and name a user for each process by `user` of its spec: such a process has no privileges. \
-         Capabilities for another user than root (AmbientCapabilities= of a systemd unit) would let every process of that user \
-         become root",
+        format!("not permitted in specs: {}", lacks.join("; ")),
+        "to permit them, run procstar as root and set `user` in each spec, so that the process has no privileges. \
+         Do not give capabilities to another user than root (AmbientCapabilities= in a systemd unit): they let every process of \
+         that user become root",
     )
 }
 
 fn certificate(settings: &Settings) -> Check {
-    const NAME: &str = "server's certificate";
+    const NAME: &str = "certificate of the scheduler";
     let trust = tls::Trust { cert: settings.agent.cert.clone(), ca: settings.agent.ca.clone() };
     if let Err(error) = tls::client_config(&trust) {
         let remedy = match trust.setting_of(&error) {
             "agent.ca" => {
-                "set agent.ca (PROCSTAR_AGENT_CA) to a PEM file with the only roots, or the server's certificate"
+                "set agent.ca (PROCSTAR_AGENT_CA) to a PEM file with the only roots to trust, or with the scheduler's certificate"
             }
             _ => {
-                "set agent.cert (PROCSTAR_AGENT_CERT) to a PEM file with the server's certificate or its root"
+                "set agent.cert (PROCSTAR_AGENT_CERT) to a PEM file with the scheduler's certificate or its root"
             }
         };
         return Check::with(NAME, Level::Fail, error.to_string(), remedy);
@@ -265,11 +270,13 @@ fn certificate(settings: &Settings) -> Check {
     let shown = |path: &std::path::Path| path.display().to_string();
     match (trust.cert.as_deref(), trust.ca.as_deref()) {
         (Some(cert), Some(ca)) => {
-            Check::ok(NAME, format!("only by {} and {}", shown(ca), shown(cert)))
+            Check::ok(NAME, format!("verified only with {} and {}", shown(ca), shown(cert)))
         }
-        (None, Some(ca)) => Check::ok(NAME, format!("only by {}", shown(ca))),
-        (Some(cert), None) => Check::ok(NAME, format!("by {} and the system's roots", shown(cert))),
-        (None, None) => Check::ok(NAME, "by the system's roots"),
+        (None, Some(ca)) => Check::ok(NAME, format!("verified only with {}", shown(ca))),
+        (Some(cert), None) => {
+            Check::ok(NAME, format!("verified with {} and the system's roots", shown(cert)))
+        }
+        (None, None) => Check::ok(NAME, "verified with the system's roots"),
     }
 }
 
@@ -287,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn configurations() {
+    fn configuration_reports_errors_and_the_files_read() {
         let (check, _) = configuration(Err("/etc/p.toml:3: unknown key".into()));
         assert_eq!(
             (check.level, check.found.as_str()),
@@ -296,7 +303,7 @@ mod tests {
         for (files, level, found) in [
             (&[("/a", FileState::Absent)][..], Level::Ok, "no files"),
             (&[("/a", FileState::Absent), ("/b", FileState::Read)], Level::Ok, "read /b"),
-            (&[("/b", FileState::Denied)], Level::Warn, "this user may not read /b"),
+            (&[("/b", FileState::Denied)], Level::Warn, "this user has no permission to read /b"),
         ] {
             let (check, _) = configuration(Ok(loaded(files)));
             assert_eq!(check.level, level, "{check:?}");
@@ -305,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_is_tried_and_given_back() {
+    fn instance_directories_are_tried_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let run = tempfile::tempdir().unwrap();
         let mut settings = Settings::default();
@@ -325,18 +332,19 @@ mod tests {
         assert_eq!(
             (checks.len(), checks[0].level),
             (1, Level::Fail),
-            "no start would do: {checks:?}"
+            "no start would succeed: {checks:?}"
         );
         assert!(checks[0].found.starts_with("capture.dir "), "{checks:?}");
         settings.capture.dir = None;
         let env = Env::from([("TMPDIR".into(), missing.into())]);
         let checks = instance(&settings, &env);
         assert_eq!(checks[0].level, Level::Warn, "{checks:?}");
-        assert!(checks[0].found.contains("no/such, uses /"), "{checks:?}");
+        assert!(checks[0].found.contains("no/such; /"), "{checks:?}");
+        assert!(checks[0].found.ends_with(" is used instead"), "{checks:?}");
     }
 
     #[test]
-    fn state_directories() {
+    fn state_dir_checks_owner_and_mode() {
         let dir = tempfile::tempdir().unwrap();
         let uid = nix::unistd::geteuid().as_raw();
         let mode = |mode| {
@@ -354,42 +362,46 @@ mod tests {
     }
 
     #[test]
-    fn privileges_by_capabilities() {
+    fn privileges_follow_from_capabilities() {
         for (set, level, found) in [
-            ("CapPrm:\t00\nCapEff:\t000001ffffffffff\n", Level::Ok, "may switch users"),
+            (
+                "CapPrm:\t00\nCapEff:\t000001ffffffffff\n",
+                Level::Ok,
+                "every key of a spec is permitted",
+            ),
             (
                 "CapEff:\t0000000000000000\n",
                 Level::Note,
-                "specs may not ask for: user; group, groups;",
+                "not permitted in specs: user; group, groups;",
             ),
             (
                 "Uid:\t0\t0\t0\t0\nCapEff:\t00000000000000c0\n",
                 Level::Note,
-                "specs may not ask for: lower nice;",
+                "not permitted in specs: a lower nice value;",
             ),
             (
                 "Uid:\t0\t1000\t0\t0\nCapEff:\t00000000000000c0\n",
                 Level::Warn,
-                "this user is not root but may switch users",
+                "this user is not root but can switch users",
             ),
             (
                 "Uid:\t1000\t1000\t0\t0\nCapEff:\t0000000000800000\n",
                 Level::Note,
-                "specs may not ask for: user; group, groups; higher limits;",
+                "not permitted in specs: user; group, groups; rlimits above the hard limit;",
             ),
             ("Name:\tx\n", Level::Note, "/proc/self/status has no capabilities"),
         ] {
             let check = privileges(set);
             assert_eq!(check.level, level, "{set:?}");
             assert!(check.found.starts_with(found), "{check:?}");
-            // No user should be given capabilities.
+            // A remedy must not suggest to give capabilities to a user.
             let remedy = check.remedy.unwrap_or_default();
             assert!(!remedy.contains("with CAP_"), "{remedy}");
         }
     }
 
     #[test]
-    fn leases_by_trial() {
+    fn leases_are_tried() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(leases(writers_are_seen(dir.path())).level, Level::Ok);
         assert_eq!(leases(Ok(false)).level, Level::Warn);

@@ -1,13 +1,13 @@
-//! Whether the proc file system is mounted, and shows the files that the program reads.
+//! Checks whether the proc file system is mounted and has the files that the program reads.
 
 use std::path::Path;
 
 use super::check::{Check, Level};
 use crate::procfs::is_ours_at;
 
-/// The effect of its absence.
-const WITHOUT: &str = "processes run all the same, but results have no proc_stat, usage, io or peak, descendants that leave the process's group are \
-                       not found when it is stopped, and processes that outlive procstar are reported as lost";
+/// The restrictions without a proc file system.
+const WITHOUT: &str = "processes run, but results have no proc_stat, usage, io and peak, a stop does not reach descendants that have left the \
+                       process group, and processes that outlive procstar are reported as lost";
 
 /// All checks of the proc file system at `proc`.
 pub(super) fn checks(proc: &Path) -> Vec<Check> {
@@ -22,15 +22,15 @@ fn own(proc: &Path) -> Check {
     match std::fs::read_link(proc.join("self")) {
         Ok(_) if is_ours_at(proc) && proc.join("stat").exists() => Check::ok(NAME, "works"),
         Ok(_) if is_ours_at(proc) => {
-            Check::note(NAME, "works; it shows processes alone (subset=pid), which is enough")
+            Check::note(NAME, "works; it contains only processes (subset=pid), which is sufficient")
         }
         Ok(_) => lacking(
-            "is that of another pid namespace, and is not used".to_owned(),
-            "mount one of this namespace (mount -t proc proc /proc; unshare --mount-proc)",
+            "belongs to another pid namespace, and is not used".to_owned(),
+            "mount that of this namespace (`mount -t proc proc /proc`, or `unshare --mount-proc`)",
         ),
         Err(error) => lacking(
-            format!("cannot be read: {}: {error}", proc.display()),
-            "mount it (mount -t proc proc /proc)",
+            format!("cannot read {}: {error}", proc.display()),
+            "mount it (`mount -t proc proc /proc`)",
         ),
     }
 }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_namespace_s_is_told_from_our_own() {
+    fn proc_of_another_pid_namespace_is_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let check = || own(dir.path());
         assert_eq!(check().level, Level::Warn, "{:?}", check());

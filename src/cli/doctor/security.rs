@@ -1,4 +1,4 @@
-//! `procstar doctor --security`: whether other users of this host, or other machines, have more
+//! `procstar doctor --security`: checks whether other users of this host, or other hosts, have more
 //! access than they should.
 
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::keeper::registry;
 use crate::trust::{self, Need, Untrusted};
 use crate::users::user_name;
 
-/// All checks. `loaded` are the settings, or the error of loading them.
+/// All checks. `loaded` is the result of loading the settings.
 pub(super) fn checks(loaded: &Result<Loaded, String>, env: &Env) -> Vec<Check> {
     let mut checks = Vec::new();
     match loaded {
@@ -22,7 +22,7 @@ pub(super) fn checks(loaded: &Result<Loaded, String>, env: &Env) -> Vec<Check> {
             "configuration",
             Level::Fail,
             error.trim_end(),
-            "mend it, then run this again: nothing else of the configuration was checked",
+            "correct it and run this command again: the settings were not checked",
         )),
         Ok(loaded) => {
             checks.extend(
@@ -42,7 +42,7 @@ pub(super) fn checks(loaded: &Result<Loaded, String>, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// The files that contain settings or are named by them, and the protection that they need.
+/// The configuration files and the files named in settings, with the protection that they need.
 fn files(loaded: &Loaded) -> Vec<(&'static str, PathBuf, Need)> {
     let mut files = Vec::new();
     let tokens = ["http.token", "agent.token"];
@@ -72,7 +72,7 @@ fn files(loaded: &Loaded) -> Vec<(&'static str, PathBuf, Need)> {
     files
 }
 
-/// A file, or a directory.
+/// Checks a file or a directory.
 fn file(name: &'static str, path: &Path, need: Need) -> Check {
     match trust::check(path, need) {
         Ok(()) => {
@@ -87,12 +87,17 @@ fn file(name: &'static str, path: &Path, need: Need) -> Check {
         }
         Err(Untrusted::Unknown(error)) => {
             let found = format!("{}: {error}", path.display());
-            Check::with(name, Level::Warn, found, "let this user read it, or name another file")
+            Check::with(
+                name,
+                Level::Warn,
+                found,
+                "grant this user read permission, or use another file",
+            )
         }
     }
 }
 
-/// The directories of an instance.
+/// Checks the directories of an instance.
 fn directories(loaded: &Loaded, env: &Env) -> Vec<Check> {
     let settings = &loaded.settings;
     let mut checks = vec![file("capture.dir", &settings.capture.directory(env), Need::Integrity)];
@@ -110,40 +115,40 @@ fn directories(loaded: &Loaded, env: &Env) -> Vec<Check> {
     const NAME: &str = "runtime directory";
     let taken = registry::taken(&registry::places_of(settings, env));
     if taken.is_empty() {
-        checks.push(Check::ok(NAME, "no other user has taken its names"));
+        checks.push(Check::ok(NAME, "no other user has created its directories"));
     }
     checks.extend(taken.into_iter().map(|(path, found)| {
-        let found = format!("{} was to be a directory of this user, {found}", path.display());
+        let found = format!("{} should be a directory of this user, {found}", path.display());
         Check::with(NAME, Level::Warn, found, "remove it as root, or set run.runtime_dir")
     }));
     checks
 }
 
-/// The strength of tokens, and their sources. The configuration rejects a weak token of HTTP.
+/// Checks the strength of tokens. Loading the configuration has already rejected a weak `http.token`.
 fn tokens(loaded: &Loaded) -> Vec<Check> {
     let AgentSettings { enabled, token: agent, .. } = &loaded.settings.agent;
     let http = loaded.settings.http.token.as_ref();
     let agent = Some(agent).filter(|token| *enabled || !token.is_empty());
     let strength = |name: &'static str, text: &str| match token_bits(text) {
-        bits if bits >= TOKEN_BITS => Check::ok(name, format!("set, of {bits} bits at most")),
+        bits if bits >= TOKEN_BITS => Check::ok(name, format!("set, with at most {bits} bits")),
         bits => Check::with(
             name,
             Level::Warn,
-            format!("{bits} bits at most: it can be guessed"),
-            "have one made by `openssl rand -base64 24`, for the server too",
+            format!("at most {bits} bits: it can be guessed"),
+            "create one with `openssl rand -base64 24`, and set it in the scheduler too",
         ),
     };
     let named = [("strength of http.token", http), ("strength of agent.token", agent)];
     named.into_iter().filter_map(|(name, token)| Some(strength(name, token?.expose()))).collect()
 }
 
-/// The access to listeners.
+/// Checks the access to the listeners of HTTP.
 fn listeners(http: &HttpSettings) -> Vec<Check> {
     const NAME: &str = "listener";
     if !http.enabled {
         return vec![Check::ok(
             NAME,
-            "no TCP port; the Unix socket is this user's and root's alone",
+            "no TCP port; only this user and root can use the Unix socket",
         )];
     }
     let address = format!("{} port {}", http.bind, http.port);
@@ -151,15 +156,15 @@ fn listeners(http: &HttpSettings) -> Vec<Check> {
     let is_guarded = http.token.is_some() || http.client_ca.is_some();
     if is_loopback(http.bind) {
         let who = if http.require_token {
-            "loopback, with the token only"
+            "loopback, only with the token"
         } else {
-            "loopback, for processes of this user and root"
+            "loopback, only for processes of this user and root"
         };
         return vec![Check::ok(NAME, format!("{address}: {who}"))];
     }
     vec![match (is_encrypted, is_guarded) {
         (true, true) => {
-            Check::ok(NAME, format!("{address}: TLS, with a token or certificate only"))
+            Check::ok(NAME, format!("{address}: TLS, only with a token or client certificate"))
         }
         (false, _) => Check::with(
             NAME,
@@ -180,16 +185,16 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// Whether any executable may be started.
+/// Checks whether the executables are restricted.
 fn restriction(loaded: &Loaded) -> Check {
     const NAME: &str = "run.allowed_executables";
     match loaded.settings.run.allowed_executables.len() {
-        0 => Check::note(NAME, "not set: who may start processes may start any program"),
+        0 => Check::note(NAME, "not set: users who can start processes can start any program"),
         n => Check::ok(NAME, format!("set, with {n} entries")),
     }
 }
 
-/// Capabilities that make a user root, or read all files, with their numbers.
+/// Capabilities with which a user can become root or read all files, with their numbers.
 const POWERFUL: [(u32, &str); 12] = [
     (0, "CAP_CHOWN"),
     (1, "CAP_DAC_OVERRIDE"),
@@ -205,7 +210,7 @@ const POWERFUL: [(u32, &str); 12] = [
     (21, "CAP_SYS_ADMIN"),
 ];
 
-/// The privileges of this program beyond its user, from the text of `/proc/self/status`.
+/// Checks the capabilities of this program. `status` is the text of `/proc/self/status`.
 fn capabilities(status: &str, uid: u32) -> Check {
     const NAME: &str = "capabilities";
     let set = |name: &str| {
@@ -217,18 +222,21 @@ fn capabilities(status: &str, uid: u32) -> Check {
     };
     let all = permitted | set("CapAmb:").unwrap_or(0) | set("CapInh:").unwrap_or(0);
     if uid == 0 {
-        return Check::note(NAME, "runs as root: processes without `user` are root's too");
+        return Check::note(
+            NAME,
+            "runs as root: processes whose spec has no `user` also run as root",
+        );
     }
     let held: Vec<&str> =
         POWERFUL.iter().filter(|(bit, _)| all >> bit & 1 == 1).map(|(_, name)| *name).collect();
     if held.is_empty() {
-        return Check::ok(NAME, "none that leads to another user's rights");
+        return Check::ok(NAME, "none with which another user's rights can be gained");
     }
     Check::with(
         NAME,
         Level::Warn,
-        format!("{}: a process of this user can use them by asking the agent", held.join(", ")),
-        "have every spec name another user (`user`), or start procstar without these capabilities",
+        format!("{}: processes of this user can use them through procstar", held.join(", ")),
+        "set `user` to another user in every spec, or start procstar without these capabilities",
     )
 }
 
@@ -236,7 +244,7 @@ fn capabilities(status: &str, uid: u32) -> Check {
 struct Sysctl {
     name: &'static str,
     file: &'static str,
-    /// The least safe value.
+    /// The lowest safe value.
     least: u32,
     without: &'static str,
 }
@@ -252,29 +260,29 @@ const SYSCTLS: [Sysctl; 5] = [
         name: "fs.protected_symlinks",
         file: "fs/protected_symlinks",
         least: 1,
-        without: "programs follow links that others make in /tmp",
+        without: "programs follow links that other users create in /tmp",
     },
     Sysctl {
         name: "fs.protected_hardlinks",
         file: "fs/protected_hardlinks",
         least: 1,
-        without: "users can make links to files that they cannot write",
+        without: "users can create hard links to files that they cannot write",
     },
     Sysctl {
         name: "fs.protected_fifos",
         file: "fs/protected_fifos",
         least: 1,
-        without: "programs open FIFOs that others make in /tmp",
+        without: "programs open FIFOs that other users create in /tmp",
     },
     Sysctl {
         name: "fs.protected_regular",
         file: "fs/protected_regular",
         least: 1,
-        without: "programs write to files that others make in /tmp",
+        without: "programs write to files that other users create in /tmp",
     },
 ];
 
-/// These settings, from the files below `sys`.
+/// Checks the settings of the kernel in the files below `sys`.
 fn kernel(sys: &Path) -> Vec<Check> {
     let check = |sysctl: &Sysctl| {
         let Sysctl { name, file, least, without } = sysctl;
@@ -283,7 +291,7 @@ fn kernel(sys: &Path) -> Vec<Check> {
         match text.trim().parse::<u32>() {
             Ok(value) if value >= *least => Check::ok(name, value.to_string()),
             Ok(value) => Check::with(name, Level::Warn, format!("{value}: {without}"), remedy),
-            Err(_) => Check::note(name, format!("this kernel does not have it: {without}")),
+            Err(_) => Check::note(name, format!("missing in this kernel: {without}")),
         }
     };
     SYSCTLS.iter().map(check).collect()
@@ -294,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels() {
+    fn unsafe_kernel_settings_are_warnings() {
         let dir = tempfile::tempdir().unwrap();
         for Sysctl { file, .. } in SYSCTLS {
             let path = dir.path().join(file);
@@ -311,13 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_of_users() {
+    fn powerful_capabilities_of_a_user_are_a_warning() {
         let none = "CapInh:\t00\nCapPrm:\t00\nCapAmb:\t00\n";
         let ambient = "CapInh:\tc0\nCapPrm:\tc0\nCapAmb:\tc0\n";
         for (status, uid, level, found) in [
-            (none, 7, Level::Ok, "none that leads"),
+            (none, 7, Level::Ok, "none with which"),
             (ambient, 7, Level::Warn, "CAP_SETGID, CAP_SETUID: "),
-            ("CapInh:\t00\nCapPrm:\t0400\n", 7, Level::Ok, "none that leads"),
+            ("CapInh:\t00\nCapPrm:\t0400\n", 7, Level::Ok, "none with which"),
             (ambient, 0, Level::Note, "runs as root"),
             ("", 7, Level::Note, "/proc/self/status does not"),
         ] {
@@ -328,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn listeners_by_address_and_guard() {
+    fn listeners_on_the_network_need_tls_and_a_token() {
         let key = || Some(PathBuf::from("/k"));
         let open: IpAddr = "0.0.0.0".parse().unwrap();
         let base = HttpSettings { enabled: true, ..HttpSettings::default() };
