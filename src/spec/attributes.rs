@@ -1,5 +1,5 @@
-//! The attributes of a process beside its program, environment and fds, as serde reads and writes
-//! them.
+//! The attributes of a process other than its program, environment and fds, as serde reads and
+//! writes them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -57,9 +57,9 @@ impl<'de> Deserialize<'de> for SignalRef {
 /// A user or a group, by name or by number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Account {
-    /// As the system's user database has it.
+    /// A name in the system's user database.
     Name(String),
-    /// The number itself.
+    /// A number.
     Id(u32),
 }
 
@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Account {
 /// A limit of a resource, in the resource's own unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// So much.
+    /// A number in the unit of the resource.
     Value(u64),
     /// `"unlimited"`.
     Unlimited,
@@ -127,12 +127,12 @@ impl<'de> Deserialize<'de> for Bound {
     }
 }
 
-/// The limits of a resource: one value for both, or soft and hard apart.
+/// The limits of a resource: one value for both, or a soft and a hard one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitPair {
-    /// What the process has, and can raise up to the hard one.
+    /// The limit in effect, which the process can raise up to the hard one.
     pub soft: Bound,
-    /// What it can raise the soft one to.
+    /// The maximum of the soft limit.
     pub hard: Bound,
 }
 
@@ -185,7 +185,7 @@ impl<'de> Deserialize<'de> for LimitPair {
     }
 }
 
-/// A resource that can be limited, as setrlimit(2) has it; its unit with it.
+/// A resource of setrlimit(2), with its unit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", try_from = "String")]
 #[schemars(!try_from)]
@@ -198,7 +198,7 @@ pub enum Resource {
     Cpu,
     /// Data segment, bytes.
     Data,
-    /// A file that it writes, bytes.
+    /// Size of a file that the process writes, bytes.
     Fsize,
     /// File locks.
     Locks,
@@ -206,7 +206,7 @@ pub enum Resource {
     Memlock,
     /// POSIX message queues, bytes.
     Msgqueue,
-    /// 20 less the lowest nice value.
+    /// 20 minus the lowest nice value.
     Nice,
     /// Open files.
     Nofile,
@@ -261,7 +261,7 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// By way of a text, so that errors below it name it.
+/// From a string, so that the paths of errors in the value contain the name.
 impl TryFrom<String> for Resource {
     type Error = String;
 
@@ -274,16 +274,16 @@ impl TryFrom<String> for Resource {
     }
 }
 
-/// Limits by resource, in the order given.
+/// Limits by resource, in the order of the spec.
 pub type ResourceLimits = IndexMap<Resource, LimitPair>;
 
-/// Scheduling of disk access, as ionice(1) has it.
+/// Scheduling of disk access, as with ionice(1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct IoPriority {
     /// The class.
     pub class: IoClass,
-    /// From 0, the highest, to 7; 4 if left out. The idle class has none.
+    /// From 0, the highest, to 7; by default 4. The idle class has no level.
     #[serde(default)]
     pub level: Option<u8>,
 }
@@ -292,45 +292,44 @@ pub struct IoPriority {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IoClass {
-    /// First, always; for privileged users.
+    /// Always before other classes; only for privileged users.
     Realtime,
-    /// The usual one.
+    /// The default class.
     BestEffort,
-    /// Only when nobody else wants the disk.
+    /// Only while no other process uses the disk.
     Idle,
 }
 
-/// What signals do to the process when it starts; those not named have their default, and are not
-/// blocked.
+/// The dispositions and the mask of signals when the process starts. Signals that are not named have
+/// their default disposition and are not blocked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct SignalsSpec {
-    /// Are ignored.
+    /// Signals to ignore.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<SignalRef>,
-    /// Have their default, as all that are not ignored; to say so.
+    /// Signals with their default disposition, like all others that are not ignored; for clarity only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub default: Vec<SignalRef>,
-    /// Are blocked: they wait until the process unblocks them.
+    /// Signals to block: they remain pending until the process unblocks them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub block: Vec<SignalRef>,
 }
 
-/// How the process is ended before its time: by its timeout, by the shutdown, by a client that asks
-/// to stop it.
+/// How the process is stopped at its timeout, at the shutdown, or when a client requests it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct StopSpec {
-    /// What it is asked by, with its whole process group.
+    /// The first signal, which is sent to the whole process group.
     pub signal: SignalRef,
-    /// The time that it has to exit before its whole tree is killed.
+    /// The time after the signal after which the whole tree is killed.
     pub grace: Seconds,
 }
 
 impl StopSpec {
-    /// The signal that stops a process whose spec names none.
+    /// The default signal.
     pub const SIGNAL: SignalRef = SignalRef(15);
-    /// The grace of a process whose spec does not set one.
+    /// The default grace period.
     pub const GRACE: Seconds = Seconds::whole(10);
 }
 
@@ -340,7 +339,7 @@ impl Default for StopSpec {
     }
 }
 
-/// A number or a text, for values that may be either.
+/// A number or a string.
 enum NumberOrText {
     Number(i64),
     Text(String),

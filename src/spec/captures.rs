@@ -1,4 +1,4 @@
-//! What is captured of a process, and how it is kept and shown, as serde reads and writes it.
+//! Captures in specs: the storage and the presentation of output, as serde reads and writes them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,17 +15,18 @@ use crate::quantity::ByteSize;
 pub struct CaptureSpec {
     /// Where the output is kept.
     pub mode: CaptureMode,
-    /// How the bytes are shown in a result; null: as base64.
+    /// The encoding of the output in results; null means base64.
     pub encoding: Option<Encoding>,
-    /// Whether results carry the output, or only its length.
+    /// Whether results contain the output, or only its length.
     pub attached: bool,
-    /// How much output is kept; by default what the configuration sets, or all.
+    /// How much output is kept; by default, the limits of the configuration, or all output.
     pub keep: Option<KeepSpec>,
-    /// How the output is compressed while it is captured.
+    /// The compression of the output while it is captured.
     pub compress: Option<Compression>,
-    /// The file it is kept in, instead of one of procstar's own.
+    /// The file in which the output is kept, instead of a temporary one.
     pub file: Option<CaptureFile>,
-    /// The requested size of the pipe; the system may set less. Output then comes through a pipe.
+    /// The requested size of the pipe, through which output is then captured; the kernel may grant
+    /// less.
     #[serde(deserialize_with = "pipe_size")]
     #[schemars(with = "Option<ByteSize>")]
     pub pipe_size: Option<u32>,
@@ -53,7 +54,7 @@ impl Default for CaptureSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CaptureMode {
-    /// In a temporary file, which the process itself writes.
+    /// In a temporary file to which the process writes directly.
     #[default]
     Tempfile,
     /// In memory, through a pipe.
@@ -66,10 +67,10 @@ pub enum Encoding {
     /// Text, with invalid bytes replaced.
     #[serde(rename = "utf-8")]
     Utf8,
-    /// Data in base64, as with null.
+    /// Base64, as with null.
     #[serde(rename = "base64")]
     Base64,
-    /// Data in base2048, 11 bits a character, in the alphabet of the Rust crate of that name.
+    /// Base2048, with 11 bits per character, in the alphabet of the Rust crate `base2048`.
     #[serde(rename = "base2048")]
     Base2048,
 }
@@ -79,18 +80,18 @@ pub enum Encoding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct KeepSpec {
-    /// The number of first bytes kept.
+    /// The number of bytes kept from the beginning.
     #[serde(deserialize_with = "size")]
     #[schemars(with = "Option<ByteSize>")]
     pub head: Option<u64>,
-    /// The number of last bytes kept.
+    /// The number of bytes kept from the end.
     #[serde(deserialize_with = "size")]
     #[schemars(with = "Option<ByteSize>")]
     pub tail: Option<u64>,
 }
 
 impl KeepSpec {
-    /// Whether neither is given.
+    /// Whether neither limit is given.
     pub fn is_none(&self) -> bool {
         *self == KeepSpec::default()
     }
@@ -109,7 +110,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Its name, as in specs and results.
+    /// The name in specs and results.
     pub fn name(self) -> &'static str {
         match self {
             Compression::Zstd => "zstd",
@@ -122,25 +123,25 @@ impl Compression {
 /// The named file of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureFile {
-    /// Its path; absolute. It is created, or truncated.
+    /// Its absolute path. The file is created or truncated.
     pub path: String,
-    /// Its permission bits, whatever the umask.
+    /// Its permission bits, regardless of the umask.
     pub mode: u32,
-    /// Whether it stays when the process is deleted.
+    /// Whether the file remains when the process is deleted.
     pub keep: bool,
 }
 
-/// A [`CaptureFile`] as a spec has it.
+/// The form of a [`CaptureFile`] in specs.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 #[schemars(rename = "CaptureFile", description = "The named file of a capture.")]
 struct CaptureFileKeys {
-    /// Its path; absolute. It is created, or truncated.
+    /// Its absolute path. The file is created or truncated.
     path: String,
-    /// Its permission bits, whatever the umask.
+    /// Its permission bits, regardless of the umask.
     #[serde(default = "default_capture_file_mode")]
     mode: u32,
-    /// Whether it is deleted together with the process.
+    /// Whether the file is deleted together with the process.
     #[serde(default)]
     delete_with_process: bool,
 }
@@ -155,8 +156,8 @@ impl From<CaptureFileKeys> for CaptureFile {
     }
 }
 
-/// In an array, as in journals and between our processes, the last element is `keep`; only a spec
-/// has `delete_with_process`.
+/// Journals and messages between our processes use arrays, whose last element is `keep`. Only specs
+/// have `delete_with_process`.
 impl Serialize for CaptureFile {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let CaptureFile { path, mode, keep } = self;
@@ -209,7 +210,7 @@ impl JsonSchema for CaptureFile {
     }
 }
 
-/// Reads a size, which a spec may write with a unit.
+/// Reads a size, with or without a unit.
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Option::<ByteSize>::deserialize(deserializer).map(|size| size.map(|size| size.0))
 }

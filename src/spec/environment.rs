@@ -13,39 +13,38 @@ use super::unique_keys::unique_keys;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct EnvSpec {
-    /// Variables to inherit from procstar's own environment, never procstar's secrets. Null: all
-    /// variables; for a process of another user only those that reveal nothing about procstar's
+    /// Variables to inherit from procstar's environment; its secrets are never inherited. Null means
+    /// all variables; for a process of another user, only those that reveal nothing about procstar's
     /// user: `LANG`, `LC_*`, `PATH` and `TZ`.
     pub inherit: Option<Inherit>,
-    /// Variables to set, or, with null, to remove; they win over inherited ones.
+    /// Variables to set, or, with null, to remove. They override inherited ones.
     #[serde(deserialize_with = "unique_keys")]
     pub vars: IndexMap<String, VarSpec>,
-    /// Whether results show the whole environment that the process was started with; secret values
-    /// are masked.
+    /// Whether results contain the whole environment of the process's start, with secret values
+    /// masked.
     pub in_result: bool,
 }
 
-/// What becomes of a variable.
+/// A change to a variable.
 #[derive(Clone, Debug, PartialEq)]
 pub enum VarSpec {
     /// `null`: it is removed.
     Unset,
     /// A string: its value.
     Text(String),
-    /// An object: a value, given or read from a file.
+    /// An object: a value or a file, with options.
     Detailed(VarValue),
 }
 
-/// A variable's value with more said of it; exactly one of `value` and `file` is given.
+/// A variable's value with options; exactly one of `value` and `file` is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct VarValue {
     /// The value.
     pub value: Option<String>,
-    /// The file whose content is the value, less one newline at its end; read when the process is
-    /// started.
+    /// The file with the value; one newline at its end is removed. Read when the process is started.
     pub file: Option<String>,
-    /// Whether the value is masked wherever it could be shown.
+    /// Whether the value is masked in all results and messages.
     pub secret: bool,
 }
 
@@ -90,8 +89,7 @@ impl<'de> Deserialize<'de> for VarSpec {
                 if !self.0 {
                     return Err(de::Error::invalid_type(de::Unexpected::Seq, &self));
                 }
-                // As a map is written where names are left out, in what crosses between programs of
-                // ours.
+                // Messages between our processes omit the names of fields: a struct is an array.
                 VarValue::deserialize(de::value::SeqAccessDeserializer::new(seq))
                     .map(VarSpec::Detailed)
             }
@@ -109,16 +107,16 @@ impl<'de> Deserialize<'de> for VarSpec {
 /// Which of procstar's variables a process inherits: `true`, `false` or names.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inherit {
-    /// Every one (but procstar's secrets).
+    /// All, except procstar's secrets.
     All,
     /// None.
     None,
-    /// Those named, where they exist.
+    /// The named ones, if they exist.
     Names(Vec<String>),
 }
 
-/// What a process of another user inherits by default, beside any other variables that begin with
-/// `LC_`: see locale(7).
+/// The variables that a process of another user inherits by default, in addition to all that begin
+/// with `LC_`: see locale(7).
 pub const INHERITED_BY_OTHERS: [&str; 16] = [
     "LANG",
     "LC_ADDRESS",

@@ -6,7 +6,7 @@ use std::fmt;
 /// Maximum number of characters of a key in an error.
 const KEY: usize = 100;
 
-/// One step of the way to a place in a spec.
+/// One step of a path in a spec.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// A key of a map.
@@ -15,8 +15,8 @@ pub enum Segment {
     Index(usize),
 }
 
-/// A place in a spec, written like `specs.a.fds[1]`; a key that is no plain word stands in brackets
-/// and quotes.
+/// A path in a spec, written like `specs.a.fds[1]`. A key with special characters is written in
+/// brackets and quotes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SpecPath(Vec<Segment>);
 
@@ -26,12 +26,12 @@ impl SpecPath {
         SpecPath::default()
     }
 
-    /// The place under `key` of this one.
+    /// The path of the value of `key` below this one.
     pub fn key(&self, key: impl Into<String>) -> Self {
         self.step(Segment::Key(key.into()))
     }
 
-    /// The place at `index` of this one.
+    /// The path of the element `index` below this one.
     pub fn index(&self, index: usize) -> Self {
         self.step(Segment::Index(index))
     }

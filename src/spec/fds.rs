@@ -16,7 +16,7 @@ use super::{FdName, ProcId};
 pub enum Fds {
     /// Set up in this order.
     InOrder(Vec<FdEntry>),
-    /// By name: what duplicates another fd comes after that one.
+    /// By name. A duplicate is set up after the fd that it duplicates.
     ByName(IndexMap<FdName, FdSpec>),
 }
 
@@ -27,7 +27,7 @@ impl Default for Fds {
 }
 
 impl Fds {
-    /// Every fd with what it shall be, as written.
+    /// All fds, as written.
     pub fn iter(&self) -> impl Iterator<Item = (FdName, &FdSpec)> {
         let (in_order, by_name) = match self {
             Fds::InOrder(entries) => (Some(entries), None),
@@ -73,15 +73,15 @@ impl<'de> Deserialize<'de> for Fds {
     }
 }
 
-/// An fd and what it shall be: `[FD_NAME, FD]`.
+/// An fd of an array: `[FD_NAME, FD]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FdEntry(pub FdName, pub FdSpec);
 
-/// What an fd of a process shall be.
+/// The file or pipe of an fd.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FdSpec {
-    /// As procstar has it.
+    /// Inherited from procstar.
     Inherit,
     /// Closed.
     Close,
@@ -89,15 +89,15 @@ pub enum FdSpec {
     Null(NullSpec),
     /// A file, opened in the process.
     File(FileSpec),
-    /// A duplicate of another fd, as that stands after the earlier entries.
+    /// A duplicate of another fd, in its state after the earlier entries.
     Dup(DupSpec),
     /// Captured by procstar.
     Capture(CaptureSpec),
-    /// Readable data, given in the spec itself.
+    /// Data in the spec itself, open for reading.
     Data(DataSpec),
-    /// The writing end of a pipe, whose reading end is in another process of the request.
+    /// The writing end of a pipe to another process of the request.
     PipeWrite,
-    /// The reading end of another process's `pipe-write`.
+    /// The reading end of the `pipe-write` of another process.
     PipeRead(PipeReadSpec),
 }
 
@@ -105,7 +105,7 @@ pub enum FdSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct NullSpec {
-    /// How it is opened.
+    /// How the file is opened.
     pub flags: OpenFlags,
 }
 
@@ -115,10 +115,10 @@ pub struct NullSpec {
 pub struct FileSpec {
     /// The file's path, relative to the process's working directory.
     pub path: String,
-    /// How it is opened.
+    /// How the file is opened.
     #[serde(default)]
     pub flags: OpenFlags,
-    /// The permission bits of a file that is created, less the umask.
+    /// The permission bits of a created file, from which the umask is subtracted.
     #[serde(default = "default_file_mode")]
     pub mode: u32,
 }
@@ -149,9 +149,9 @@ pub struct DataSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct PipeReadSpec {
-    /// The process that writes, of the same request.
+    /// The process that writes, in the same request.
     pub proc_id: ProcId,
-    /// Its fd.
+    /// The fd of its `pipe-write`.
     pub fd: FdName,
 }
 
@@ -161,19 +161,19 @@ pub enum OpenFlags {
     /// `Read` for fd 0, `Write` for 1 and 2, `ReadWrite` for others.
     #[default]
     Default,
-    /// Read; it must exist.
+    /// Read; the file must exist.
     Read,
-    /// Write; created, or truncated.
+    /// Write; the file is created or truncated.
     Write,
-    /// Write; it must not exist.
+    /// Write; the file must not exist.
     Create,
-    /// Write; it must exist, and is truncated.
+    /// Write; the file must exist, and is truncated.
     Replace,
-    /// Append; it must exist.
+    /// Append; the file must exist.
     Append,
-    /// Append; created where it is not there.
+    /// Append; the file is created if it does not exist.
     CreateAppend,
-    /// Read and write; created, or truncated.
+    /// Read and write; the file is created or truncated.
     ReadWrite,
 }
 

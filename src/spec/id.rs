@@ -9,16 +9,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// A process's ID: a string of 1 to [`MAX_LEN`](ProcId::MAX_LEN) bytes, chosen by the client,
 /// unique within an instance until the process is deleted.
 ///
-/// Cheap to clone: it accompanies every message about the process.
+/// Cheap to clone, because every message about the process contains it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcId(Arc<str>);
 
 impl ProcId {
-    /// The longest ID that a process is started under, in bytes. Percent-encoded it is three times
-    /// as long, and must fit into the head of an HTTP request, also one through proxies.
+    /// Maximum length of the ID of a new process, in bytes. Percent-encoded, an ID is up to three
+    /// times as long, and must fit into the head of an HTTP request, also through proxies.
     pub const MAX_LEN: usize = 4096;
 
-    /// The ID as it was given.
+    /// The ID as the client wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for ProcId {
 /// An fd of a process, as named in specs, results and requests: `stdin`, `stdout`, `stderr` or a
 /// decimal number.
 ///
-/// `"0"` and `"stdin"` are the same fd; it is always written with its name.
+/// `"0"` and `"stdin"` are the same fd, which is always written as `stdin`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FdName(i32);
 
@@ -93,7 +93,7 @@ impl FdName {
     /// Standard error.
     pub const STDERR: FdName = FdName(2);
 
-    /// The name of fd number `fd`; a negative number has none.
+    /// The name of fd number `fd`; `None` for a negative number.
     pub fn from_number(fd: i32) -> Option<Self> {
         (fd >= 0).then_some(FdName(fd))
     }
@@ -104,7 +104,7 @@ impl FdName {
     }
 }
 
-/// A string that names no fd.
+/// The error for an invalid fd name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid fd name {0:?}: expected stdin, stdout, stderr or a decimal number")]
 pub struct FdNameError(String);
@@ -117,7 +117,7 @@ impl FromStr for FdName {
             "stdin" => Ok(FdName(0)),
             "stdout" => Ok(FdName(1)),
             "stderr" => Ok(FdName(2)),
-            // `i32::from_str` also takes a sign, which no fd has.
+            // `i32::from_str` also accepts a sign.
             _ if name.bytes().all(|b| b.is_ascii_digit()) => {
                 name.parse().map(FdName).map_err(|_| FdNameError(name.to_owned()))
             }

@@ -5,26 +5,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digest, ValidatedProc};
 
-/// Who a process is: the part of its spec that results show, and that a second start with the same
-/// ID is compared by.
+/// The identity of a process: the part of its spec that results contain, and with which a second
+/// start with the same ID is compared.
 ///
-/// It goes from the worker to the keeper and its journal, and back to later workers: fields are
-/// only ever appended, with a default.
+/// The worker sends it to the keeper, which writes it to the journal and sends it to later workers.
+/// So new fields are only appended, with a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The arguments.
     pub argv: Vec<String>,
-    /// The executable as asked for: a path, or a name to look up.
+    /// The executable as in the spec: a path, or a name to look up.
     pub exe: String,
-    /// The working directory as asked for; none for the worker's own.
+    /// The working directory as in the spec; `None` for that of the worker.
     pub cwd: Option<String>,
-    /// Labels, in the order given.
+    /// The labels, in the order of the spec.
     pub labels: IndexMap<String, String>,
-    /// Whether results show the environment.
+    /// Whether results contain the environment.
     pub report_env: bool,
-    /// The digest that distinguishes the spec from every other.
+    /// The digest of the spec.
     pub digest: Digest,
-    /// Whether it asks for properties of systemd, which are not applied.
+    /// Whether the spec sets properties of systemd, which are not applied.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub systemd: bool,
 }
@@ -34,7 +34,7 @@ pub const SYSTEMD_UNAPPLIED: &str =
     "systemd_properties: not applied; this version does not set any property of systemd";
 
 impl Identity {
-    /// Its requests that are not fulfilled.
+    /// Warnings about keys of the spec that are not applied.
     pub fn warnings(&self) -> Vec<&'static str> {
         self.systemd.then_some(SYSTEMD_UNAPPLIED).into_iter().collect()
     }

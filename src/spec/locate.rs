@@ -1,12 +1,12 @@
-//! Finds the line and column of a place in a JSON text.
+//! Finds the line and column of a path in a JSON text.
 //!
-//! Only texts that serde_json has accepted are searched, so the scanner need not check the grammar;
-//! it must still never run past the end.
+//! serde_json has already accepted the text, so the scanner does not check the grammar. It never
+//! reads beyond the end.
 
 use super::Segment;
 
-/// Line and column, both from 1, at which the value at `path` stands in `text`; where the path ends
-/// before that, of the last value on it that is there.
+/// Line and column, both from 1, of the value at `path` in `text`. If the path does not exist, those of
+/// the last existing value on it.
 pub(super) fn locate(text: &[u8], path: &[Segment]) -> Option<(usize, usize)> {
     let mut scanner = Scanner { text, at: 0 };
     scanner.space();
@@ -48,7 +48,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// From the start of an object to the value under `wanted`.
+    /// Moves from the start of an object to the value of the key `wanted`.
     fn enter_key(&mut self, wanted: &str) -> Option<()> {
         self.take(b'{')?;
         loop {
@@ -68,7 +68,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// From the start of an array to its element number `index`.
+    /// Moves from the start of an array to the element `index`.
     fn enter_index(&mut self, index: usize) -> Option<()> {
         self.take(b'[')?;
         self.space();
@@ -81,7 +81,7 @@ impl Scanner<'_> {
         Some(())
     }
 
-    /// Over a string.
+    /// Moves to the end of a string.
     fn string(&mut self) -> Option<()> {
         self.take(b'"')?;
         loop {
@@ -96,7 +96,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Over a value of any kind: to its closing bracket, or to the end of its token.
+    /// Moves to the end of a value: its closing bracket, or the end of its token.
     fn value(&mut self) -> Option<()> {
         let mut depth = 0usize;
         loop {
@@ -149,7 +149,7 @@ mod tests {
             (vec![key("specs"), key("a"), key("fds"), Segment::Index(1)], (6, 15)),
             (vec![key("specs"), key("b\""), key("argv"), Segment::Index(2)], (3, 38)),
             (vec![key("specs"), key("b\""), key("fds")], (3, 52)),
-            // The nearest that is there.
+            // The last existing value on the path.
             (vec![key("specs"), key("a"), key("exe")], (4, 10)),
         ];
         for (path, position) in cases {

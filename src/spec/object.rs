@@ -1,13 +1,13 @@
-//! Structs that are objects in JSON, and nothing else.
+//! Structs that are read only from objects in JSON.
 //!
-//! What serde derives takes a struct's fields from an array too, in their order. No schema says so,
-//! and a spec that is read that way is a mistake. Between programs of ours, in MessagePack, arrays
-//! are what structs are written as.
+//! The implementations that serde derives also accept an array of a struct's fields. In a spec, such an
+//! array is a mistake, and the schema does not have it. Our own messages, in MessagePack, contain
+//! structs as arrays.
 
 use serde::de::{Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// Deserializes a struct from a map alone, and everything else like the inner deserializer.
+/// Deserializes structs only from maps, and everything else like the inner deserializer.
 pub(super) struct Object<D>(pub(super) D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
@@ -32,8 +32,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
     }
 }
 
-/// Has structs that derive their forms with `#[serde(remote = "Self")]` be read from objects alone,
-/// where the format is one for people.
+/// Implements serde for structs that derive their form with `#[serde(remote = "Self")]`: in
+/// human-readable formats, they are read only from objects.
 macro_rules! only_objects {
     ($($name:ident),*) => {$(
         impl serde::Serialize for $name {

@@ -8,7 +8,7 @@ use super::{ProcSpec, Segment, SpecError, SpecPath, StartRequest};
 /// The text without a byte order mark.
 ///
 /// # Errors
-/// It has another encoding.
+/// The text is not UTF-8.
 pub(super) fn utf8(text: &[u8]) -> Result<&[u8], SpecError> {
     crate::text::utf8(text).map_err(|message| {
         let mut error = SpecError::new(SpecPath::default(), message);
@@ -20,7 +20,7 @@ pub(super) fn utf8(text: &[u8]) -> Result<&[u8], SpecError> {
 /// Reads a whole request from JSON.
 ///
 /// # Errors
-/// The first value that does not fit.
+/// The first invalid value.
 pub(super) fn parse(text: &[u8]) -> Result<StartRequest, SpecError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let mut track = serde_path_to_error::Track::new();
@@ -39,9 +39,9 @@ pub(super) fn parse(text: &[u8]) -> Result<StartRequest, SpecError> {
 /// Reads the value of the key `specs` from MessagePack.
 ///
 /// # Errors
-/// The first value that does not fit.
+/// The first invalid value.
 pub(super) fn parse_msgpack(specs: &[u8]) -> Result<SpecMap, SpecError> {
-    /// Gives the value under `specs` the same shape and checks as the whole request.
+    /// Wraps the value of `specs`, so that paths and checks are those of a whole request.
     #[derive(Deserialize)]
     #[serde(transparent)]
     struct Specs(#[serde(deserialize_with = "super::types::processes")] SpecMap);

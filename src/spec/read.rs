@@ -1,4 +1,4 @@
-//! Reads and validates a request in JSON or MessagePack; the errors of a refused request come from
+//! Reads and validates a request in JSON or MessagePack. The errors of an invalid request come from
 //! [`diagnose_within`] and [`diagnose_msgpack`].
 
 use super::diagnose::{BUDGET, UNLIMITED, diagnose_msgpack, diagnose_within};
@@ -6,15 +6,15 @@ use super::locate::locate;
 use super::parse::{parse, parse_msgpack, utf8};
 use super::{SpecError, SpecErrors, SpecPath, StartRequest, Validated};
 
-/// So many errors get their line and column. Each is searched for from the start of the text, so
-/// that a text of a hundred thousand errors would take hours; the others still have their place.
+/// Maximum number of errors with line and column. Each search begins at the start of the text, so a
+/// text with a hundred thousand errors would take hours. Further errors have only their path.
 const LOCATED: usize = 50;
 
 /// Reads and validates a whole request from JSON.
 ///
 /// # Errors
-/// Everything that is wrong with the request, in the order of the text, each with its line and column: up to 100 errors, and then one
-/// that says so. If the text is not JSON, where it ceases to be.
+/// All errors of the request, in the order of the text, each with its line and column: up to 100, and
+/// then one that reports the limit. If the text is not JSON, the syntax error with its position.
 pub fn diagnose(text: &[u8]) -> Result<Validated, SpecErrors> {
     let text = utf8(text)?;
     from_valid_json(text).map_err(|first| diagnose_within(text, first, UNLIMITED))
@@ -23,18 +23,18 @@ pub fn diagnose(text: &[u8]) -> Result<Validated, SpecErrors> {
 /// Reads and validates a whole request from JSON.
 ///
 /// # Errors
-/// As of [`diagnose`], but bounded in what it costs: of a large text, or one that is wrong in very many places, the errors that were
-/// found by then, the last one of which says so.
+/// Those of [`diagnose`], but with bounded time: for a large text, or one with very many errors, the
+/// search stops early, and the last error reports this.
 pub fn from_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     let text = utf8(text)?;
     from_valid_json(text).map_err(|first| diagnose_within(text, first, BUDGET))
 }
 
-/// The same where not all that is wrong is needed: it takes no longer than to read a valid request.
+/// Reads and validates a whole request from JSON, without searching for all errors: it takes no longer
+/// than reading a valid request.
 ///
 /// # Errors
-/// The first value that is of the wrong kind; or all that is invalid, the first ones with line and
-/// column.
+/// The first value of a wrong type; or all invalid values, the first ones with line and column.
 pub fn from_valid_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     let text = utf8(text)?;
     check_values(text)?;
@@ -46,11 +46,11 @@ pub fn from_valid_json(text: &[u8]) -> Result<Validated, SpecErrors> {
     })
 }
 
-/// Whether a text has no more values than a request may have, found out before any of them takes
-/// room. A text that is no JSON may pass.
+/// Checks the number of values in a text before any of them takes memory. A text that is not JSON may
+/// pass.
 ///
 /// # Errors
-/// That there are more.
+/// There are more values than a request may have.
 fn check_values(text: &[u8]) -> Result<(), SpecError> {
     let mut values = 1;
     let mut bytes = text.iter();
@@ -75,8 +75,8 @@ fn check_values(text: &[u8]) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// Reads and validates the value of the key `specs` from MessagePack; what else a request may have
-/// at its top comes beside it.
+/// Reads and validates the value of the key `specs` from MessagePack. The other keys of a request are
+/// arguments.
 ///
 /// # Errors
 /// As [`from_json`], without positions.

@@ -1,10 +1,10 @@
-//! Remedies of errors in specs, as far as they can be guessed.
+//! Remedies for errors in specs, if they can be guessed.
 
 use super::error::{Segment, SpecError};
 use crate::text::distance;
 
 impl SpecError {
-    /// What to do about the error, if that can be guessed.
+    /// The remedy for the error, if it can be guessed.
     pub fn remedy(&self) -> Option<String> {
         of_type(self).or_else(|| of_message(&self.message))
     }
@@ -52,7 +52,7 @@ fn of_message(message: &str) -> Option<String> {
         .into_iter()
         .map(|name| (distance(&normal, &name.replace('-', "_")), name))
         .min_by_key(|(distance, _)| *distance)?;
-    // As far as a slip of the finger goes.
+    // The distance of a typing error.
     (near.0 <= (normal.len() / 4).clamp(1, 3)).then(|| format!("did you mean `{}`?", near.1))
 }
 

@@ -1,4 +1,4 @@
-//! The JSON Schema of specs, made from the types.
+//! The JSON Schema of specs, generated from the types.
 
 use std::borrow::Cow;
 
@@ -32,7 +32,8 @@ pub(super) fn limits(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Gives types that read and write themselves their schema: a name, and what is accepted.
+/// Implements `JsonSchema` for types with hand-written serde implementations: a name, and the accepted
+/// values.
 macro_rules! schema_of {
     ($($type:ty as $name:literal: |$generator:pat_param| $schema:expr;)*) => {$(
         impl JsonSchema for $type {

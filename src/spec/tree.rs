@@ -1,7 +1,7 @@
-//! A JSON text as a tree that knows where everything stands, and of which parts can be taken out.
+//! A JSON text as a tree with positions, from which parts can be removed.
 //!
-//! Unlike serde_json's own values it keeps the order of keys, keys that are given twice, and each
-//! element's index in the text, also after others have been taken out.
+//! Unlike serde_json's values, it keeps the order of keys, duplicate keys, and each element's
+//! original index after other elements have been removed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,10 +10,10 @@ use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, Seq
 
 use super::{FdName, Segment, SpecPath};
 
-/// How deep a text may be nested; as deep as serde_json reads.
+/// Maximum depth of nesting, the same as serde_json's.
 const DEPTH: usize = 128;
 
-/// A value, and where it stands.
+/// A value with its position.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'a> {
     /// The offset of its first byte.
@@ -23,9 +23,9 @@ pub(super) struct Node<'a> {
 
 #[derive(Clone, Debug)]
 pub(super) enum Value<'a> {
-    /// Anything but the others, as it is written.
+    /// The text of a string, number, boolean or null.
     Scalar(Cow<'a, [u8]>),
-    /// Elements with their indexes in the text.
+    /// The elements with their original indexes.
     Array(Vec<(usize, Node<'a>)>),
     Object(Vec<Member<'a>>),
 }
@@ -39,7 +39,7 @@ pub(super) struct Member<'a> {
     pub(super) node: Node<'a>,
 }
 
-/// Which of an object's entries a key means: the last one of that very key, else the last one that
+/// The index of the entry for `key`: the last one with exactly this key, or else the last one that
 /// names the same fd.
 fn position(entries: &[Member<'_>], key: &str) -> Option<usize> {
     entries.iter().rposition(|entry| entry.key == key).or_else(|| position_of_fd(entries, key))
@@ -51,19 +51,19 @@ fn position_of_fd(entries: &[Member<'_>], key: &str) -> Option<usize> {
 }
 
 impl<'a> Node<'a> {
-    /// Reads a text that serde_json accepts; none for one that is nested too deeply.
+    /// Reads a text that serde_json accepts. Returns `None` if it is nested too deeply.
     pub(super) fn read(text: &'a [u8]) -> Option<Node<'a>> {
         Reader { text, at: 0 }.value(DEPTH)
     }
 
-    /// A string of ours, in place of what stands at `at`.
+    /// A string that replaces the value at offset `at`.
     pub(super) fn string(text: &str, at: usize) -> Node<'a> {
-        // A string can be written.
+        // Writing a string cannot fail.
         let text = serde_json::to_vec(text).unwrap_or_default();
         Node { at, value: Value::Scalar(text.into()) }
     }
 
-    /// The same with any value.
+    /// A value, given as JSON text, that replaces the value at offset `at`.
     pub(super) fn stub(text: &'static str, at: usize) -> Node<'a> {
         let read = Node::read(text.as_bytes()).map(|node| node.value);
         Node { at, value: read.unwrap_or(Value::Scalar(b"null".as_slice().into())) }
@@ -75,8 +75,8 @@ impl<'a> Node<'a> {
         Node { at: 0, value: Value::Object(vec![entry]) }
     }
 
-    /// Gives each value the offset at which it would stand if only values counted: a text that
-    /// there never was has an order all the same.
+    /// Assigns consecutive numbers to values instead of offsets, for a tree that was not read from a
+    /// text: errors are sorted by them.
     pub(super) fn number(&mut self, next: &mut usize) {
         self.at = *next;
         *next += 1;
@@ -92,7 +92,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Appends it as a text.
+    /// Appends the value as JSON.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match &self.value {
             Value::Scalar(text) => out.extend_from_slice(text),
@@ -112,7 +112,7 @@ impl<'a> Node<'a> {
                     if i > 0 {
                         out.push(b',');
                     }
-                    // A string can be written.
+                    // Writing a string cannot fail.
                     let _ = serde_json::to_writer(&mut *out, key);
                     out.push(b':');
                     node.write(out);
@@ -122,7 +122,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The value that steps lead to, by the tree as it is now.
+    /// The value at the end of `steps`, by the tree's present indexes.
     pub(super) fn at_mut(&mut self, steps: &[Segment]) -> Option<&mut Node<'a>> {
         let Some((first, rest)) = steps.split_first() else { return Some(self) };
         let child = match (&mut self.value, first) {
@@ -138,7 +138,7 @@ impl<'a> Node<'a> {
         child?.at_mut(rest)
     }
 
-    /// Takes out the value one step below. Of keys that are given twice it is the last.
+    /// Removes the value one step below; of duplicate keys, the last one.
     pub(super) fn remove(&mut self, segment: &Segment) {
         match (&mut self.value, segment) {
             (Value::Array(elements), Segment::Index(i)) if *i < elements.len() => {
@@ -153,7 +153,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Puts a value under a key of an object, in place of what is there; false for anything else.
+    /// Sets the value of a key of an object. Returns whether the node is an object.
     pub(super) fn put(&mut self, key: &str, node: Node<'a>) -> bool {
         let Value::Object(entries) = &mut self.value else { return false };
         match position(entries, key).and_then(|i| entries.get_mut(i)) {
@@ -163,8 +163,7 @@ impl<'a> Node<'a> {
         true
     }
 
-    /// The key, as written, of the last entry of an object that is called `key` or names the same
-    /// fd.
+    /// The key, as written in the text, of the last entry of an object with this key or the same fd.
     pub(super) fn last_of(&self, key: &str) -> Option<String> {
         let Value::Object(entries) = &self.value else { return None };
         let exact = entries.iter().rposition(|entry| entry.key == key);
@@ -172,10 +171,10 @@ impl<'a> Node<'a> {
         entries.get(last).map(|entry| entry.key.clone())
     }
 
-    /// Follows a path as far as it leads.
+    /// Follows a path as far as it exists.
     ///
-    /// A step that is not there, but is hidden by the shape of an fd (`fds[0].limit` for
-    /// `fds[0][1].capture.limit`), is found.
+    /// Also finds a step below the nesting of an fd that paths omit (`fds[0].keep` for
+    /// `fds[0][1].capture.keep`).
     pub(super) fn follow(&self, path: &[Segment]) -> Found<'_, 'a> {
         let place = SpecPath::root();
         let mut found = Found { place, steps: Vec::new(), key_at: self.at, node: self, rest: 0 };
@@ -197,22 +196,22 @@ impl<'a> Node<'a> {
     }
 }
 
-/// What a path has led to.
+/// The last existing value on a path.
 #[derive(Clone)]
 pub(super) struct Found<'n, 'a> {
-    /// By the text: indexes are those of the text, keys as written.
+    /// The path in the text: original indexes, keys as written.
     pub(super) place: SpecPath,
-    /// By the tree as it is now.
+    /// The path in the present tree.
     pub(super) steps: Vec<Segment>,
-    /// The offset of the last step's key; of the value, for an element.
+    /// The offset of the last key; for an element of an array, of the value.
     pub(super) key_at: usize,
     pub(super) node: &'n Node<'a>,
-    /// How many steps of the path are not there.
+    /// The number of missing steps.
     pub(super) rest: usize,
 }
 
 impl Found<'_, '_> {
-    /// One step on, if it is there.
+    /// One step further, if it exists.
     fn step(&self, segment: &Segment) -> Option<Self> {
         let (named, key_at, node) = match (&self.node.value, segment) {
             (Value::Array(elements), Segment::Index(i)) => {
@@ -230,7 +229,7 @@ impl Found<'_, '_> {
         Some(Found { place, steps, key_at, node, rest: 0 })
     }
 
-    /// Into the value of an object's only key.
+    /// The value of an object's only key.
     fn step_into_only(&self) -> Option<Self> {
         match &self.node.value {
             Value::Object(entries) => match entries.as_slice() {
@@ -242,14 +241,14 @@ impl Found<'_, '_> {
     }
 }
 
-/// From another format, as far as it could be JSON; nothing of it has a place in a text.
+/// From another format, without positions. Values that JSON cannot express are errors.
 impl<'de> Deserialize<'de> for Node<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         NodeVisitor { depth: DEPTH }.deserialize(deserializer)
     }
 }
 
-/// Makes a value that may be nested as deep as this.
+/// Deserializes a value with at most this depth of nesting.
 #[derive(Clone, Copy)]
 struct NodeVisitor {
     depth: usize,
@@ -269,7 +268,7 @@ impl NodeVisitor {
         Ok(Node { at: 0, value: Value::Scalar(text.into()) })
     }
 
-    /// One of what is within.
+    /// For the values inside: one level less.
     fn below<E: de::Error>(self) -> Result<Self, E> {
         let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deeply"))?;
         Ok(NodeVisitor { depth })
@@ -296,7 +295,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        // JSON has no numbers for the others.
+        // JSON has no infinities and no NaN.
         if value.is_finite() { Self::scalar(value) } else { Err(E::custom("no finite number")) }
     }
 
@@ -325,8 +324,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
-/// Reads a text that is known to be JSON: the grammar is not checked, but nothing runs past the
-/// end.
+/// Reads a text that is known to be JSON. Does not check the grammar, but never reads beyond the end.
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
@@ -353,7 +351,7 @@ impl<'a> Reader<'a> {
         Some(Node { at, value })
     }
 
-    /// What stands between brackets, separated by commas.
+    /// The elements between brackets, separated by commas.
     fn list<T>(
         &mut self,
         end: u8,
@@ -431,13 +429,13 @@ mod tests {
         let found = tree.follow(&[key("c")]);
         assert_eq!((found.key_at, found.node.at, found.rest), (31, 37, 0));
         assert_eq!(tree.follow(&[key("stdout")]).place.to_string(), "1");
-        // Of two the last.
+        // Of duplicate keys, the last one is removed.
         tree.remove(&key("a"));
         let steps = [key("a"), Segment::Index(1)];
         assert_eq!(tree.follow(&steps).node.at, 10);
         tree.at_mut(&steps[..1]).unwrap().remove(&Segment::Index(0));
         assert_eq!(text(&tree), r#"{"a":[{"b":"x\"]"},[]],"c":-1e5,"1":true}"#);
-        // What is now the first element was the second.
+        // The present first element was the second one.
         let found = tree.follow(&[key("a"), Segment::Index(0), key("b"), key("none")]);
         assert_eq!((found.place.to_string().as_str(), found.rest), ("a[1].b", 1));
     }

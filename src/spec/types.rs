@@ -16,23 +16,23 @@ use crate::quantity::Seconds;
 #[serde(remote = "Self", deny_unknown_fields)]
 #[schemars(rename = "Request")]
 pub struct StartRequest {
-    /// The processes in the order given; the key is the process's ID, and may not be given twice.
+    /// The processes, by ID; an ID must not occur twice.
     #[serde(deserialize_with = "processes")]
     #[schemars(schema_with = "super::schema::processes")]
     pub specs: IndexMap<ProcId, ProcSpec>,
-    /// Whether all are stopped where one cannot be started.
+    /// Whether all processes are stopped if one cannot be started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_or_nothing: bool,
-    /// Whether a process that is there already with the same spec is as good as started.
+    /// Whether an existing process with the same ID and spec counts as started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
 }
 
 impl StartRequest {
-    /// So many processes one request may have.
+    /// Maximum number of processes in a request.
     pub const MAX_PROCESSES: usize = 65_536;
-    /// So many values and keys one request may have: the least of them takes a hundred times the
-    /// room that it has in a text.
+    /// Maximum number of values and keys in a request: even the smallest takes a hundred times as much
+    /// memory as text.
     pub const MAX_VALUES: usize = 1_000_000;
 }
 
@@ -40,94 +40,94 @@ impl StartRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct ProcSpec {
-    /// The arguments, the program's own name first. Executed as a path unless `exe` is given; no
-    /// PATH is searched.
+    /// The arguments, beginning with the program. Unless `exe` is given, the first one is the path to
+    /// execute; PATH is not searched.
     pub argv: Vec<String>,
     /// The path to execute instead of `argv[0]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
-    /// Accepted for compatibility; the key in the map of specs is the process's ID.
+    /// Ignored, for compatibility; the process's ID is the key in `specs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The environment.
     #[serde(default)]
     pub env: EnvSpec,
-    /// The fds: an array, set up in its order, or an object, whose order is of no matter.
+    /// The fds: an array, set up in its order, or an object, whose order does not matter.
     #[serde(default)]
     pub fds: Fds,
-    /// Resource control by systemd: checked, and not applied, which the result's `warnings` say.
+    /// Resource control by systemd. It is checked but not applied, as the result's `warnings` report.
     #[serde(default)]
     pub systemd_properties: SystemdProperties,
     /// Whether an executable without a slash is looked up in the PATH of the process's own
     /// environment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lookup_path: bool,
-    /// The working directory; relative to procstar's own, which is the default.
+    /// The working directory, relative to procstar's, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
-    /// The file mode creation mask, as an octal string (`"0027"`); procstar's own if left out.
+    /// The file mode creation mask, as an octal string (`"0027"`); by default procstar's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub umask: Option<String>,
-    /// The user it runs as; its group and groups are then that user's own, unless given.
+    /// The user that the process runs as, with that user's group and groups unless they are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Account>,
-    /// The group it runs as.
+    /// The group that the process runs as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Account>,
-    /// Its supplementary groups.
+    /// The supplementary groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<Account>>,
     /// Resource limits.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty", deserialize_with = "unique_keys")]
     #[schemars(schema_with = "super::schema::limits")]
     pub rlimits: ResourceLimits,
-    /// Its nice value, -20 to 19; procstar's own if left out.
+    /// The nice value, -20 to 19; by default procstar's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
-    /// How readily the kernel kills it where memory runs out, -1000 to 1000; procstar's own if left
-    /// out.
+    /// The kernel's preference for killing the process when memory runs out, -1000 to 1000; by default
+    /// procstar's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
-    /// The numbers of the CPUs it may run on; procstar's own if left out.
+    /// The numbers of the CPUs on which the process may run; by default procstar's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_affinity: Option<Vec<u32>>,
-    /// Its priority in disk access; procstar's own if left out.
+    /// The priority of disk access; by default procstar's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,
-    /// The signal that it gets when the program that started it dies.
+    /// The signal that the kernel sends to the process when procstar ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pdeath_signal: Option<SignalRef>,
-    /// Its dispositions and mask of signals.
+    /// The dispositions and the mask of signals.
     #[serde(default, skip_serializing_if = "is_default")]
     pub signals: SignalsSpec,
-    /// Labels, to be shown and to be filtered by.
+    /// Labels, by which clients can filter processes.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty", deserialize_with = "unique_keys")]
     pub labels: IndexMap<String, String>,
-    /// The time after which it is stopped.
+    /// The time after which the process is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Seconds>,
-    /// How it is stopped.
+    /// How the process is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopSpec>,
 }
 
-/// Whether a value is its type's default, and need not be written.
+/// Whether a value is its type's default and can be omitted.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// `systemd_properties`: unit properties, which are checked, and not applied.
+/// `systemd_properties`: unit properties, which are checked but not applied.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct SystemdProperties {
-    /// Of the scope that holds the process.
+    /// Properties of the scope of the process.
     pub scope: Option<ScopeProperties>,
-    /// Of the slice that holds the scope.
+    /// Properties of the slice of the scope.
     pub slice: Option<SliceProperties>,
 }
 
 impl SystemdProperties {
-    /// Whether nothing at all is asked for.
+    /// Whether no property is set.
     pub fn is_empty(&self) -> bool {
         self.scope.as_ref().is_none_or(|s| *s == ScopeProperties::default())
             && self.slice.as_ref().is_none_or(|s| *s == SliceProperties::default())
@@ -138,11 +138,11 @@ impl SystemdProperties {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OomPolicy {
-    /// Nothing more.
+    /// No action.
     Continue,
-    /// End the others in order.
+    /// Stop the other processes.
     Stop,
-    /// Kill the others.
+    /// Kill the other processes.
     Kill,
 }
 
@@ -171,8 +171,8 @@ pub struct SliceProperties {
     pub tasks_max: Option<u64>,
 }
 
-/// Reads processes in their order, refusing an ID given twice, and too many: each takes some
-/// hundred times the room that it has in a text.
+/// Reads processes in their order. Rejects duplicate IDs, and too many processes: each takes about a
+/// hundred times as much memory as text.
 pub(super) fn processes<'de, D>(deserializer: D) -> Result<IndexMap<ProcId, ProcSpec>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! Maps that refuse a key given twice.
+//! Maps that reject duplicate keys.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,8 +7,7 @@ use indexmap::IndexMap;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Reads a map in its order, refusing a key given twice: serde itself would let the last one win in
-/// silence.
+/// Reads a map in its order. Rejects duplicate keys, of which serde itself silently takes the last.
 pub(super) fn unique_keys<'de, D, K, V>(deserializer: D) -> Result<IndexMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,
@@ -18,7 +17,7 @@ where
     unique_keys_up_to(deserializer, None)
 }
 
-/// The same with at most so many entries.
+/// Reads a map in its order, with at most `most` entries. Rejects duplicate keys.
 pub(super) fn unique_keys_up_to<'de, D, K, V>(
     deserializer: D,
     most: Option<usize>,

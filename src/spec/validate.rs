@@ -1,4 +1,4 @@
-//! Validation of a whole request before anything of it starts.
+//! Validation of a whole request before any of its processes starts.
 
 mod attributes;
 
@@ -13,10 +13,10 @@ use super::{
 };
 
 impl StartRequest {
-    /// Checks everything that can be known before starting anything.
+    /// Checks everything that does not depend on the state of the system.
     ///
     /// # Errors
-    /// All that is wrong, in the order of the request.
+    /// All errors, in the order of the request.
     pub fn validate(self) -> Result<Validated, SpecErrors> {
         let mut check = Check { errors: Vec::new(), pipes: Pipes::of(&self) };
         let specs = SpecPath::root().key("specs");
@@ -39,13 +39,13 @@ impl StartRequest {
     }
 }
 
-/// The pipe ends that a request names, gathered before its processes are checked one by one.
+/// The pipe ends that a request names, collected before its processes are checked one by one.
 struct Pipes {
     /// Index of each pipe by its writing end.
     by_writer: HashMap<(ProcId, FdName), usize>,
-    /// The writing ends that some process reads.
+    /// The writing ends that are named by a `pipe-read`.
     read: HashSet<(ProcId, FdName)>,
-    /// The writing ends that a checked process already reads.
+    /// The writing ends that are named by a `pipe-read` of a process already checked.
     taken: HashSet<(ProcId, FdName)>,
     count: usize,
 }
@@ -77,15 +77,15 @@ impl Pipes {
     }
 }
 
-/// Where duplicates go round in a circle.
+/// The error for a cycle of duplicates.
 const DUPLICATES_ITSELF: &str = "duplicates itself, by way of others: an object has no order in which fds could be swapped; \
      give fds as an array of [FD_NAME, FD], which are set up in its order";
 
-/// So many errors are kept: one more than are shown, so that whoever shows them sees that there are
-/// more. Each takes many times the room of what it is about.
+/// Maximum number of collected errors: one more than are shown, so that the caller knows whether
+/// there are more. An error takes many times the memory of the value that it concerns.
 const ERRORS: usize = super::diagnose::ERRORS + 1;
 
-/// The errors found so far, and what they are found by.
+/// The errors found so far, and the state of the search.
 struct Check {
     errors: Vec<SpecError>,
     pipes: Pipes,
@@ -104,7 +104,7 @@ impl Check {
         }
     }
 
-    /// An ID that the path of an HTTP request can name.
+    /// Checks that the path of an HTTP request can contain an ID.
     fn id(&mut self, place: &SpecPath, id: &str) {
         self.no_nul(place, "the process ID", id);
         let (length, most) = (id.len(), ProcId::MAX_LEN);
@@ -231,8 +231,8 @@ impl Check {
         }
     }
 
-    /// Puts fds that were given without an order into one in which each duplicate comes after what
-    /// it duplicates.
+    /// Sorts fds that were given as an object, so that each duplicate follows the fd that it
+    /// duplicates.
     fn put_duplicates_last(
         &mut self,
         place: &SpecPath,
@@ -301,7 +301,7 @@ impl Check {
         })
     }
 
-    /// The number of an fd that another is to duplicate.
+    /// Checks the number of an fd to duplicate.
     fn dup(&mut self, place: &SpecPath, fd: i64) -> Option<i32> {
         let number = i32::try_from(fd).ok().filter(|number| (0..=MAX_FD).contains(number));
         if number.is_none() {
@@ -310,7 +310,7 @@ impl Check {
         number
     }
 
-    /// The pipe that process `id` reads, by its writing end; each may be read once.
+    /// Returns the pipe that process `id` reads, by its writing end. Each pipe has one reader.
     fn pipe_read(&mut self, place: &SpecPath, id: &ProcId, end: (ProcId, FdName)) -> Option<usize> {
         let (writer, writer_fd) = (&end.0, end.1);
         if writer == id {
@@ -386,8 +386,8 @@ impl Check {
     }
 }
 
-/// Tells a spec from every other that means something else. What may be large is neither copied nor
-/// written out for it.
+/// Computes the digest that distinguishes a spec from all specs with another meaning. Large values
+/// are neither copied nor serialized for it.
 fn digest(spec: &mut ProcSpec) -> Digest {
     let argv = std::mem::take(&mut spec.argv);
     let fds = match &mut spec.fds {
@@ -400,7 +400,7 @@ fn digest(spec: &mut ProcSpec) -> Digest {
     }
     in_one_order(&mut ordered);
     let mut hash = Hash(Sha256::new());
-    // A spec that was read can be written, and a hash takes all.
+    // Cannot fail: the spec is serializable, and the hash accepts any bytes.
     let _ = serde_json::to_writer(&mut hash, &ordered);
     spec.argv = ordered.argv;
     if let (Fds::InOrder(fds), Fds::InOrder(own)) = (ordered.fds, &mut spec.fds) {
@@ -409,7 +409,7 @@ fn digest(spec: &mut ProcSpec) -> Digest {
     Digest(hash.0.finalize().first_chunk().copied().unwrap_or_default())
 }
 
-/// A hash of what is written.
+/// A writer that hashes its input.
 struct Hash(Sha256);
 
 impl std::io::Write for Hash {
@@ -423,7 +423,7 @@ impl std::io::Write for Hash {
     }
 }
 
-/// Sorts what may be written in any order.
+/// Sorts the parts of a spec whose order has no meaning.
 fn in_one_order(spec: &mut ProcSpec) {
     spec.env.vars.sort_unstable_keys();
     spec.labels.sort_unstable_keys();
@@ -432,7 +432,7 @@ fn in_one_order(spec: &mut ProcSpec) {
         fds.sort_unstable_by(|a, _, b, _| a.number().cmp(&b.number()));
     }
     if spec.user.is_none() {
-        // What a process of our own user inherits by default.
+        // The default of a process of our own user.
         spec.env.inherit.get_or_insert(Inherit::All);
     }
     if let Some(Inherit::Names(names)) = &mut spec.env.inherit {

@@ -1,7 +1,7 @@
-//! A request in which nothing is left to object to: what the engine plans from.
+//! Validated requests, which the engine executes.
 //!
-//! These cross from the worker to the keeper, and some of them stay in its journal: fields are only
-//! ever appended, with a default.
+//! The worker sends these types to the keeper, and the keeper writes some of them to its journal. So
+//! new fields are only appended, with a default.
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -14,18 +14,18 @@ use super::{
 /// The highest fd number that a spec may name: the kernel's default for `fs.nr_open`, less one.
 pub const MAX_FD: i32 = 1_048_575;
 
-/// A request in which nothing is left to object to; what remains can fail only at the system.
+/// A request without errors. Starting its processes fails only if a system call fails.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validated {
-    /// The processes, in the order given.
+    /// The processes, in the order of the request.
     pub procs: IndexMap<ProcId, ValidatedProc>,
-    /// How many pipes join them; each has exactly one [`PipeEnd::Write`] and one [`PipeEnd::Read`]
+    /// The number of pipes between them. Each has exactly one [`PipeEnd::Write`] and one [`PipeEnd::Read`]
     /// among the fds.
     pub pipes: usize,
-    /// Whether all are stopped where one cannot be started.
+    /// Whether all are stopped if one cannot be started.
     #[serde(default)]
     pub all_or_nothing: bool,
-    /// Whether a process that is there already with the same spec is as good as started.
+    /// Whether an existing process with the same ID and spec counts as started.
     #[serde(default)]
     pub idempotent: bool,
 }
@@ -33,51 +33,50 @@ pub struct Validated {
 /// One process of a validated request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidatedProc {
-    /// The arguments; may be empty where `exe` was given.
+    /// The arguments; may be empty if `exe` was given.
     pub argv: Vec<String>,
-    /// The path to execute, or the name to look up where [`lookup_path`](Self::lookup_path).
+    /// The path to execute, or, with [`lookup_path`](Self::lookup_path), the name to look up.
     pub exe: String,
     /// The environment.
     pub env: EnvSpec,
-    /// The fds in the order of their set-up; no fd is twice among them.
+    /// The fds in the order of their setup; each fd occurs once.
     pub fds: Vec<(FdName, ValidatedFd)>,
     /// Resource control by systemd.
     pub systemd: SystemdProperties,
     /// Whether an `exe` without a slash is looked up in the PATH of the process's own environment.
     #[serde(default)]
     pub lookup_path: bool,
-    /// What is set of the process before it executes.
+    /// The attributes that the child sets before it executes the program.
     #[serde(default)]
     pub attributes: Attributes,
-    /// Labels, in the order given.
+    /// The labels, in the order of the request.
     #[serde(default)]
     pub labels: IndexMap<String, String>,
-    /// Seconds after which it is stopped.
+    /// The time after which the process is stopped, in seconds.
     #[serde(default)]
     pub timeout: Option<f64>,
-    /// How it is stopped.
+    /// The signal and the grace period of a stop.
     #[serde(default)]
     pub stopping: Stopping,
-    /// What tells its spec from every other.
+    /// The digest of the spec.
     #[serde(default)]
     pub digest: Digest,
-    /// Fds from 3 up that it has from the program besides those of `fds`, where the program was
-    /// started with them.
+    /// Fds from 3 up that the process inherits in addition to `fds`, if this program was started with
+    /// them.
     #[serde(default)]
     pub passed: Vec<i32>,
-    /// Whether it is a part of our own job on the terminal: it then stays in our session and
-    /// process group, and ignores the signals that this program was started with as ignored. No
-    /// spec asks for it.
+    /// Whether the process belongs to our own job on the terminal: it then stays in our session and
+    /// process group, and ignores the signals that this program ignored when it started. Specs have no
+    /// key for this.
     #[serde(default)]
     pub shares_terminal: bool,
 }
 
-/// The first 16 bytes of the SHA-256 of a spec as it is written with every default; all zero where
-/// none was made.
+/// The first 16 bytes of the SHA-256 of a spec with all defaults filled in; zeros if not computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 16]);
 
-/// Attributes of a process that its child sets before it executes.
+/// Attributes of a process that its child sets before it executes the program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Attributes {
@@ -99,25 +98,25 @@ pub struct Attributes {
     pub oom_score_adj: Option<i32>,
     /// Numbers of CPUs, each below [`MAX_CPUS`](Self::MAX_CPUS); not empty.
     pub cpu_affinity: Option<Vec<u32>>,
-    /// Priority in disk access.
+    /// The priority of disk access.
     pub io_priority: Option<IoPriority>,
-    /// The signal that it gets when the program that started it dies.
+    /// The signal that the kernel sends to the process when this program ends.
     pub pdeath_signal: Option<i32>,
     /// Dispositions and mask of signals.
     pub signals: SignalSets,
 }
 
 impl Attributes {
-    /// CPUs have lower numbers than this.
+    /// Numbers of CPUs are lower than this.
     pub const MAX_CPUS: u32 = 8192;
 }
 
 macro_rules! attributes {
     ($($(#[$doc:meta])* $variant:ident = $key:literal,)*) => {
-        /// An attribute that the child of a process sets of itself, one by one: a key of the spec,
-        /// or what every process of another user gets.
+        /// An attribute that the child sets for itself: a key of the spec, or an attribute of every
+        /// process of another user.
         ///
-        /// It is kept in journals, and crosses in upgrades, by its variant's name.
+        /// Journals and handovers of upgrades contain the variant's name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Attribute {
             $($(#[$doc])* $variant,)*
@@ -142,21 +141,21 @@ attributes! {
     OomScoreAdj = "oom_score_adj",
     /// The nice value.
     Nice = "nice",
-    /// The priority in disk access.
+    /// The priority of disk access.
     IoPriority = "io_priority",
     /// The CPUs.
     CpuAffinity = "cpu_affinity",
-    /// A session keyring that no other process has.
+    /// A session keyring of its own.
     Keyring = "keyring",
     /// The supplementary groups.
     Groups = "groups",
     /// The group.
     Group = "group",
-    /// The user, or what goes with it.
+    /// The user.
     User = "user",
-    /// No capability of this program.
+    /// Dropping the capabilities of this program.
     Capabilities = "capabilities",
-    /// The signal at this program's death.
+    /// The signal that is sent when this program ends.
     PdeathSignal = "pdeath_signal",
     /// The working directory, and the file mode creation mask.
     Cwd = "cwd",
@@ -165,21 +164,20 @@ attributes! {
 /// Sets of signals; signal N is bit N - 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalSets {
-    /// Those that are ignored; all others have their default.
+    /// Ignored signals; all others have their default disposition.
     pub ignore: u64,
-    /// Those that are blocked.
+    /// Blocked signals.
     pub block: u64,
 }
 
 /// How a process is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stopping {
-    /// The signal that its process group is asked by.
+    /// The first signal, which is sent to the process group.
     pub signum: i32,
-    /// Seconds until its whole tree is killed; not negative, and finite.
+    /// Seconds until the whole tree is killed; finite and not negative.
     pub grace: f64,
-    /// Whether the spec says so: the shutdown stops a process whose spec says nothing by SIGTERM
-    /// alone.
+    /// Whether the spec has the key `stop`. Without it, a shutdown always sends SIGTERM first.
     #[serde(default)]
     pub given: bool,
 }
@@ -194,33 +192,33 @@ impl Default for Stopping {
     }
 }
 
-/// What an fd shall be, defaults filled in.
+/// An fd of a process, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ValidatedFd {
-    /// As the worker has it.
+    /// Inherited from this program.
     Inherit,
     /// Closed.
     Close,
-    /// A file to open in the process; the flags are never [`OpenFlags::Default`].
+    /// A file that the child opens; the flags are never [`OpenFlags::Default`].
     Open {
         /// The path.
         path: String,
-        /// How.
+        /// The flags.
         flags: OpenFlags,
-        /// Permission bits of a new file, less the umask.
+        /// Permission bits of a new file, from which the umask is subtracted.
         mode: u32,
     },
-    /// A duplicate of fd number `0` as it then stands.
+    /// A duplicate of this fd number in its state at that point of the setup.
     Dup(i32),
     /// Captured.
     Capture(CaptureSpec),
     /// One end of a pipe.
     Pipe(PipeEnd),
-    /// A file open for reading that holds these bytes.
+    /// A file with these bytes, open for reading.
     Data(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
-/// An end of one of the request's pipes, by the pipe's index below [`Validated::pipes`].
+/// An end of a pipe. Pipes of a request are numbered from 0, below [`Validated::pipes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PipeEnd {
     /// The writing end.
