@@ -124,7 +124,7 @@ export interface NamedAnswer {
   };
 }
 
-/** How much of the captures results show. */
+/** How much captured output results contain. */
 export type OutputShown = "inline" | "none" | "tail";
 
 /** What is wrong, as RFC 9457 has it: of the newer endpoints. */
