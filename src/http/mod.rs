@@ -1,18 +1,17 @@
-//! The HTTP service (`docs/reference/http.md`): thin routes onto the actors' messages.
+//! The HTTP service (`docs/reference/http.md`): thin routes to the actors' messages.
 //!
-//! A request passes four rooms. `response` admits it by its head: `guard` asks whether it is
-//! answered at all (who is at the other end of a connection was found out when that was accepted;
-//! `refusals` counts, logs and delays what is not), and `routes` finds its path, as it came, in the
-//! table of all routes. `handlers` turn it into a message to an actor and the reply into an answer;
-//! what goes wrong anywhere becomes an `ApiError`, which is an answer too. `response` then adds
-//! what all answers have. Results and captures are made while they are sent (`results_body`,
-//! `output`, `body_stream`), in the `content_encoding` that the client likes most.
+//! A request passes four stages. `response` checks its head: `guard` decides whether the client is
+//! authorized (the peer was identified when its connection was accepted; `refusals` counts, logs and
+//! delays rejected requests). `routes` finds the undecoded path in the table of all routes. `handlers`
+//! send a message to an actor and answer with its reply; every failure is an `ApiError`, which is also
+//! an answer. `response` then adds the headers that all answers have. Results and captures are
+//! generated while they are sent (`results_body`, `output`, `body_stream`), in the `content_encoding`
+//! that the client prefers.
 //!
-//! The service runs on worker threads of its own. It owns nothing but connections: dropping the
-//! server drops these, and no process notices. A client that reads slowly or not at all holds its
-//! connection, one block of bytes and the captures that it reads, and holds up nobody else; one
-//! that goes is noticed while it is kept waiting (`disconnect`). What a request made an actor do is
-//! done, whether or not its client waits.
+//! The service runs on threads of its own and owns only connections: dropping the server closes them
+//! and does not affect processes. A slow client occupies only its connection, one block of bytes and
+//! the captures that it reads, and does not delay others. While a request waits, `disconnect` detects
+//! that the client has gone. An actor completes its work even if the client no longer waits.
 
 mod accepted_connection;
 pub mod access;

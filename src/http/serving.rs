@@ -73,11 +73,11 @@ impl Serving {
         self.0.stop.send_replace(true);
         let tasks = self.0.tasks.take();
         for task in tasks {
-            // An error means that it has ended already.
+            // An error means that the task has already ended.
             let _ = task.await;
         }
         for socket in self.0.files.take() {
-            // It may be gone with its directory.
+            // The file may already have been removed with its directory.
             let _ = std::fs::remove_file(socket);
         }
     }
@@ -90,7 +90,7 @@ async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     tokio::select! {
-        // That nobody can say so any more is an end too.
+        // An error means that the sender was dropped, which also ends the service.
         _ = stop.wait_for(|stop| *stop) => return,
         connected = listener.connected() => if let Err(error) = connected {
             tracing::warn!(%error, "starting the http service before it is needed");
@@ -107,6 +107,6 @@ async fn run(
     let serving = actix_rt::spawn(server);
     let _ = stop.wait_for(|stop| *stop).await;
     handle.stop(true).await;
-    // It has ended, and says nothing that is not known.
+    // The server was stopped, so its result has no information.
     let _ = serving.await;
 }

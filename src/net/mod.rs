@@ -1,4 +1,4 @@
-//! The network side of the agent: from a host and a port to whole messages, and back.
+//! The network side of the agent: connects to a host and a port, and exchanges whole messages.
 //!
 //! ```text
 //! dial: name -> addresses -> TCP -> TLS (tls) -> upgrade (answer) -> raw stream
@@ -8,9 +8,9 @@
 //!    writer: outbound queue, control slots -> frames -> bytes
 //! ```
 //!
-//! Nothing here knows what a message means, and nothing here keeps time for its owner: read
-//! timeout, pings and reconnecting belong to whoever holds the [`Link`](socket::Link). The pure
-//! parts are [`frames`], [`decoder`] and [`backoff`].
+//! This module neither interprets messages nor has timers: the owner of the [`Link`](socket::Link)
+//! implements the read timeout, pings and reconnecting. [`frames`], [`decoder`] and [`backoff`] do no
+//! I/O.
 
 pub mod activity;
 mod answer;

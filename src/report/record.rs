@@ -30,29 +30,29 @@ use crate::procfs::{RawIo, RawStat, RawStatm};
 use crate::sampler::ProcSnapshot;
 use crate::spec::{FdName, Identity, ProcId};
 
-/// The facts about a process at one point of its life. A record does not change; a later point has
-/// a record of its own.
+/// The facts about a process at one point in time. A record does not change; later points have their
+/// own records.
 #[derive(Clone)]
 pub struct ProcessRecord {
     /// The process.
     pub id: ProcId,
-    /// Whether it runs, has ended, or was not started as specified.
+    /// Whether the process runs, has ended, or was not started as specified.
     pub state: ProcState,
     /// Why it was not started as specified.
     pub errors: Vec<String>,
-    /// Its pid; `None` if there was no child.
+    /// The pid; `None` if there was no child.
     pub pid: Option<i32>,
-    /// Its fds.
+    /// The captures of its fds.
     pub captures: Arc<Captures>,
-    /// Its spec's description; `None` if it is no longer known.
+    /// The identity from its spec; `None` if it is no longer known.
     identity: Option<Arc<Identity>>,
-    /// Its history; `None` if it is not sampled.
+    /// The samples; `None` if the process is not sampled.
     history: Option<Arc<SampleHistory>>,
     failures: Vec<StartFailure>,
     start: TimePoint,
-    /// The time of this record; of a final one, the time of the end.
+    /// The time of this record; for the final one, of the end.
     made: TimePoint,
-    /// Boxed, because most records describe a start.
+    /// The facts of the end. Boxed, because most records describe a start.
     ending: Option<Box<Ending>>,
     stat: Option<RawStat>,
     statm: Option<RawStatm>,
@@ -159,17 +159,17 @@ impl ProcessRecord {
         }
     }
 
-    /// The same record, with this description of the process.
+    /// The same record with this identity.
     pub fn with_identity(self, identity: Option<Arc<Identity>>) -> ProcessRecord {
         ProcessRecord { identity, ..self }
     }
 
-    /// The same record, with this history.
+    /// The same record with these samples.
     pub fn with_history(self, history: Option<Arc<SampleHistory>>) -> ProcessRecord {
         ProcessRecord { history, ..self }
     }
 
-    /// The same record, with these processes that could not be signaled.
+    /// The same record with these failures to signal processes.
     pub fn with_stop_failures(self, stop_failures: Vec<StopFailure>) -> ProcessRecord {
         // While the process runs, additional failures make another record.
         let new = self.ending.is_none() && stop_failures.len() != self.stop_failures.len();
@@ -177,12 +177,12 @@ impl ProcessRecord {
         ProcessRecord { made, stop_failures, ..self }
     }
 
-    /// The description of the process; `None` if it is no longer known.
+    /// The identity of the process; `None` if it is no longer known.
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.as_ref()
     }
 
-    /// Its sampling history; none if it is not sampled.
+    /// The samples; `None` if the process is not sampled.
     pub fn history(&self) -> Option<&Arc<SampleHistory>> {
         self.history.as_ref()
     }
@@ -192,9 +192,8 @@ impl ProcessRecord {
         &self.stop_failures
     }
 
-    /// Whether the file of a capture was removed by somebody else. A running process has the file,
-    /// even if it is empty. If the process has ended since this record, its empty file was removed
-    /// regularly.
+    /// Whether another program has removed the file of a capture. Every running process has the file,
+    /// even if it is empty. After the end, procstar itself removes an empty file.
     pub fn has_lost(&self, capture: &Capture, context: &ResultContext) -> bool {
         if !self.is_running() {
             return capture.loss() == Some(Loss::Gone);
@@ -208,13 +207,13 @@ impl ProcessRecord {
         self.ending.is_none()
     }
 
-    /// The reason why it no longer runs, as its result says; `None` while it runs.
+    /// The reason of the end, as in the result; `None` while the process runs.
     pub fn reason(&self) -> Option<String> {
         let reason = self.ending.as_ref().map(|ending| ending.reason)?;
         serde_json::to_value(reason).ok()?.as_str().map(str::to_owned)
     }
 
-    /// The outcome in a word, for counting; `None` while it runs.
+    /// The outcome, for counters; `None` while the process runs.
     pub fn outcome(&self) -> Option<&'static str> {
         let ending = self.ending.as_ref()?;
         Some(match (ending.reason, self.state) {
@@ -229,12 +228,12 @@ impl ProcessRecord {
         })
     }
 
-    /// The exit status; `None` while it runs.
+    /// The exit status; `None` while the process runs.
     pub fn status(&self) -> Option<&Status> {
         self.ending.as_ref().map(|ending| &ending.status)
     }
 
-    /// The time of the end; `None` while it runs.
+    /// The time of the end; `None` while the process runs.
     pub fn stop(&self) -> Option<TimePoint> {
         self.ending.as_ref().map(|_| self.made)
     }
@@ -275,7 +274,7 @@ impl ProcessRecord {
         self.body(AsOf::Now, context, &[], fds.collect(), None)
     }
 
-    /// The result, with these `fds`. `notices` join its warnings.
+    /// The result with these `fds`, and with `notices` among its warnings.
     pub(super) fn body<'a, T>(
         &'a self,
         as_of: AsOf,
@@ -296,7 +295,7 @@ impl ProcessRecord {
         let io = seen.io.as_ref().or(self.io.as_ref());
         let ending = self.ending.as_ref();
         let rusage = ending.map(|ending| &ending.rusage);
-        // Nobody has read the final resource usage of a lost process.
+        // The final resource usage of a lost process is unknown.
         let used = stat.filter(|_| ending.is_none_or(|ending| ending.reason != Reason::Lost));
         let (exe, cwd, env) = self.resolved();
         let identity = self.identity.as_deref();
@@ -351,7 +350,7 @@ impl ProcessRecord {
         (exe, cwd.as_deref().or(asked), env.as_ref())
     }
 
-    /// The unfulfilled requests of its spec, and these notices.
+    /// The warnings about its spec, and these notices.
     fn warnings<'a>(&'a self, notices: &'a [String]) -> Vec<Cow<'a, str>> {
         let of_spec = self.identity.as_deref().map_or(Vec::new(), Identity::warnings);
         let dropped = match self.resolved.dropped.as_slice() {

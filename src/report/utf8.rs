@@ -1,11 +1,11 @@
-//! Where a text in UTF-8 may be cut without tearing a character.
+//! Finds positions at which UTF-8 text can be cut without splitting a character.
 
-/// How far a position is into a character, in bytes from its beginning, and how many of its bytes
-/// are still to come; none where the position is between two characters, or in bytes that are none.
+/// For a position within a character, the number of the character's bytes before and after it. `None`
+/// if the position is between two characters, or in invalid UTF-8.
 ///
-/// `before` are the three bytes before the position, `after` those after it, fewer where there are
-/// fewer. With `growing`, a character that would go on beyond the last byte counts: it may still
-/// come.
+/// `before` and `after` are the three bytes before and after the position, or fewer at the ends of the
+/// text. With `growing`, a character that the end of the text cuts off counts, because its remaining
+/// bytes may still follow.
 pub fn boundary(before: &[u8], after: &[u8], growing: bool) -> Option<(usize, usize)> {
     let back = 1 + before.iter().rev().take(3).position(|byte| byte & 0xc0 != 0x80)?;
     let begun = before.get(before.len().checked_sub(back)?..)?;
@@ -22,7 +22,7 @@ pub fn boundary(before: &[u8], after: &[u8], growing: bool) -> Option<(usize, us
     let there = after.get(..rest).unwrap_or(after);
     match std::str::from_utf8(&[begun, there].concat()) {
         Ok(_) => Some((back, rest)),
-        // What there is of it is right so far.
+        // A valid beginning of a character.
         Err(error) if growing && error.valid_up_to() == 0 && error.error_len().is_none() => {
             Some((back, there.len()))
         }
@@ -52,11 +52,11 @@ mod tests {
             torn,
             [none, none, in_two, none, three_1, three_2, none, four[0], four[1], four[2], none]
         );
-        // A text that ends in the middle of a character, for ever or for now.
+        // A text that ends within a character: complete, or still growing.
         assert_eq!(at(b"a\xe2\x82", 3, false), None);
         assert_eq!(at(b"a\xe2\x82", 3, true), Some((2, 0)));
         assert_eq!(at(b"a\xe2\x82", 2, true), Some((1, 1)));
-        // Bytes that are no text are cut anywhere.
+        // Invalid UTF-8 can be cut anywhere.
         for (bytes, position) in
             [(&b"\x80\x80\x80"[..], 2), (b"\xff\x80", 1), (b"\xe2a", 1), (b"\xc2\xc2", 1)]
         {

@@ -45,7 +45,7 @@ fn a_whole_spec() {
 }
 
 #[test]
-fn two_readers_of_one_end() {
+fn a_second_reader_of_a_pipe_is_an_error() {
     let found = errors(
         r#"{"specs": {"w": {"argv": ["x"], "fds": [["1", "pipe-write"]]},
         "a": {"argv": ["x"], "fds": [["0", {"pipe-read": {"proc_id": "w", "fd": "1"}}]]},
@@ -279,7 +279,7 @@ proptest! {
 
     /// The schema accepts what the parser accepts.
     #[test]
-    fn the_schema_accepts_what_is_read(request in request()) {
+    fn the_schema_accepts_every_valid_request(request in request()) {
         static SCHEMA: std::sync::LazyLock<jsonschema::Validator> =
             std::sync::LazyLock::new(|| jsonschema::validator_for(schema().as_value()).unwrap());
         let json = serde_json::to_value(&request).unwrap();
@@ -289,7 +289,7 @@ proptest! {
 
     /// In a valid request every pipe has one end of each kind, in two processes.
     #[test]
-    fn pipes_are_whole(request in request()) {
+    fn every_pipe_has_both_ends(request in request()) {
         if let Ok(valid) = request.validate() {
             let ends = |wanted: fn(usize) -> PipeEnd, pipe| {
                 valid.procs.values().map(|proc| {
@@ -304,14 +304,14 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes(text: Vec<u8>) {
+    fn any_bytes_are_read_without_panic(text: Vec<u8>) {
         let _ = from_json(&text);
         let _ = from_msgpack(&text, false, false);
     }
 }
 
 #[test]
-fn of_very_many_errors_the_first_are_told() {
+fn only_the_first_100_errors_are_reported() {
     let procs: Vec<String> = (0..2000).map(|i| format!(r#""{i}": {{"argv": []}}"#)).collect();
     let text = format!(r#"{{"specs": {{{}}}}}"#, procs.join(",\n"));
     let errors = from_json(text.as_bytes()).unwrap_err().0;
@@ -322,7 +322,7 @@ fn of_very_many_errors_the_first_are_told() {
     assert_eq!(errors[100].message, "only the first 100 errors are shown");
 }
 
-/// Of a text that is too large for that, and one that would have to be read too often.
+/// With a text that is too large, and one that would have to be read too often.
 #[test]
 fn the_search_for_errors_is_bounded() {
     let further = "the request is too large to be searched for further errors";
@@ -374,7 +374,7 @@ fn all_errors_of_messagepack() {
 }
 
 #[test]
-fn ids_that_no_path_can_address_are_refused() {
+fn ids_that_no_url_path_can_contain_are_rejected() {
     let with = |id: &str| serde_json::json!({"specs": {id: {"argv": ["x"]}}});
     let validator = jsonschema::validator_for(schema().as_value()).unwrap();
     for (id, length) in [
@@ -400,7 +400,7 @@ fn ids_that_no_path_can_address_are_refused() {
 }
 
 #[test]
-fn what_the_attributes_mean() {
+fn attributes_are_validated_to_their_values() {
     let text = r#"{"specs": {"a": {"argv": ["x"], "cwd": "/tmp", "umask": "0027", "user": "nobody", "group": 5,
         "groups": ["a", 7], "rlimits": {"nofile": [10, "unlimited"], "core": 0}, "nice": -5, "timeout": 1.5,
         "pdeath_signal": "KILL", "signals": {"ignore": ["SIGINT", 1], "block": ["RTMIN+1"]},
@@ -428,7 +428,7 @@ fn what_the_attributes_mean() {
 }
 
 #[test]
-fn the_digest_tells_specs_apart() {
+fn the_digest_differs_between_specs() {
     let digest = |proc: &str| {
         let text = format!(r#"{{"specs": {{"a": {proc}}}}}"#);
         from_json(text.as_bytes()).unwrap().procs["a"].digest
@@ -448,7 +448,7 @@ fn the_digest_tells_specs_apart() {
 
 /// An idempotent start of the same thing must find it the same, whoever has written the object.
 #[test]
-fn the_digest_does_not_depend_on_an_order_that_means_nothing() {
+fn the_digest_ignores_the_order_of_unordered_keys() {
     let digest = |proc: &str| {
         let text = format!(r#"{{"specs": {{"a": {proc}}}}}"#);
         from_json(text.as_bytes()).unwrap().procs["a"].digest
@@ -474,7 +474,7 @@ fn the_digest_does_not_depend_on_an_order_that_means_nothing() {
 }
 
 #[test]
-fn an_object_of_fds_cannot_swap_and_names_the_form_that_can() {
+fn a_cycle_of_fds_by_name_is_an_error_that_suggests_an_array() {
     let text = r#"{"specs": {"a": {"argv": ["x"], "fds": {"3": {"dup": {"fd": 4}}, "4": {"dup": {"fd": 3}}}}}}"#;
     let errors = from_json(text.as_bytes()).unwrap_err().to_string();
     assert!(errors.contains("array of [FD_NAME, FD]"), "{errors}");
@@ -486,7 +486,7 @@ fn an_object_of_fds_cannot_swap_and_names_the_form_that_can() {
 }
 
 #[test]
-fn a_byte_order_mark_is_skipped_and_other_encodings_are_named() {
+fn a_byte_order_mark_is_skipped_and_other_encodings_are_reported() {
     let text = r#"{"specs": {"a": {"argv": ["x"], "nice": 50}}}"#;
     let marked = format!("\u{feff}{text}");
     for read in [from_json, diagnose] {
@@ -511,7 +511,7 @@ fn a_byte_order_mark_is_skipped_and_other_encodings_are_named() {
 }
 
 #[test]
-fn fds_by_name_are_ordered_by_what_they_duplicate() {
+fn fds_by_name_follow_the_fds_that_they_duplicate() {
     let text = r#"{"specs": {"a": {"argv": ["x"], "fds": {
         "5": {"dup": {"fd": 4}}, "4": {"dup": {"fd": 1}}, "stderr": {"dup": {"fd": 9}},
         "stdout": {"capture": {}}, "0": {"data": {"base64": "AP8="}}}}}}"#;

@@ -1,5 +1,5 @@
-//! What a list of many processes shows of each: a small part of its result, made without looking at
-//! the process.
+//! Summaries of results, for lists of many processes. A summary is made without access to the
+//! process.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -13,67 +13,66 @@ use crate::report::samples::Sample;
 use crate::report::status::{ProcState, Status};
 use crate::report::times::Rfc3339;
 
-/// The longest command, in bytes: one may have megabytes of arguments.
+/// Maximum length of a command in a summary, in bytes. Arguments can have megabytes.
 const COMMAND: usize = 200;
-/// The most points of a history: as many as a small curve can show.
+/// Maximum number of points of a history, sufficient for a small curve.
 const POINTS: usize = 30;
 
-/// A summary of a result: the keys that it shares with a whole result have the same meaning.
+/// A summary of a result. Keys that a complete result also has mean the same.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Summary")]
 pub struct Summary<'a> {
-    /// How far it is.
+    /// The state of the process.
     state: ProcState,
-    /// Why it no longer runs; null while it does.
+    /// The reason of the end; null while the process runs.
     reason: Option<Reason>,
-    /// What went wrong, for people.
+    /// Error messages.
     errors: &'a [String],
-    /// The process ID; null where there never was a process.
+    /// The pid; null if no child was created.
     pid: Option<i32>,
-    /// How it ended; null while it runs.
+    /// The exit status; null while the process runs.
     status: Option<&'a Status>,
-    /// When.
+    /// The times of start and end.
     times: SummaryTimes,
-    /// The arguments, joined by spaces, and cut at 200 bytes; null where they are not known any
-    /// more.
+    /// The arguments, joined by spaces and truncated to 200 bytes; null if they are no longer known.
     command: Option<String>,
-    /// Labels, as given.
+    /// The labels of the spec.
     labels: &'a IndexMap<String, String>,
-    /// What it and the children that it has waited for have used in all, in seconds; null while it
-    /// runs, and where it is not known.
+    /// The total CPU time of the process and of the children that it has waited for, in seconds; null
+    /// while it runs or if unknown.
     cpu: Option<f64>,
-    /// The most that was resident, in bytes; null while it runs, and where it is not known.
+    /// The maximum resident memory, in bytes; null while the process runs or if unknown.
     maxrss: Option<u64>,
-    /// Up to 30 points of its samples: seconds since the start, CPU seconds so far, resident bytes;
-    /// null where nothing is sampled.
+    /// Up to 30 of the samples: seconds since the start, CPU seconds so far, resident bytes; null if the
+    /// process is not sampled.
     history: Option<Vec<(f64, f64, u64)>>,
 }
 
 /// Start and end of a process.
 #[derive(Serialize, JsonSchema)]
 struct SummaryTimes {
-    /// Just before it was started.
+    /// The time just before the start.
     start: Rfc3339,
-    /// When its end was seen; null while it runs.
+    /// The time of the end; null while the process runs.
     stop: Option<Rfc3339>,
-    /// Seconds from `start` to `stop`, or to now while it runs, from a monotonic clock.
+    /// Seconds from `start` to `stop`, or to now while the process runs, by a monotonic clock.
     elapsed: f64,
 }
 
-/// What a running process uses at a moment.
+/// The resource usage of a running process at a moment.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Stats {
-    /// Seconds since its start.
+    /// Seconds since the start.
     elapsed: f64,
-    /// CPU time so far, of it and of the children that it has waited for, in seconds.
+    /// CPU time of the process so far, and of the children that it has waited for, in seconds.
     cpu: f64,
     /// Resident memory, in bytes.
     rss: u64,
-    /// Threads.
+    /// Number of threads.
     threads: i64,
-    /// The kernel's letter, as in `proc_stat`: T where it is suspended.
+    /// The kernel's letter for the state, as in `proc_stat`: T if the process is suspended.
     state: char,
-    /// By captured fd, the bytes captured so far.
+    /// By fd, the number of bytes captured so far.
     captured: IndexMap<String, u64>,
 }
 
@@ -106,7 +105,7 @@ impl ProcessRecord {
         }
     }
 
-    /// Its current resource usage; `None` if it is not running, or its `/proc` files cannot be
+    /// The present resource usage; `None` if the process does not run, or its `/proc` files cannot be
     /// read.
     pub fn stats(&self, context: &ResultContext) -> Option<Stats> {
         let pid = self.pid.filter(|_| self.is_running())?;
@@ -133,7 +132,7 @@ impl ProcessRecord {
     }
 }
 
-/// Arguments on one line, cut where they get too long for one.
+/// The arguments on one line, truncated to [`COMMAND`] bytes.
 fn command(argv: &[String]) -> String {
     let mut line = String::new();
     for argument in argv {
@@ -152,7 +151,7 @@ fn command(argv: &[String]) -> String {
     line
 }
 
-/// Evenly spaced ones, the first and the last always among them.
+/// Selects evenly spaced samples, always with the first and the last one.
 fn points(samples: &[Sample]) -> Vec<(f64, f64, u64)> {
     let last = samples.len().saturating_sub(1);
     let count = samples.len().min(POINTS);

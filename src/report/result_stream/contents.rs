@@ -1,4 +1,4 @@
-//! What a result shows of each fd: the captured bytes, or their number alone.
+//! The content of captures in a result: the captured bytes, or only their number.
 
 use std::borrow::Cow;
 use std::io;
@@ -14,18 +14,18 @@ use crate::report::fd_encoding::FdEncoding;
 use crate::report::record::{AsOf, ProcessRecord};
 use crate::spec::{Compression, FdName};
 
-/// What a result shows of a captured fd.
+/// The content of a capture in a result.
 pub(super) struct FdContent {
     encoding: FdEncoding,
-    /// Of inline data that is shown as it is stored.
+    /// The compression of inline data that is sent as it is stored.
     compression: Option<Compression>,
     shown: Shown,
 }
 
 enum Shown {
-    /// The length alone.
+    /// Only the length.
     Detached(u64),
-    /// These bytes, with the length of the string that shows them, if the format needs to know it.
+    /// These bytes, and the length of their string if the format needs it.
     Inline(CaptureRange, u32),
 }
 
@@ -33,7 +33,7 @@ enum Shown {
 pub(super) struct Inline {
     pub(super) encoding: FdEncoding,
     pub(super) range: CaptureRange,
-    /// The length of the string that shows them, if the format needs to know it.
+    /// The length of their string, if the format needs it.
     pub(super) length: u32,
 }
 
@@ -43,7 +43,7 @@ impl FdContent {
         FdContent { encoding, compression: None, shown: Shown::Detached(length) }
     }
 
-    /// As the result has it, with `hole` in place of captured bytes, and these bytes.
+    /// The entry for the result, with `hole` instead of captured bytes, and these bytes.
     pub(super) fn into_result<T>(self, hole: impl FnOnce() -> T) -> (FdResult<T>, Option<Inline>) {
         let FdContent { encoding, compression, shown } = self;
         let name = Cow::Borrowed(encoding.name());
@@ -63,15 +63,15 @@ impl FdContent {
     }
 }
 
-/// What a result shows of all fds, and its notices about them.
+/// The content of all captures in a result, with notices.
 pub(super) struct FdContents {
-    /// None for an fd that is not captured.
+    /// By fd; `None` for an fd that is not captured.
     pub(super) fds: Vec<(FdName, Option<FdContent>)>,
-    /// Which output is left out of the result, and why.
+    /// The output that is omitted from the result, and the reasons.
     pub(super) notices: Vec<String>,
-    /// By fd, where in its capture the shown bytes begin; only if the result shall say so.
+    /// By fd, the offset of the first byte in the capture; only if the result shall contain offsets.
     pub(super) offsets: Option<IndexMap<String, u64>>,
-    /// How many captured bytes still fit into the result.
+    /// The number of captured bytes that still fit into the result.
     room: u64,
     most: u64,
     format: ResultFormat,
@@ -83,10 +83,10 @@ impl FdContents {
         FdContents { fds, notices, offsets: None, room: most, most, format }
     }
 
-    /// The captures inline, but for those that are detached, or too large.
+    /// Adds the captures inline, except those that are detached or too large.
     ///
     /// # Errors
-    /// A capture cannot be read, and so the length of its text cannot be counted.
+    /// A capture cannot be read, so the length of its text is unknown.
     pub(super) fn inline(mut self, record: &ProcessRecord, as_of: AsOf) -> io::Result<FdContents> {
         let nothing = as_of == AsOf::AtStart && record.is_running();
         for (fd, capture) in record.captures.iter() {
@@ -103,11 +103,11 @@ impl FdContents {
         Ok(self)
     }
 
-    /// A capture inline if it fits; else detached, with a notice.
+    /// Adds a capture inline if it fits, or else detached with a notice.
     fn fit(&mut self, fd: FdName, capture: &Capture, nothing: bool) -> io::Result<FdContent> {
         let encoding = FdEncoding::of(capture.spec());
         let is_text = encoding == FdEncoding::Text;
-        // Text is shown as it was written; data as it is stored.
+        // Text is decompressed. Data is sent as it is stored.
         let compression = capture.spec().compress.filter(|_| !is_text);
         let range = CaptureRange::whole(match (nothing, is_text) {
             (true, _) => Ok(View::empty()),
@@ -134,7 +134,7 @@ impl FdContents {
         Ok(FdContent::detached(capture, capture.len()))
     }
 
-    /// The length of every capture alone.
+    /// Adds only the lengths of the captures.
     pub(super) fn detached(mut self, record: &ProcessRecord) -> FdContents {
         self.fds.extend(record.captures.iter().map(|(fd, capture)| {
             (fd, capture.map(|capture| FdContent::detached(capture, capture.len())))
@@ -142,12 +142,12 @@ impl FdContents {
         self
     }
 
-    /// The last bytes of every capture, at most `most` of each, and where they begin.
+    /// Adds the last bytes of each capture, at most `most`, and their offset.
     pub(super) fn tails(mut self, record: &ProcessRecord, most: u64) -> FdContents {
         let mut offsets = IndexMap::new();
         for (fd, capture) in record.captures.iter() {
             let content = capture.map(|capture| {
-                // One that cannot be read must not take the others with it.
+                // If one cannot be read, the others are still shown.
                 let range = CaptureRange::tail(capture, most.min(self.room))
                     .unwrap_or_else(|error| CaptureRange::whole(Err(error)));
                 self.room -= range.len();

@@ -1,4 +1,4 @@
-//! How a stream encodes a range of a capture, and the length of the encoded text.
+//! The encoding of a range of a capture in a stream, and the length of the encoded text.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::range::CaptureRange;
 use crate::report::encode::{Base64, Base2048, LossyUtf8};
 use crate::report::fd_encoding::FdEncoding;
 
-/// The part of a stream that encodes `range` so.
+/// The part of a stream that encodes `range` with `encoding`.
 pub(super) fn part(encoding: FdEncoding, format: ResultFormat, range: CaptureRange) -> Part {
     match (format, encoding) {
         (ResultFormat::Json, FdEncoding::Text) => Part::JsonText(range, LossyUtf8::default()),
@@ -18,7 +18,7 @@ pub(super) fn part(encoding: FdEncoding, format: ResultFormat, range: CaptureRan
     }
 }
 
-/// The length of a range shown so, in bytes; none if it is beyond what a string can be.
+/// The length of an encoded range in bytes; `None` if it exceeds the maximum length of a string.
 pub(super) fn length(encoding: FdEncoding, range: &CaptureRange) -> io::Result<Option<u32>> {
     if range.len() > LONGEST {
         return Ok(None);
@@ -33,8 +33,7 @@ pub(super) fn length(encoding: FdEncoding, range: &CaptureRange) -> io::Result<O
             loop {
                 let zeros = range.skip_hole();
                 if zeros > 0 {
-                    // The first one ends what was a character's beginning; each is one byte of
-                    // text.
+                    // The first zero ends an incomplete character. Each zero is one byte of text.
                     lossy.push(&[0], |text| length += text.len() as u64);
                     length += zeros - 1;
                     continue;

@@ -1,8 +1,8 @@
 //! The formats of results, and their limits.
 
-/// How many captured bytes go into one piece.
+/// Number of captured bytes in one piece of a stream.
 pub(super) const PIECE: usize = 32 * 1024;
-/// The longest string of MessagePack; a longer capture is not shown inline.
+/// Maximum length of a string of MessagePack. Longer captures are not sent inline.
 pub(super) const LONGEST: u64 = u32::MAX as u64;
 
 /// The formats of results.
@@ -10,6 +10,6 @@ pub(super) const LONGEST: u64 = u32::MAX as u64;
 pub enum ResultFormat {
     /// JSON, on one line.
     Json,
-    /// MessagePack, maps with strings for keys.
+    /// MessagePack, with maps whose keys are strings.
     MessagePack,
 }

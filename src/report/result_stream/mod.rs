@@ -1,10 +1,9 @@
-//! Results as streams: made while they are sent, so that a large capture is never in memory as a
-//! whole.
+//! Results as streams, generated while they are sent, so that a large capture is never completely in
+//! memory.
 //!
-//! serde writes a result by its type, with a hole for each capture that is shown; the stream
-//! encodes these from the captures themselves, a piece at a time. How much of a capture a result
-//! shows is fixed when the stream is made. JSON needs no lengths beforehand; MessagePack does, so a
-//! text's bytes are read twice for it.
+//! serde serializes a result by its type, with a hole for each capture. The stream reads and encodes
+//! the captures piece by piece. The range of each capture is fixed when the stream is created. JSON
+//! needs no lengths in advance. MessagePack does, so for MessagePack the stream reads text twice.
 
 mod contents;
 mod encoding;
@@ -26,19 +25,19 @@ use super::context::ResultContext;
 use super::record::{AsOf, ProcessRecord};
 use crate::engine::View;
 
-/// How much of its captures a result shows.
+/// How much captured output a result contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputView {
-    /// All, where the spec does not detach it.
+    /// All output that the spec does not detach.
     #[default]
     Inline,
-    /// None: every capture is shown as one that is not attached.
+    /// None, as if the spec detached all captures.
     None,
-    /// The last bytes of every capture, so many at most; a text is not cut within a character.
+    /// At most this many last bytes of each capture. Text begins with a whole character.
     Tail(u64),
 }
 
-/// A result, or some bytes around one, that is made while it is sent.
+/// A result, or bytes around one, generated while it is sent.
 pub struct ResultStream {
     parts: VecDeque<Part>,
     buf: Vec<u8>,
@@ -48,7 +47,7 @@ impl ResultStream {
     /// A result.
     ///
     /// # Errors
-    /// A capture cannot be read, and so its length in MessagePack cannot be counted.
+    /// A capture cannot be read, so its length in MessagePack is unknown.
     pub fn new(
         record: &ProcessRecord,
         as_of: AsOf,
@@ -60,7 +59,7 @@ impl ResultStream {
         Ok(ResultStream { parts, buf: Vec::new() })
     }
 
-    /// The present result in JSON, with as much of the captures as `view` says. A result that shows
+    /// The present result in JSON, with captured output according to `view`. A result that shows
     /// their last bytes has one key more, `offsets`: by fd, where in the capture these begin.
     ///
     /// # Errors
@@ -80,20 +79,20 @@ impl ResultStream {
         Ok(ResultStream { parts, buf: Vec::new() })
     }
 
-    /// Captured bytes as they are: those from `from` to `to` of a view.
+    /// The captured bytes from `from` to `to` of a view, unencoded.
     pub fn raw(view: View, from: u64, to: u64) -> ResultStream {
         let range = CaptureRange::range(view, from, to);
         ResultStream { parts: VecDeque::from([Part::Raw(range)]), buf: Vec::new() }
     }
 
-    /// The same with `prefix` before it.
+    /// The same stream after `prefix`.
     pub fn with_prefix(mut self, prefix: Vec<u8>) -> ResultStream {
         self.parts.push_front(Part::Bytes(prefix));
         self
     }
 
-    /// Appends the next piece, some tens of kilobytes at most, to `out`. Gives false when it was
-    /// the last.
+    /// Appends the next piece, some tens of kilobytes at most, to `out`. Returns false after
+    /// the last one.
     ///
     /// # Errors
     /// The OS error of reading a capture.

@@ -1,4 +1,4 @@
-//! The parts of a stream: bytes as they are, and captures with their encoders.
+//! The parts of a stream: literal bytes, and captures with their encoders.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::report::encode::{Base64, Base2048, LossyUtf8, escape_json};
 
 /// A part of a stream.
 pub(super) enum Part {
-    /// As it is.
+    /// Literal bytes.
     Bytes(Vec<u8>),
     /// A capture as the inside of a JSON string.
     JsonText(CaptureRange, LossyUtf8),
@@ -18,12 +18,12 @@ pub(super) enum Part {
     Base64(CaptureRange, Base64),
     /// A capture in base2048.
     Base2048(CaptureRange, Base2048),
-    /// A capture as it is.
+    /// A capture without encoding.
     Raw(CaptureRange),
 }
 
 impl Part {
-    /// Appends the next piece to `out`; true when it was the last.
+    /// Appends the next piece to `out`. Returns true after the last one.
     pub(super) fn fill(&mut self, buf: &mut Vec<u8>, out: &mut Vec<u8>) -> io::Result<bool> {
         buf.resize(PIECE, 0);
         match self {

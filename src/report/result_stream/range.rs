@@ -1,4 +1,4 @@
-//! A stretch of a capture, read piece by piece.
+//! A range of a capture, read piece by piece.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::engine::{Capture, View};
 use crate::report::fd_encoding::FdEncoding;
 use crate::report::utf8::boundary;
 
-/// A stretch of a capture.
+/// A range of a capture.
 #[derive(Clone)]
 pub(super) struct CaptureRange {
     view: View,
@@ -22,8 +22,7 @@ impl CaptureRange {
         CaptureRange { view, at: at.min(end), end }
     }
 
-    /// All bytes of a view; none where there is none to be had: a user may have taken a named file
-    /// away.
+    /// All bytes of a view; no bytes if there is no view, because a user has removed a named file.
     pub(super) fn whole(view: io::Result<View>) -> Self {
         let view = view.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read captured output");
@@ -33,18 +32,18 @@ impl CaptureRange {
         CaptureRange { view, at: 0, end }
     }
 
-    /// Where in the capture it begins.
+    /// The offset of its first byte in the capture.
     pub(super) fn start(&self) -> u64 {
         self.at
     }
 
-    /// Its bytes.
+    /// The number of remaining bytes.
     pub(super) fn len(&self) -> u64 {
         self.end - self.at
     }
 
-    /// The next bytes, none at the end. What the process itself has taken away from its file in the
-    /// meantime reads as zeros, like a hole: lengths have been told already.
+    /// The next bytes; none at the end. If the process has truncated its file in the meantime, the
+    /// missing bytes are zeros, like a hole, because the length has already been sent.
     pub(super) fn next<'b>(&mut self, buf: &'b mut [u8]) -> io::Result<&'b [u8]> {
         let room = (self.end - self.at).min(buf.len() as u64) as usize;
         let buf = buf.get_mut(..room).unwrap_or_default();
@@ -80,14 +79,14 @@ impl CaptureRange {
         Ok(CaptureRange { view, at: at + inside.map_or(0, |(_, rest)| rest as u64), end })
     }
 
-    /// Passes over a hole in the file that begins here; returns how many zeros it was.
+    /// Skips a hole of the file that begins here. Returns its length.
     pub(super) fn skip_hole(&mut self) -> u64 {
         let zeros = self.view.zeros_at(self.at).min(self.end - self.at);
         self.at += zeros;
         zeros
     }
 
-    /// Calls `each` with every piece from here to the end.
+    /// Calls `each` with every piece up to the end.
     pub(super) fn for_each(mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let mut buf = vec![0; PIECE];
         loop {

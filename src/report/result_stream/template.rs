@@ -1,4 +1,5 @@
-//! Writes a result by its own type, with holes where captured bytes are put in while it is sent.
+//! Serializes a result by its own type, with holes for captured bytes, which are inserted while it is
+//! sent.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,15 +14,15 @@ use super::part::Part;
 use crate::report::context::ResultContext;
 use crate::report::record::{AsOf, ProcessRecord};
 
-/// Where in the written text the holes are. Text and holes share it: a hole that is serialized
-/// notes how much has been written before it.
+/// The offsets of the holes in the text. Text and holes share this: when a hole is serialized, it
+/// records the length of the text before it.
 #[derive(Default)]
 struct Holes {
     written: Cell<usize>,
     at: RefCell<Vec<usize>>,
 }
 
-/// Stands for captured bytes: it is written as an empty string.
+/// A placeholder for captured bytes, serialized as an empty string.
 struct Hole<'h>(&'h Holes);
 
 impl Serialize for Hole<'_> {
@@ -31,7 +32,7 @@ impl Serialize for Hole<'_> {
     }
 }
 
-/// The text as it is written.
+/// The text written so far.
 struct Text<'h> {
     bytes: Vec<u8>,
     holes: &'h Holes,
@@ -52,7 +53,7 @@ impl io::Write for Text<'_> {
 /// The parts of a result's stream.
 ///
 /// # Errors
-/// The result cannot be serialized, which does not happen.
+/// The result cannot be serialized. This does not happen.
 pub(super) fn write(
     record: &ProcessRecord,
     as_of: AsOf,
@@ -85,7 +86,7 @@ pub(super) fn write(
     Ok(put_in(&bytes, holes.into_iter().zip(inline), format))
 }
 
-/// The text's parts, with captured bytes between them.
+/// Splits the text at the holes, and inserts the captured bytes.
 fn put_in(
     text: &[u8],
     holes: impl Iterator<Item = (usize, Inline)>,
@@ -111,7 +112,7 @@ fn put_in(
     parts
 }
 
-/// MessagePack's header of a string of `length` bytes.
+/// Appends the MessagePack header of a string of `length` bytes.
 fn string_header(length: u32, out: &mut Vec<u8>) {
     match length {
         0..32 => out.push(0xa0 | length as u8),
