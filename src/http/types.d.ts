@@ -522,19 +522,19 @@ export interface ResultSample {
   vsize: number;
 }
 
-/** What a running process uses at a moment. */
+/** The resource usage of a running process at a moment. */
 export interface ResultStats {
-  /** By captured fd, the bytes captured so far. */
+  /** By fd, the number of bytes captured so far. */
   captured: Record<string, number>;
-  /** CPU time so far, of it and of the children that it has waited for, in seconds. */
+  /** CPU time of the process so far, and of the children that it has waited for, in seconds. */
   cpu: number;
-  /** Seconds since its start. */
+  /** Seconds since the start. */
   elapsed: number;
   /** Resident memory, in bytes. */
   rss: number;
-  /** The kernel's letter, as in `proc_stat`: T where it is suspended. */
+  /** The kernel's letter for the state, as in `proc_stat`: T if the process is suspended. */
   state: string;
-  /** Threads. */
+  /** Number of threads. */
   threads: number;
 }
 
@@ -568,39 +568,39 @@ export interface ResultStopFailureReport {
   signal: string | null;
 }
 
-/** A summary of a result: the keys that it shares with a whole result have the same meaning. */
+/** A summary of a result. Keys that a complete result also has mean the same. */
 export interface ResultSummary {
-  /** The arguments, joined by spaces, and cut at 200 bytes; null where they are not known any more. */
+  /** The arguments, joined by spaces and truncated to 200 bytes; null if they are no longer known. */
   command: string | null;
-  /** What it and the children that it has waited for have used in all, in seconds; null while it runs, and where it is not known. */
+  /** The total CPU time of the process and of the children that it has waited for, in seconds; null while it runs or if unknown. */
   cpu: number | null;
-  /** What went wrong, for people. */
+  /** Error messages. */
   errors: Array<string>;
-  /** Up to 30 points of its samples: seconds since the start, CPU seconds so far, resident bytes; null where nothing is sampled. */
+  /** Up to 30 of the samples: seconds since the start, CPU seconds so far, resident bytes; null if the process is not sampled. */
   history: Array<[number, number, number]> | null;
-  /** Labels, as given. */
+  /** The labels of the spec. */
   labels: Record<string, string>;
-  /** The most that was resident, in bytes; null while it runs, and where it is not known. */
+  /** The maximum resident memory, in bytes; null while the process runs or if unknown. */
   maxrss: number | null;
-  /** The process ID; null where there never was a process. */
+  /** The pid; null if no child was created. */
   pid: number | null;
-  /** Why it no longer runs; null while it does. */
+  /** The reason of the end; null while the process runs. */
   reason: ResultReason | null;
-  /** How far it is. */
+  /** The state of the process. */
   state: ResultProcState;
-  /** How it ended; null while it runs. */
+  /** The exit status; null while the process runs. */
   status: ResultStatus | null;
-  /** When. */
+  /** The times of start and end. */
   times: ResultSummaryTimes;
 }
 
 /** Start and end of a process. */
 export interface ResultSummaryTimes {
-  /** Seconds from `start` to `stop`, or to now while it runs, from a monotonic clock. */
+  /** Seconds from `start` to `stop`, or to now while the process runs, by a monotonic clock. */
   elapsed: number;
-  /** Just before it was started. */
+  /** The time just before the start. */
   start: ResultTime;
-  /** When its end was seen; null while it runs. */
+  /** The time of the end; null while the process runs. */
   stop: ResultTime | null;
 }
 
