@@ -1,32 +1,32 @@
-//! The shutdown commands: those that the workers remember, and those that none remembers yet.
+//! The shutdown commands: those that a worker has acknowledged, and those still pending.
 
 use crate::keeper::format::{ShutdownCommand, WorkerState};
 
-/// What workers leave to each other, and the commands that none of them has taken in.
+/// The state that workers hand to their successors, and the commands not yet acknowledged.
 #[derive(Default)]
 pub(super) struct Commands {
     state: WorkerState,
-    /// Commands that no worker has told us to remember: each worker hears of them until one does.
+    /// Commands that no worker has acknowledged: each new worker receives them until one does.
     pending: Vec<ShutdownCommand>,
 }
 
 impl Commands {
-    /// Goes on with what was left, and with commands that no worker remembers.
+    /// Continues with the last worker's state, and with the pending commands.
     pub(super) fn new(state: WorkerState, pending: Vec<ShutdownCommand>) -> Commands {
         Commands { state, pending }
     }
 
-    /// What the last worker has left.
+    /// The state that the last worker handed over.
     pub(super) fn state(&self) -> &WorkerState {
         &self.state
     }
 
-    /// The commands that a new worker is told of.
+    /// The commands that a new worker receives.
     pub(super) fn pending(&self) -> &[ShutdownCommand] {
         &self.pending
     }
 
-    /// Keeps a command until a worker remembers it. Of those that mean the same, the first counts.
+    /// Keeps a command until a worker acknowledges it. Of equivalent commands, the first is kept.
     pub(super) fn add(&mut self, command: ShutdownCommand) {
         let known = |known: &ShutdownCommand| known.kept() == command.kept();
         if !self.pending.iter().any(known) && !self.state.orders.iter().any(known) {
@@ -34,7 +34,7 @@ impl Commands {
         }
     }
 
-    /// A worker leaves this to the next one.
+    /// Stores the state that a worker hands to the next one.
     pub(super) fn remember(&mut self, state: WorkerState) {
         self.pending.retain(|command| !state.orders.contains(&command.kept()));
         self.state = state;
@@ -45,7 +45,7 @@ impl Commands {
         self.pending.iter().chain(&self.state.orders).any(|o| *o != ShutdownCommand::Idle)
     }
 
-    /// Whether there is a command to kill that no worker has taken in.
+    /// Whether a command to kill is pending.
     pub(super) fn is_kill_pending(&self) -> bool {
         self.pending.contains(&ShutdownCommand::Kill)
     }
@@ -55,7 +55,7 @@ impl Commands {
 mod tests {
     use super::*;
 
-    /// Of the orders that mean the same, a worker that comes later hears of the first, and that one is enough for all.
+    /// A later worker receives only the first of several equivalent commands.
     #[test]
     fn an_interrupt_is_kept_as_what_it_orders() {
         use ShutdownCommand::{Interrupt, Kill, Terminate};
@@ -81,7 +81,7 @@ mod tests {
             commands.add(command);
             assert_eq!(commands.is_shutting_down(), command != Idle);
             assert_eq!(commands.is_kill_pending(), command == Kill);
-            // It stays so when a worker remembers it; then that worker sees to the killing.
+            // Once a worker acknowledges the command, that worker kills the processes.
             let orders = vec![command.kept()];
             commands.remember(WorkerState { orders, ..WorkerState::default() });
             assert_eq!(commands.is_shutting_down(), command != Idle);

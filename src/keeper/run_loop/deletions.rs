@@ -1,5 +1,5 @@
-//! Processes that are to be forgotten while their named files are being removed, which other threads do: a file system that does not answer
-//! delays the answer to a deletion, and nothing else.
+//! Processes that are deleted once their named files are removed. Other threads remove the files:
+//! an unresponsive file system delays only the answer to the deletion.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,19 +11,20 @@ use crate::engine::Captures;
 use crate::engine::mailbox::Mailbox;
 use crate::spec::ProcId;
 
-/// How long removing files may delay the end of a deletion, where it goes on after that, and the end
-/// of the program, where it does not. A busy disk takes seconds for the removal of a file.
+/// How long removing files may delay the end of a deletion or of the program. After a deletion's
+/// delay, the removal continues; after the program's, it does not. A busy disk may take seconds to
+/// remove a file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who is to be forgotten.
+/// The processes to delete.
 pub(super) struct Deletions {
-    /// Those whose files are removed.
+    /// Processes whose files are removed.
     done: Arc<Mailbox<ProcId>>,
-    /// Until when the others are waited for.
+    /// The deadline of each pending removal.
     until: HashMap<ProcId, Instant>,
 }
 
-/// Tells, when the last one that removes a file has dropped it.
+/// Reports the process as done when the last remover of its files drops this.
 struct Done {
     id: ProcId,
     tell: Arc<Mailbox<ProcId>>,
@@ -45,13 +46,13 @@ impl Deletions {
         self.done.fd()
     }
 
-    /// When to look who is not waited for any more.
+    /// The earliest deadline of a pending removal.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.until.values().min().copied()
     }
 
-    /// Removes the named files of an ended process; it is waited for until then. Whether there are
-    /// any: if not, nothing is waited for.
+    /// Starts to remove the named files of an exited process. Returns whether it has any: if not,
+    /// no removal is pending.
     pub(super) fn remove_files(&mut self, id: &ProcId, captures: &Arc<Captures>) -> bool {
         if !captures.remove_named() {
             captures.discard(());
@@ -63,7 +64,7 @@ impl Deletions {
         true
     }
 
-    /// Takes those that are waited for no longer: their files are removed, or it has taken too long.
+    /// Takes the processes whose files are removed or whose removal has timed out.
     pub(super) fn take_due(&mut self) -> Vec<ProcId> {
         let now = Instant::now();
         let mut due = self.done.take();
@@ -75,13 +76,13 @@ impl Deletions {
         due
     }
 
-    /// Takes all that are waited for.
+    /// Takes all processes with a pending removal.
     pub(super) fn take_all(&mut self) -> Vec<ProcId> {
         self.until.drain().map(|(id, _)| id).collect()
     }
 }
 
-/// Removes the named files of these processes, and waits for that for a moment.
+/// Removes the named files of these processes, and waits for it up to [`PATIENCE`].
 pub(super) fn remove_files_of_all<'a>(captures: impl Iterator<Item = &'a Arc<Captures>>) {
     let (removing, removed) = mpsc::channel::<()>();
     captures.for_each(|captures| captures.discard_named(removing.clone()));

@@ -9,7 +9,7 @@ use crate::keeper::format::ToWorker;
 use crate::spec::ProcId;
 
 impl Running {
-    /// Forgets a process that has ended, once its files are removed.
+    /// Deletes an exited process once its files are removed.
     pub(super) fn forget(&mut self, id: ProcId, workers: &mut Workers) {
         let ended = self.table.get(&id).and_then(|entry| entry.ended.as_ref());
         let captures = ended.map(|ended| Arc::clone(&ended.captures));
@@ -19,13 +19,13 @@ impl Running {
         }
     }
 
-    /// Forgets those whose files are removed, and those that have been waited for long enough.
+    /// Deletes the processes whose files are removed or whose removal has timed out.
     pub(super) fn forget_discarded(&mut self, workers: &mut Workers) {
         let due = self.deletions.take_due();
         due.into_iter().for_each(|id| self.forget_now(id, workers));
     }
 
-    /// Forgets all that wait for their files: no later keeper or worker is to hear of them.
+    /// Deletes all processes with a pending removal, so that no later keeper or worker lists them.
     pub(super) fn forget_all(&mut self, workers: &mut Workers) {
         let waiting = self.deletions.take_all();
         waiting.into_iter().for_each(|id| self.forget_now(id, workers));
@@ -38,13 +38,13 @@ impl Running {
                 journal.forgotten(id.clone());
             }
         }
-        // The worker asks only for processes that have ended.
+        // The worker deletes only exited processes.
         if self.table.get(&id).is_none() {
             workers.tell(&ToWorker::Forgotten(id));
         }
     }
 
-    /// Removes the named files of all processes, as they are as good as deleted.
+    /// Removes the named files of all processes, as if each process were deleted.
     pub(super) fn discard_named_files(&self) {
         let ended = self.table.iter().filter_map(|entry| entry.ended.as_ref());
         deletions::remove_files_of_all(ended.map(|ended| &ended.captures));

@@ -1,19 +1,19 @@
-//! The shutdown without a worker, where none stays alive: everything is killed, and the program ends
-//! when it is gone.
+//! The shutdown without a worker, if no worker stays alive: kills every process, and ends the
+//! program when all have exited.
 
 use std::time::{Duration, Instant};
 
-/// How long killed processes may take to be gone.
+/// How long killed processes may take to exit.
 pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How far such a shutdown has come.
+/// The progress of such a shutdown.
 #[derive(Default)]
 pub(super) struct LastResort {
-    /// When the program ends though processes still run; none before they are killed.
+    /// When the program ends although processes still run. `None` until they are killed.
     deadline: Option<Instant>,
 }
 
-/// What to do now.
+/// The next step of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
     /// Nothing.
@@ -25,12 +25,12 @@ pub(super) enum NextStep {
 }
 
 impl LastResort {
-    /// When to look again.
+    /// When the next step is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// What to do, if the shutdown is still `wanted` and processes are still `running`.
+    /// The next step, by whether the shutdown is still `wanted` and processes are still `running`.
     pub(super) fn step(&mut self, wanted: bool, running: bool, now: Instant) -> NextStep {
         match (wanted, running, self.deadline) {
             (false, _, _) => {
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(last.deadline(), Some(now + KILL_TIMEOUT));
         assert_eq!(last.step(true, false, now + KILL_TIMEOUT / 2), NextStep::Exit);
         assert_eq!(last.step(true, true, now + KILL_TIMEOUT), NextStep::Exit, "it takes too long");
-        // A worker has come after all.
+        // A worker has started after all.
         assert_eq!(last.step(false, true, now), NextStep::Wait);
         assert_eq!(last.deadline(), None);
         assert_eq!(LastResort::default().step(true, false, now), NextStep::Exit, "nothing runs");

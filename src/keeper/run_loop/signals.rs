@@ -7,17 +7,17 @@ use crate::engine::ProcessCommand;
 use crate::keeper::meaning::{Meaning, ends_before_start, meaning};
 use crate::keeper::signals::{ProgramExit, Received};
 
-/// What is left to do after a signal.
+/// The step that remains after a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Obeyed {
     /// Nothing.
     Done,
-    /// The program on disk takes over.
+    /// Upgrade to the program on disk.
     Upgrade,
 }
 
 impl Keeper {
-    /// Takes the signals that have come.
+    /// Handles the received signals.
     pub(super) fn take_signals(&mut self) {
         while let Some(signal) = self.signals.read() {
             match &mut self.phase {
@@ -32,7 +32,7 @@ impl Keeper {
         }
     }
 
-    /// Does what a signal means while processes can run.
+    /// Carries out a signal while processes can run.
     pub(super) fn obey(&mut self, signal: Received) {
         let Some(running) = self.phase.running() else { return };
         if running.obey(signal, &mut self.slot) == Obeyed::Upgrade {
@@ -59,7 +59,11 @@ impl Running {
         }
         match meaning(signal.signum, self.mode, signal.terminal) {
             Meaning::ShutDown(command) => {
-                tracing::info!(signal = signal.name(), sender = signal.sender, "ordered");
+                tracing::info!(
+                    signal = signal.name(),
+                    sender = signal.sender,
+                    "received shutdown signal"
+                );
                 self.shut_down(command, workers);
             }
             Meaning::Upgrade => return Obeyed::Upgrade,
@@ -70,25 +74,25 @@ impl Running {
         Obeyed::Done
     }
 
-    /// Whether `procstar upgrade` has sent the signal, whatever else that means.
+    /// Whether `procstar upgrade` has sent the signal.
     fn is_upgrade_request(&self, signal: Received) -> bool {
         matches!(signal.signum, libc::SIGHUP | libc::SIGUSR2) && self.instance.take_request()
     }
 
-    /// Has the processes receive a signal: with this kind of run there is one.
+    /// Passes a signal on to the processes. This kind of run has only one.
     fn pass_on(&self, signal: Received, group: bool) {
         let engine = &self.engine;
         for record in self.table.iter().filter(|record| record.ended.is_none()) {
             if group {
                 engine.signal_group(record.id.clone(), signal.signum);
             } else {
-                // No worker waits for the outcome: that it has just ended is no error here.
+                // No worker waits for the outcome, and a process that has just exited is no error.
                 engine.command(record.id.clone(), ProcessCommand::Signal(signal.signum), 0);
             }
         }
     }
 
-    /// Logs a signal that does nothing, the first time: some come again every second.
+    /// Logs an ignored signal once: some senders repeat theirs every second.
     fn log_ignored(&mut self, signal: Received) {
         let bit = 1u64 << (signal.signum - 1).clamp(0, 63);
         if self.ignored & bit == 0 {

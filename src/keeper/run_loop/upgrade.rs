@@ -1,4 +1,5 @@
-//! How the keeper becomes another program, and goes on from the state of the one before: see [`upgrade`](crate::keeper::upgrade).
+//! How the keeper executes a new program, and resumes from the old program's state: see
+//! [`upgrade`](crate::keeper::upgrade).
 
 use std::io;
 use std::os::fd::RawFd;
@@ -14,15 +15,16 @@ use crate::keeper::format::{STATE_VERSION, UpgradeState};
 use crate::keeper::listeners::PassedListener;
 use crate::keeper::worker_process::WorkerProcess;
 
-/// How long an upgrade waits for processes that are just being set up.
+/// How long an upgrade waits for processes whose setup is in progress.
 const QUIET_TIME: Duration = Duration::from_secs(2);
-/// Why there is no upgrade after the worker's goodbye: nothing is left to go on with.
+/// The refusal after the worker's goodbye: nothing is left to resume.
 pub(super) const DONE: &str = "all is done, and the program ends";
-/// Why there is no upgrade before an introduction.
+/// The refusal before the worker has introduced itself.
 const NOTHING_STARTED: &str = "nothing has been started yet";
 
 impl Keeper {
-    /// Replaces this program by the one that is now on disk, if that can go on; if not, all stays as it is.
+    /// Replaces this program by the one on disk if that can resume from our state. Otherwise
+    /// nothing changes.
     pub(super) fn upgrade(&mut self) {
         let path = self.program.path().display().to_string();
         if let Err(error) = self.try_upgrade() {
@@ -43,7 +45,7 @@ impl Keeper {
         let version = check::ask(&self.program, &file, &self.environment.fds)
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
-        // From here on a worker is to be started in any case.
+        // The old worker ends here, so another one starts even if the upgrade fails.
         self.end_worker_for_upgrade()?;
         let running = self.phase.running().ok_or(NOTHING_STARTED)?;
         running.forget_all(&mut self.slot);
@@ -60,7 +62,7 @@ impl Keeper {
         Err(text(self.program.exec_successor(&file, &open)))
     }
 
-    /// Ends the worker. If the last it has to say is its goodbye, the program ends instead.
+    /// Ends the worker. If its last message is its goodbye, the program ends instead.
     pub(super) fn end_worker_for_upgrade(&mut self) -> Result<(), String> {
         self.end_worker();
         match self.slot.vacate(Instant::now()) {
@@ -72,12 +74,13 @@ impl Keeper {
         }
     }
 
-    /// Ends the worker, as a crash would; what it had said before counts.
+    /// Ends the worker as a crash would. Messages that it sent before are handled.
     fn end_worker(&mut self) {
         while let Some(worker) = self.slot.worker_mut() {
             worker.kill();
             let mut fds = [PollFd::new(worker.pidfd(), PollFlags::POLLIN)];
-            // EINTR aside, it dies at once; unless it waits in the kernel, and then so do we.
+            // A killed worker exits at once, unless it is blocked in the kernel; then this waits
+            // for it.
             let _ = poll(&mut fds, PollTimeout::NONE);
             let messages = worker.receive();
             let ended = worker.ended().is_some();
@@ -90,7 +93,7 @@ impl Keeper {
         }
     }
 
-    /// All that another program needs to go on; none before there is anything.
+    /// The complete state that a new program resumes from. `None` before anything runs.
     fn state(&self, handover: Handover) -> Option<UpgradeState> {
         let Phase::Running(running) = &self.phase else { return None };
         Some(UpgradeState {
@@ -113,7 +116,7 @@ impl Keeper {
         })
     }
 
-    /// Goes on from the state of another program.
+    /// Resumes from the state of the old program.
     pub(super) fn restore(&mut self, state: UpgradeState) -> io::Result<()> {
         let path = self.program.path().display();
         let version = env!("CARGO_PKG_VERSION");
@@ -127,7 +130,7 @@ impl Keeper {
 }
 
 impl Running {
-    /// The worker's services listen: an upgrade, if one is awaited, has succeeded.
+    /// The worker's services listen: a pending upgrade has succeeded.
     pub(super) fn worker_ready(&mut self) {
         if let Some(awaited) = self.awaited.take() {
             let outcome = awaited.ready(self.listeners.missing());
@@ -139,7 +142,7 @@ impl Running {
         }
     }
 
-    /// The worker cannot start, and says why, or is not ready in time.
+    /// The worker has reported why it cannot start, or was not ready in time.
     pub(super) fn worker_not_ready(&mut self, why: Option<&str>) {
         if let Some(awaited) = self.awaited.take() {
             let text = awaited.failed(why);

@@ -1,4 +1,4 @@
-//! The loop's sleep: what wakes it, and when it wakes by itself.
+//! The loop's sleep: its wake-up sources and its timeout.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -10,22 +10,22 @@ use super::{Keeper, Phase};
 use crate::keeper::job::TerminalJob;
 use crate::keeper::worker_process::WorkerProcess;
 
-/// How often everything is looked at while nothing can be polled.
+/// How often every source is checked while `poll` fails.
 const POLL_FALLBACK: Duration = Duration::from_millis(5);
 
-/// What has woken the loop.
+/// The sources that have woken the loop.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Woken {
     pub(super) events: bool,
     pub(super) signals: bool,
     /// The worker has ended.
     pub(super) ended: bool,
-    /// The worker has said something, or hung up.
+    /// The worker has sent a message, or closed its socket.
     pub(super) said: bool,
 }
 
 impl Woken {
-    /// Everything is looked at.
+    /// Every source is checked.
     const ALL: Woken = Woken { events: true, signals: true, ended: true, said: true };
 
     /// Whether something has happened.
@@ -62,16 +62,16 @@ impl Keeper {
             self.source(running.map(|running| running.deletions_fd())),
         ];
         match poll(&mut fds, timeout) {
-            // EINTR is as good as an event.
+            // After EINTR, the loop checks its sources as after an event.
             Ok(_) | Err(Errno::EINTR) => {}
-            // The kernel polls no more descriptors than the limit allows, and that may have been
-            // set below these since. None of them blocks, so all are looked at, now and then.
+            // `poll` accepts no more descriptors than RLIMIT_NOFILE, which somebody may have
+            // lowered since. No source blocks, so all are checked at intervals instead.
             Err(_) => {
                 std::thread::sleep(POLL_FALLBACK);
                 return Woken::ALL;
             }
         }
-        // An error is noticed by the read that follows.
+        // The read that follows reports an error.
         let [events, signals, ended, said, ..] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
         Woken { events, signals, ended, said }

@@ -1,8 +1,8 @@
-//! The worker's place: whether one runs and has introduced itself, when the next one is started, and
-//! what the end of one means for the program.
+//! The worker's slot: whether a worker runs and has introduced itself, when the next one is
+//! started, and what a worker's end means for the program.
 //!
-//! The transitions are data: a worker is any value, time is an argument, and what follows is
-//! returned. Only the last part of this file talks to a real [`WorkerProcess`].
+//! The transitions are pure: a worker is any value, time is an argument, and the consequence is
+//! returned. Only the last part of this file uses a real [`WorkerProcess`].
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -12,24 +12,24 @@ use crate::keeper::format::ToWorker;
 use crate::keeper::signals::ProgramExit;
 use crate::keeper::worker_process::WorkerProcess;
 
-/// A worker that has lived this long, and has introduced itself, has not crashed young.
+/// A worker that crashes after this time, and has introduced itself, does not count as young.
 pub(super) const MIN_UPTIME: Duration = Duration::from_secs(1);
 /// The wait after the first crash of a young worker. It doubles with each, up to [`MAX_BACKOFF`].
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest wait.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// So many young workers may crash in a row before the keeper does without.
+/// After this many crashes of young workers in a row, the keeper continues without a worker.
 pub(super) const MAX_CRASHES: u32 = 5;
 
-/// The worker's place. `crashes` counts the workers that have crashed young in a row.
+/// The worker's slot. `crashes` counts the young workers that have crashed in a row.
 pub(super) enum WorkerSlot<A> {
     /// No worker runs; the next one is started at this time.
     Backoff { until: Instant, crashes: u32 },
-    /// One runs and has not introduced itself.
+    /// A worker runs and has not introduced itself.
     Starting { worker: A, since: Instant, crashes: u32 },
-    /// One runs, has introduced itself, and receives events.
+    /// A worker runs, has introduced itself, and receives events.
     Up { worker: A, since: Instant, crashes: u32 },
-    /// One runs that has nothing left to do. The program ends when it has ended. Until then it
+    /// The running worker has nothing left to do, and the program ends with it. Until then it
     /// receives events if it has introduced itself.
     Leaving { worker: A, goodbye: Goodbye, introduced: bool },
     /// No worker runs, and none is started any more.
@@ -39,21 +39,21 @@ pub(super) enum WorkerSlot<A> {
 /// How the program ends once a leaving worker has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goodbye {
-    /// As the worker has said.
+    /// As the worker has reported.
     Said(ProgramExit),
-    /// The keeper has refused the first worker, which tells the user and knows the exit code. This
-    /// one counts if it ends without a code.
+    /// The keeper has refused the first worker, which prints the error and chooses the exit code.
+    /// This exit applies if the worker ends without a code.
     Refused(ProgramExit),
 }
 
-/// What follows from the end of a worker.
+/// The consequence of a worker's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WorkerEnd {
     /// The program ends.
     Exit(ProgramExit),
-    /// Another worker is started. The one that ended died of this shutdown signal, if of one.
+    /// Another worker is started. `died_of` is the shutdown signal that killed the old one, if any.
     Restart { died_of: Option<i32> },
-    /// Nothing was ever started, and no worker stays alive: the program ends.
+    /// The program ends: no process was ever started, and no worker stays alive.
     GiveUp,
 }
 
@@ -146,9 +146,9 @@ impl<A> WorkerSlot<A> {
             WorkerSlot::Empty => return WorkerEnd::Restart { died_of },
         };
         match (running, died_of, code) {
-            // It was still reading what to start.
+            // The worker was still reading its specs.
             (false, Some(signum), _) => WorkerEnd::Exit(ProgramExit::Signal(signum)),
-            // It has told the user what is wrong, or what was asked for; nothing was started.
+            // The worker has printed its error or its output; no process was started.
             (false, None, Some(code)) => WorkerEnd::Exit(ProgramExit::Code(code.unwrap_or(1))),
             _ => self.crashed(crashes, running, died_of, now),
         }
@@ -169,8 +169,8 @@ impl<A> WorkerSlot<A> {
         WorkerEnd::Restart { died_of }
     }
 
-    /// The worker was ended on purpose: another one is due at once. Returns how the program ends
-    /// instead, if the worker was leaving.
+    /// The worker was ended on purpose, so another one is due at once. Returns the program's exit
+    /// instead if the worker was leaving.
     pub(super) fn vacate(&mut self, now: Instant) -> Option<ProgramExit> {
         let crashes = self.crashes();
         match std::mem::replace(self, WorkerSlot::Empty) {
@@ -184,8 +184,8 @@ impl<A> WorkerSlot<A> {
         }
     }
 
-    /// Whether no worker stays alive, so that the keeper follows shutdown commands itself. One that
-    /// is still starting may be well, but a command to kill does not wait for it.
+    /// Whether no worker stays alive, so that the keeper carries out shutdown commands itself. A
+    /// starting worker may still become ready, but a command to kill does not wait for it.
     pub(super) fn is_hopeless(&self, kill: bool) -> bool {
         match self {
             WorkerSlot::Backoff { crashes, .. } => *crashes >= MAX_CRASHES,
@@ -228,7 +228,7 @@ impl<A> WorkerSlot<A> {
         }
     }
 
-    /// Takes the worker out, and leaves the place empty; without a worker, all stays as it is.
+    /// Takes the worker out and leaves the slot empty. Without a worker, nothing changes.
     pub(super) fn take(&mut self) -> Option<A> {
         self.worker()?;
         match std::mem::replace(self, WorkerSlot::Empty) {
@@ -239,7 +239,7 @@ impl<A> WorkerSlot<A> {
         }
     }
 
-    /// How many young workers have crashed in a row.
+    /// The number of young workers that have crashed in a row.
     pub(super) fn crashes(&self) -> u32 {
         match self {
             WorkerSlot::Backoff { crashes, .. }
@@ -250,7 +250,7 @@ impl<A> WorkerSlot<A> {
     }
 }
 
-/// The place of a real worker.
+/// The slot of a real worker.
 pub(super) type Workers = WorkerSlot<WorkerProcess>;
 
 impl Workers {
@@ -268,7 +268,7 @@ impl Workers {
         }
     }
 
-    /// When something is to be done about the worker: one is to be started or to be killed.
+    /// When a worker is to be started or killed.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.start_at().or_else(|| self.worker().and_then(WorkerProcess::deadline))
     }

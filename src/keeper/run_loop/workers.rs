@@ -1,4 +1,4 @@
-//! Workers as they come and go: the start of one, what it says, its end.
+//! The life of a worker: its start, its messages, its end.
 
 use std::io::{self, Write};
 use std::time::Instant;
@@ -26,7 +26,8 @@ impl Keeper {
                 tracing::error!(%error, "cannot start the worker");
                 if self.slot.start_failed(again, Instant::now()) == WorkerEnd::GiveUp {
                     self.phase.exit(ProgramExit::Code(1));
-                    // Nobody else can: no worker has ever run, and no log is set up.
+                    // No worker has ever run and no log is set up, so the keeper prints the error
+                    // itself.
                     let text =
                         format!("procstar: cannot start a process of this program: {error}\n");
                     let _ = io::stderr().write_all(text.as_bytes());
@@ -35,11 +36,12 @@ impl Keeper {
         }
     }
 
-    /// Takes what the worker says; notices its end.
+    /// Handles the worker's messages and its end.
     pub(super) fn handle_worker(&mut self, woken: Woken) {
         let leaving = self.slot.is_leaving();
         let Some(worker) = self.slot.worker_mut() else { return };
-        // In this order: what it said last, its goodbye too, is there once it has ended.
+        // Check the end before reading: once the worker has ended, all its messages can be read,
+        // the goodbye included.
         let ended = if woken.ended { worker.ended() } else { None };
         let messages = if woken.said || ended.is_some() { worker.receive() } else { Vec::new() };
         worker.kill_if_overdue(leaving);
@@ -56,7 +58,7 @@ impl Keeper {
             WorkerEnd::Restart { died_of } => {
                 tracing::warn!(%status, "the worker has died, starting it again; no process is lost");
                 if let (Some(signum), Some(running)) = (died_of, self.phase.running()) {
-                    // The command came before the worker handled any.
+                    // The command arrived before the worker handled signals.
                     if let Meaning::ShutDown(command) =
                         meaning(signum, running.mode, Terminal::None)
                     {
@@ -67,8 +69,8 @@ impl Keeper {
         }
     }
 
-    /// The worker has said goodbye. After a command to end, whatever it still writes for the user is
-    /// not waited for long.
+    /// The worker has said goodbye. After a shutdown command, the keeper does not wait long for the
+    /// worker's remaining output.
     pub(super) fn goodbye(&mut self, exit: ProgramExit) {
         self.slot.goodbye(exit);
         let ordered = self.phase.running().is_some_and(|running| running.is_shutting_down());
@@ -77,8 +79,8 @@ impl Keeper {
         }
     }
 
-    /// Where no worker can be started, and the program is to end: kills what runs, and ends once it
-    /// is gone.
+    /// If no worker can be started and the program is to end: kills every process, and ends once
+    /// all have exited.
     pub(super) fn shut_down_without_worker(&mut self) {
         let Phase::Running(running) = &mut self.phase else { return };
         match running.next_step_without_worker(&self.slot) {
