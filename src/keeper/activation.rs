@@ -21,7 +21,7 @@ const FIRST: RawFd = 3;
 pub struct Activated {
     /// Its name in the service manager's configuration.
     pub name: String,
-    /// What it listens on.
+    /// The address that it listens on.
     pub address: Address,
     /// A descriptor of our own.
     pub fd: OwnedFd,
@@ -32,8 +32,9 @@ pub fn is_for(listen_pid: Option<&OsStr>, pid: u32) -> bool {
     listen_pid.and_then(OsStr::to_str).is_some_and(|text| text.parse() == Ok(pid))
 }
 
-/// The listeners for the process with this pid among the descriptors `inherited`, which it was started with. What is no listener, or has
-/// no address that a client could know, is left alone, with a warning.
+/// The listeners for the process with this pid among the descriptors `inherited`, which it was
+/// started with. Other descriptors, and listeners without an address for clients, are ignored with
+/// a warning.
 pub fn listeners_for(env: &Env, pid: u32, inherited: &[RawFd]) -> Vec<Activated> {
     let take = |(fd, name): (RawFd, String)| {
         let taken = if inherited.contains(&fd) { take(fd) } else { None };
@@ -49,7 +50,7 @@ pub fn listeners_for(env: &Env, pid: u32, inherited: &[RawFd]) -> Vec<Activated>
     passed(env, pid).into_iter().filter_map(take).collect()
 }
 
-/// The numbers and names that the variables tell.
+/// The descriptors and names in the variables.
 fn passed(env: &Env, pid: u32) -> Vec<(RawFd, String)> {
     let [listen_pid, count, names] = VARIABLES.map(|name| env.get(OsStr::new(name)));
     if !is_for(listen_pid.map(AsRef::as_ref), pid) {

@@ -1,8 +1,9 @@
-//! The question to the program on disk, before an upgrade, whether it can go on from here; and its answer.
+//! Asks the program on disk, before an upgrade, whether it can resume from our state.
 //!
-//! The program is started just as it will be, with the same arguments and environment; the state is its standard input. Two variables
-//! ask it, and its standard output is the answer: one line of JSON. No other program can give it, as it proves by a hash that it has
-//! seen both the state and the question's own number.
+//! The program is started with the arguments and environment of the upgrade, and with the state as
+//! standard input. Two variables request the check, and its standard output is the answer: one line
+//! of JSON. A hash in it proves that the program has read both the state and the check's random
+//! number, so no other program can answer.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -42,7 +43,7 @@ struct CheckAnswer {
     program: String,
     version: String,
     proof: String,
-    /// Why it cannot go on; none where it can.
+    /// Why the program cannot resume; `None` if it can.
     refusal: Option<String>,
 }
 
@@ -179,7 +180,7 @@ impl Question {
             .spawn()?;
         let pidfd =
             pidfd_open(child.id() as i32).map_err(permitted::explain).inspect_err(|_| {
-                // Its end could not be noticed.
+                // Without a pidfd, its end could not be noticed.
                 let _ = child.kill().and_then(|()| child.wait());
             })?;
         Ok(Question { child, pidfd })
@@ -212,7 +213,7 @@ impl Question {
             if let Some(answer) = find_answer(&text, wanted) {
                 return Ok(Heard::CheckAnswer(answer));
             }
-            // What it has left running may hold its standard output open.
+            // Its leftover children may hold its standard output open.
             if text.len() >= MAX_ANSWER || ended {
                 return Ok(Heard::End);
             }
@@ -222,7 +223,7 @@ impl Question {
     /// Ends it with all that it has started; returns how it ended.
     fn end(mut self) -> io::Result<ExitStatus> {
         let group = Pid::from_raw(self.child.id() as i32);
-        // A moment to end by itself, for its exit status is reported.
+        // Let it exit by itself for a moment, because its exit status is reported.
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut fds, PollTimeout::from(100_u8));
         // Not reaped yet, so the group is its own.
@@ -251,7 +252,7 @@ fn reap_group(group: Pid) {
     }
 }
 
-/// Reads what is there; false at the end.
+/// Reads the available bytes; returns false at the end of the file.
 fn read_on(from: &mut File, text: &mut Vec<u8>) -> io::Result<bool> {
     let mut buffer = [0; 4096];
     while text.len() < MAX_ANSWER {
@@ -349,7 +350,7 @@ mod tests {
         }
     }
 
-    /// The answer is taken from whoever knows both the state and the number.
+    /// Only a program that knows both the state and the number can answer.
     #[test]
     fn an_answer_is_proved() {
         let program = env!("CARGO_PKG_VERSION");

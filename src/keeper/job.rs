@@ -70,7 +70,8 @@ impl TerminalJob {
                     return Some(JobSignal::Suspend);
                 }
                 (libc::SIGTSTP, _) => return Some(JobSignal::PassOn),
-                // Sent to the whole group, where one of it reads or writes in the background: that one is stopped.
+                // The terminal sends these to the whole group when a background member reads or
+                // writes; only that member is stopped.
                 _ => {}
             }
         }
@@ -93,8 +94,8 @@ impl TerminalJob {
         let signal = STOPPING.into_iter().find(|signal| *signal as i32 == signum);
         let signal = signal.unwrap_or(Signal::SIGTSTP);
         let set = SigSet::from_iter([signal]);
-        // First, while it is blocked: with one that the terminal has sent it is one stop, for going on discards all. None of these fails with a set of
-        // our own.
+        // Raise it while it is blocked, so that it merges with the terminal's: continuing discards
+        // all pending stops. These calls do not fail with a valid set.
         let _ = raise(signal);
         let _ = set.thread_unblock();
         let _ = set.thread_block();

@@ -21,9 +21,9 @@ pub struct LaunchEnvironment {
 }
 
 impl LaunchEnvironment {
-    /// What of it children inherit: not the variables that are for this program alone.
+    /// The part that children inherit: all but the variables for this program alone.
     pub(super) fn inherited(&self) -> Arc<Inherited> {
-        // Those for this process would mislead its children.
+        // The variables for this process would mislead its children.
         let listen_pid = std::env::var_os("LISTEN_PID");
         let ours = activation::is_for(listen_pid.as_deref(), std::process::id());
         let activation = if ours { &activation::VARIABLES[..] } else { &[] };

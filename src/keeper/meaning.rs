@@ -1,5 +1,6 @@
-//! What each signal means to the launched process, as pure data: by its number, by the kind of run, and by the controlling terminal.
-//! Who has sent it does not count. The table is in `docs/reference/operations.md`.
+//! The meaning of each signal to the launched process, as pure data: by its number, the kind of
+//! run, and the controlling terminal. The sender does not matter. The table is in
+//! `docs/reference/operations.md`.
 
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +112,8 @@ pub fn meaning(signum: i32, mode: Mode, terminal: Terminal) -> Meaning {
     }
 }
 
-/// Whether a signal ends the program at once, because nothing has been started. `mode` is none before the worker has reported it.
+/// Whether a signal ends the program at once, because nothing has been started. `mode` is `None`
+/// before the worker has reported it.
 pub fn ends_before_start(signum: i32, mode: Option<Mode>, terminal: Terminal) -> bool {
     match (signum, mode) {
         (libc::SIGTERM | libc::SIGINT | libc::SIGQUIT, _) => true,

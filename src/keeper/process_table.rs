@@ -12,7 +12,7 @@ use crate::spec::{Identity, ProcId};
 #[derive(Default)]
 pub struct ProcessTable {
     serials: HashMap<ProcId, u64>,
-    /// Boxed, for a tree's nodes are half empty where what is new comes last.
+    /// Boxed, because appending leaves the tree's nodes half empty.
     records: BTreeMap<u64, Box<ProcessEntry>>,
     next: u64,
     /// How many have neither started nor ended.
@@ -30,7 +30,7 @@ impl ProcessTable {
         self.record(id).identity = Some(identity);
     }
 
-    /// Enters a process with everything that is known of it.
+    /// Inserts a process with its known state.
     pub(super) fn restore(&mut self, entry: ProcessEntry) {
         let ProcessEntry { id, started, ended, identity, stop_failures } = entry;
         self.insert(&id);
@@ -62,7 +62,8 @@ impl ProcessTable {
         self.starting -= usize::from(first);
     }
 
-    /// Notes who of a process's tree could not be signaled; of one that is not there, nothing.
+    /// Records the members of a process's tree that could not be signaled. An unknown process is
+    /// ignored.
     pub fn stop_failed(&mut self, id: &ProcId, failures: Vec<StopFailure>) {
         let record = self.serials.get(id).and_then(|serial| self.records.get_mut(serial));
         if let Some(record) = record {
@@ -106,7 +107,7 @@ impl ProcessTable {
         self.records.is_empty()
     }
 
-    /// The record of a process, which is entered if there is none.
+    /// The entry of a process, inserted if it is missing.
     fn record(&mut self, id: &ProcId) -> &mut ProcessEntry {
         let serial = self.serials.get(id).copied().unwrap_or_else(|| {
             self.next += 1;

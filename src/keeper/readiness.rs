@@ -1,4 +1,5 @@
-//! An upgrade that is waiting for the new program's first worker: whoever has asked for it is answered once that is ready, or cannot start.
+//! An upgrade that waits for the new program's first worker: its requester is answered once that
+//! worker is ready or cannot start.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An upgrade whose outcome is not known yet.
 pub(super) struct AwaitedUpgrade {
-    /// What the user is told of the new program.
+    /// The description of the new program for the user.
     program: String,
     until: Instant,
 }
@@ -30,10 +31,10 @@ impl AwaitedUpgrade {
         self.until <= Instant::now()
     }
 
-    /// The answer once the worker is ready, but for what it does not listen on.
+    /// Returns the answer once the worker is ready.
     ///
     /// # Errors
-    /// What is missing.
+    /// The listeners that are missing.
     pub(super) fn ready(self, missing: &[MissingListener]) -> Result<String, String> {
         if missing.is_empty() {
             return Ok(format!("now runs {}", self.program));

@@ -1,8 +1,9 @@
 //! The registry: a runtime directory of the user's, in which every instance can be found, wherever its files are.
 //!
-//! An instance has an entry in the first of the [`places`] that can be used: its own directory with lock and socket, or a link to its lasting
-//! directory. Whoever looks for instances looks at all of them, so that neither `TMPDIR` nor a session of its own hides one. An entry
-//! counts while its lock is held; the others are swept by the next start.
+//! An instance has an entry in the first of the [`places`] that can be used: its own directory with
+//! lock and socket, or a link to its lasting directory. Every search for instances covers all of
+//! them, so that neither `TMPDIR` nor a separate session hides one. An entry is valid while its
+//! lock is held; the next start sweeps the others.
 
 use std::ffi::OsStr;
 use std::io;
@@ -44,7 +45,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Writes the request for an upgrade: it gives the signal that follows this meaning.
+    /// Writes the request for an upgrade, so that the keeper takes the signal that follows as one.
     ///
     /// # Errors
     /// The OS error.
@@ -54,7 +55,7 @@ impl Running {
 
     /// Removes the request, unless the keeper has taken it.
     pub fn withdraw_request(&self) {
-        // As a rule it has been taken.
+        // Usually the keeper has taken it.
         let _ = std::fs::remove_file(self.dir.join(REQUEST));
     }
 
@@ -110,7 +111,7 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// Whether a directory may be a registry: nobody but us may make entries in it.
+/// Whether a directory may be a registry: only our user may create entries in it.
 fn is_registry(place: &Path) -> bool {
     let ours = nix::unistd::geteuid().as_raw();
     place
@@ -118,8 +119,8 @@ fn is_registry(place: &Path) -> bool {
         .is_ok_and(|meta| meta.is_dir() && meta.uid() == ours && meta.mode() & 0o022 == 0)
 }
 
-/// Whether a place is meant for another user, or lies in that user's directory: root's own, or one in a session. Its owner could take away,
-/// or exchange, what we make in it.
+/// Whether a directory belongs to another user, or lies in that user's directory: root's own, or
+/// that of a session. Its owner could remove or replace our files in it.
 fn belongs_to_another_user(place: &Path, uid: u32) -> bool {
     let owner = |dir: &Path| dir.symlink_metadata().ok().map(|meta| meta.uid());
     let Some(parent) = place.parent() else { return false };
@@ -155,11 +156,11 @@ fn beside(place: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Makes the registry at a place, or takes the one that is there. If another user has taken the name in a shared directory, it gets
-/// another one, which is logged.
+/// Creates the registry at a path, or takes the existing one. If another user has taken the name in
+/// a shared directory, the registry gets another name, which is logged.
 ///
 /// # Errors
-/// It cannot be made, or somebody else has taken its name.
+/// It cannot be created, or another user has taken its name.
 pub(super) fn open(place: &Path) -> Result<PathBuf, InstanceError> {
     let failed = |source| InstanceError::io(place, source);
     let uid = nix::unistd::geteuid().as_raw();
@@ -206,7 +207,7 @@ pub(super) fn present(places: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
 /// Removes a registry that was made because another user had taken its name, once it is empty.
 pub(super) fn remove_if_spare(place: &Path, places: &[PathBuf]) {
     if !places.iter().any(|usual| usual == place) {
-        // An instance that is about to enter itself makes it again.
+        // An instance that is about to register creates it again.
         let _ = std::fs::remove_dir(place);
     }
 }
@@ -227,8 +228,8 @@ pub fn running_in(dir: &Path) -> Option<Running> {
     (!swept).then(|| Running { dir: dir.to_path_buf(), pid })
 }
 
-/// The pid in a directory's name, where the instance that made it chose the name. A start that removes what a dead instance has left
-/// holds the lock of that directory for a moment, but the directory does not have its name.
+/// The pid in a directory's name, if its instance chose the name. A start that sweeps a crashed
+/// instance's directory holds its lock for a moment, but the directory's name has another pid.
 fn named_after(dir: &Path) -> Option<i32> {
     let name = dir.file_name().filter(|name| private_dir::is_random_name(name))?;
     name.to_str()?.split_once('-')?.0.parse().ok()
@@ -241,7 +242,8 @@ fn own_pid(pid: i32) -> Option<i32> {
     pids.split_ascii_whitespace().last()?.parse().ok()
 }
 
-/// Whether an instance works in `dir`; none where that is not the directory of one. One that does not exist any more was.
+/// Whether an instance runs in `dir`; `None` if `dir` is not an instance's directory. A removed
+/// directory counts as one.
 pub fn is_running_in(dir: &Path) -> Option<bool> {
     (!dir.exists() || dir.join(LOCK).exists()).then(|| running_in(dir).is_some())
 }
@@ -253,7 +255,7 @@ pub fn running(places: &[PathBuf]) -> Vec<Running> {
         .filter_map(|place| std::fs::read_dir(place).ok())
         .flat_map(Iterator::flatten)
         .map(|entry| std::fs::read_link(entry.path()).unwrap_or_else(|_| entry.path()));
-    // Only where it is not said where to look.
+    // Only if the search is not limited to one path.
     let usual = (places.len() > 1).then(|| PathBuf::from(STATE));
     for running in entries.chain(usual).filter_map(|dir| running_in(&dir)) {
         if !found.iter().any(|known| known.pid == running.pid) {

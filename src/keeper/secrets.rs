@@ -28,11 +28,11 @@ unsafe extern "C" {
     static environ: *const *mut c_char;
 }
 
-/// Takes the secrets out of the environment: only [`config::process_env`] has them from now on. To be called once, before there are
-/// threads.
+/// Moves the secrets out of the environment: only [`config::process_env`] has them from now on.
+/// Call it once, before any thread is started.
 ///
 /// # Errors
-/// Where [`SECRETS_FD`] was set by somebody else.
+/// Another program has set [`SECRETS_FD`].
 pub fn take() -> Result<(), Foreign> {
     let mut secrets = match std::env::var_os(SECRETS_FD) {
         Some(number) => handed_over(&number)?,
@@ -62,7 +62,7 @@ fn handed_over(number: &OsStr) -> Result<Env, Foreign> {
     }
     // SAFETY: it is open, and there is one thread, so nothing closes it before the end of this function.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    // A file in memory whose maker has fixed what it holds; also without `/proc`, which would show its name.
+    // A sealed file in memory. Seals can be checked without `/proc`, unlike the file's name.
     let seals = fcntl(borrowed, FcntlArg::F_GET_SEALS).unwrap_or(0);
     if !SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_WRITE) {
         return Err(foreign());
@@ -96,10 +96,10 @@ fn overwrite(name: &str) {
     }
 }
 
-/// The secrets as a file in memory that nobody can change; none where there are no secrets.
+/// The secrets as a sealed file in memory; `None` if there are no secrets.
 ///
 /// # Errors
-/// The OS error of making it.
+/// The OS error of creating it.
 pub(super) fn file() -> io::Result<Option<File>> {
     let secrets = config::concealed();
     if secrets.is_empty() { Ok(None) } else { file_of(secrets).map(Some) }

@@ -16,7 +16,7 @@ use crate::signal::signal_name;
 pub enum ProgramExit {
     /// With this exit code.
     Code(u8),
-    /// By this signal, as a program does that handles none.
+    /// By this signal, as a program without a handler does.
     Signal(i32),
 }
 
@@ -38,7 +38,7 @@ impl ProgramExit {
 pub struct Received {
     /// Its number.
     pub signum: i32,
-    /// The process that has sent it; none where the kernel has.
+    /// The sending process; `None` if the kernel sent it.
     pub sender: Option<u32>,
     /// The state of the controlling terminal.
     pub terminal: Terminal,
@@ -92,14 +92,14 @@ impl Signals {
         let signum = info.ssi_signo as i32;
         let terminal = match signum {
             libc::SIGHUP => self.terminal.now(kernel),
-            // It makes no difference for others.
+            // For other signals, the terminal does not matter.
             _ => Terminal::None,
         };
         Some(Received { signum, sender: (!kernel).then_some(info.ssi_pid), terminal })
     }
 }
 
-/// Has the kernel discard what is received by nobody. Children get the default of each.
+/// Makes the kernel discard the signals that are not received. Children get the default actions.
 fn discard() -> io::Result<()> {
     let discarded = ALL.filter(|signum| receipt(*signum) == Receipt::Discarded);
     // What libc handles, it needs.
@@ -123,8 +123,9 @@ fn wanted(hangup: bool) -> SigSet {
     unsafe { SigSet::from_sigset_t_unchecked(set) }
 }
 
-/// Prepares a worker, or another command in its process, which the keeper outlives: a signal that is no order must not end it. SIGUSR1 waits
-/// until somebody listens, for it must not end the worker while this reads INPUT; the signals of an end do that.
+/// Prepares a worker, or another command in a worker's process, below a keeper: only a shutdown
+/// signal may end it. SIGUSR1 stays pending until the worker handles it, so that it does not end a
+/// worker that still reads INPUT.
 ///
 /// # Errors
 /// The OS error, which does not occur.
@@ -140,7 +141,8 @@ pub fn prepare_worker() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a signal would end a program by mistake: no order, no fault, and no wish for a core of it.
+/// Whether a signal would end a program by mistake: it is neither a shutdown command, nor a fault,
+/// nor a request for a core dump.
 fn is_stray(signum: i32) -> bool {
     const MEANT: [i32; 8] = [
         libc::SIGHUP,
@@ -164,7 +166,7 @@ mod tests {
         for hangup in [true, false] {
             let set = wanted(hangup);
             for signum in ALL {
-                // SAFETY: asks only.
+                // SAFETY: only reads the set.
                 let there = unsafe { libc::sigismember(set.as_ref(), signum) } == 1;
                 let read = receipt(signum) == Receipt::Read;
                 assert_eq!(there, read && (hangup || signum != libc::SIGHUP), "{signum}");

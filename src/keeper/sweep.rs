@@ -1,7 +1,8 @@
-//! Removes what instances have left that did not end in order.
+//! Removes the directories of crashed instances.
 //!
-//! Only what carries a dead lock is removed, and only once no process of it lives: they may still write. A directory without a lock is
-//! being made or removed just now, or was left so, and then it is empty; whoever is making one makes it again.
+//! A directory is removed only if its lock is free and none of its processes lives, because they
+//! may still write. A directory without a lock is being created or removed, or is an empty
+//! leftover; an instance that is creating it creates it again.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -30,7 +31,8 @@ fn user_name(uid: u32) -> String {
     format!("procstar-{uid}")
 }
 
-/// The user's directories for those of instances: the usual one, and the others that were made while somebody else had its name.
+/// The user's parent directories of instances: the usual one, and those created while another user
+/// had its name.
 fn bases(place: &Path, uid: u32) -> Vec<PathBuf> {
     let usual = user_name(uid);
     let other = format!("{usual}-");
@@ -46,10 +48,11 @@ fn bases(place: &Path, uid: u32) -> Vec<PathBuf> {
     bases
 }
 
-/// The directory that holds those of instances in `place`; another one if somebody else has taken its name.
+/// The parent of the instances' directories in `place`; one with another name if another user has
+/// taken the usual one.
 ///
 /// # Errors
-/// It cannot be made.
+/// It cannot be created.
 pub(super) fn base(place: &Path, uid: u32) -> Result<PathBuf, InstanceError> {
     let wanted = place.join(user_name(uid));
     make(&wanted).map_err(|source| InstanceError::io(&wanted, source))?;
@@ -81,16 +84,17 @@ pub(super) fn sweep_place(place: &Path, uid: u32) {
     for base in bases(place, uid) {
         sweep(&base);
         if base != usual {
-            // Whoever is about to make something in it makes it again.
+            // An instance that needs it creates it again.
             let _ = std::fs::remove_dir(base);
         }
     }
 }
 
-/// Sweeps a registry: links to what does not run any more, and homes of dead instances. It may be in a directory that has other things too.
+/// Sweeps a registry: links to ended instances, and homes of crashed ones. The directory may also
+/// hold other files.
 pub(super) fn sweep_registry(place: &Path) {
     if !procfs::is_ours() {
-        // What lives cannot be told from what does not.
+        // Without our `/proc`, live processes cannot be recognized.
         return;
     }
     let Ok(entries) = std::fs::read_dir(place) else { return };
@@ -116,7 +120,7 @@ fn is_home(dir: &Path) -> bool {
 /// Sweeps the directories of one that has only ours.
 fn sweep(base: &Path) {
     if !procfs::is_ours() {
-        // What lives cannot be told from what does not.
+        // Without our `/proc`, live processes cannot be recognized.
         return;
     }
     let Ok(entries) = std::fs::read_dir(base) else { return };
@@ -129,7 +133,7 @@ fn sweep(base: &Path) {
 fn sweep_entry(dir: &Path, procfs: &ProcFs) {
     let is_gone = |name: &OsStr| name.as_bytes().starts_with(GONE.as_bytes());
     if dir.file_name().is_some_and(is_gone) {
-        // Somebody is removing it, or was, and died over it.
+        // Its removal is in progress, or was interrupted.
         remove(dir);
     } else {
         sweep_dir(dir, procfs);
@@ -141,7 +145,8 @@ fn sweep_dir(dir: &Path, procfs: &ProcFs) {
         let _ = std::fs::remove_dir(dir);
         return;
     }
-    // Held while it is removed: an instance of that name that starts now waits for nothing, it takes another.
+    // The lock is held during the removal. A starting instance does not wait for it, but takes
+    // another name.
     let Ok(locked) = lock(dir) else { return };
     if !is_in(&locked, dir) {
         return;
@@ -152,14 +157,14 @@ fn sweep_dir(dir: &Path, procfs: &ProcFs) {
         Ok(records) if records.iter().any(|record| journal::is_alive(record, procfs)) => return,
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        // Of a newer version, perhaps; whether its processes live cannot be known.
+        // It may be of a newer version, so its processes may still live.
         Err(error) => {
-            tracing::warn!(dir = %dir.display(), %error, "leaving what a dead instance has left");
+            tracing::warn!(dir = %dir.display(), %error, "keeping files of a crashed instance: cannot read its journal");
             return;
         }
     }
-    tracing::info!(dir = %dir.display(), "removing what a dead instance has left");
-    // First what only the directory leads to.
+    tracing::info!(dir = %dir.display(), "removing files of a crashed instance");
+    // First the directories that only this one links to.
     match files {
         Some(files) if files != dir => sweep_dir(&files, procfs),
         _ => sweep_memory_of(dir, procfs),
@@ -180,7 +185,8 @@ fn sweep_memory_of(dir: &Path, procfs: &ProcFs) {
     }
 }
 
-/// The name of an instance's directory for memory captures. Directories of the same name below different bases have different ones.
+/// The name of an instance's directory for memory captures. It differs for directories of the same
+/// name below different parents.
 pub(super) fn memory_name(dir: &Path) -> Option<OsString> {
     let meta = dir.symlink_metadata().ok()?;
     let mut name = dir.file_name()?.to_owned();
