@@ -108,7 +108,7 @@ impl Worker {
     /// Ends a run whose life cycle is done; returns the program's exit code.
     async fn finish(&self, run: &Run, copies: Copies, services: Services) -> Result<u8, RunError> {
         let copied = self.patience.wait(copies.finish()).await.unwrap_or_else(|GivenUp| {
-            tracing::warn!("nobody reads our output, and the rest of it is not passed on");
+            tracing::warn!("the reader of our output does not read; dropping the rest");
             Ok(0)
         });
         let (exit, told) = self.tell_foreground(run).await;
@@ -147,7 +147,7 @@ impl Services {
             connection.do_send(Finish);
             match timeout(FLUSH_TIMEOUT, ended).await {
                 Ok(ended) => outcome = ended.unwrap_or(Outcome::Finished),
-                Err(_) => tracing::warn!("the server did not take the last messages"),
+                Err(_) => tracing::warn!("timed out sending the last messages to the scheduler"),
             }
         }
         if let Some(http) = self.http {

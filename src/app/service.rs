@@ -171,7 +171,7 @@ impl ListenRetry {
             self.missing.retain_mut(|missing| match open(missing) {
                 Ok(opened) => {
                     let address = opened.serve(&self.serving, &self.link, self.dir.as_deref());
-                    tracing::warn!("http service listening on {address} at last");
+                    tracing::warn!("http service now listening on {address}");
                     self.on.push(address);
                     false
                 }

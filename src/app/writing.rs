@@ -47,7 +47,9 @@ impl Worker {
     async fn print(&self, results: &[Arc<ProcessRecord>]) -> Result<(), RunError> {
         match self.printing {
             Printing::NotBegun => {}
-            Printing::Begun => tracing::warn!("printing results again: a worker died over it"),
+            Printing::Begun => {
+                tracing::warn!("printing results again: a worker died while printing")
+            }
             Printing::Done => return Ok(()),
         }
         self.note_printing(Printing::Begun).await;

@@ -72,7 +72,7 @@ impl Driver {
         let Handover { processes, shared } = handover;
         for file in shared.files {
             if let Err(error) = file.restore(inherit) {
-                tracing::error!(%error, "cannot go on with a captured file");
+                tracing::error!(%error, "cannot restore an open capture file");
             }
         }
         self.restore_filters_of_deleted(shared.filters);
@@ -107,7 +107,7 @@ impl Driver {
         for open in open {
             let index = open.index;
             if let Err(error) = self.restore_capture(serial, &mut process, open) {
-                tracing::error!(proc_id = %process.id, %error, "cannot go on reading a capture");
+                tracing::error!(proc_id = %process.id, %error, "cannot resume reading a capture");
                 process.output.truncate(index, Truncation::Error);
             }
         }

@@ -133,7 +133,7 @@ impl Driver {
                 None => self.resume_pipe((serial, index), &mut process, reader),
             };
             if let Err(error) = resumed {
-                tracing::error!(proc_id = %process.id, %error, "cannot go on reading a capture");
+                tracing::error!(proc_id = %process.id, %error, "cannot resume reading a capture");
                 process.output.truncate(index, Truncation::Error);
             }
         }
