@@ -1,8 +1,8 @@
 //! The log: tracing's events to standard error, as text or as JSON lines.
 //!
-//! Only this crate's events follow the level that is set. Those of other crates, which know
-//! nothing of what is secret here, are kept to warnings; at `trace` they are let through up to
-//! `debug`, since what libraries trace is what goes over the wire.
+//! Only this crate's events follow the configured level. Other crates do not know our secrets, so
+//! they log only warnings and errors; at `trace`, they log up to `debug`, since libraries trace the
+//! transmitted data.
 
 mod stderr;
 
@@ -57,7 +57,7 @@ struct Control {
     set: Mutex<Option<LogLevel>>,
 }
 
-/// Has the log follow this level from now on, whatever the settings say; none: the one of the settings.
+/// Sets the log level from now on; `None` restores the configured one.
 pub fn set_level(level: Option<LogLevel>) {
     let Some(Control { filter, configured, set }) = CONTROL.get() else { return };
     let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ pub fn levels() -> (LogLevel, LogLevel) {
     (set.unwrap_or(control.configured), control.configured)
 }
 
-/// Whether standard error is a terminal whose last line may be one that is drawn anew, and whose log is for people.
+/// Whether standard error is a terminal that may also show a progress line, with a text log.
 pub(super) fn shares_terminal(settings: &LogSettings) -> bool {
     let term = std::env::var_os("TERM").unwrap_or_default();
     settings.format == LogFormat::Auto
@@ -123,7 +123,8 @@ fn targets(level: LogLevel) -> Targets {
     };
     Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), ours)
-        // Has an error for every client that goes while it is answered; of bodies that fail we tell ourselves.
+        // It logs an error for every client that disconnects during an answer. We log failed bodies
+        // ourselves.
         .with_target("actix_http::h1::dispatcher", LevelFilter::OFF)
         .with_default(others)
 }

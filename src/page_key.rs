@@ -15,7 +15,7 @@ impl PageKey {
         PageKey(random_bytes::<32>().map(|bytes| bytes.to_vec()).unwrap_or_default())
     }
 
-    /// The bytes; none where there are none.
+    /// The bytes, if there are any.
     pub fn expose(&self) -> Option<&[u8]> {
         (!self.0.is_empty()).then_some(&self.0)
     }

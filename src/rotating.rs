@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Rotating<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
-    /// What it is to the user: `agent.cert`.
+    /// Its name for the user: `agent.cert`.
     what: &'static str,
     files: Vec<PathBuf>,
     make: Box<Make<T>>,
@@ -24,11 +24,11 @@ type Make<T> = dyn Fn() -> Result<T, String> + Send + Sync;
 
 struct Cached<T> {
     value: Arc<T>,
-    /// The files that it was made of; none where it is not known of which.
+    /// The files that it was read from; `None` if they are unknown.
     stamps: Option<Vec<Stamp>>,
 }
 
-/// What tells one state of a file from another; none where there is no such file.
+/// Identifies one version of a file; `None` if there is no such file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp(Option<[i128; 5]>);
 
@@ -84,7 +84,7 @@ impl<T> Rotating<T> {
         Rotating(Arc::new(Inner { what, files, make, state: Mutex::new(state) }))
     }
 
-    /// The value as the files have it now, or as they had it last where they are of no use.
+    /// The value from the current files, or the last good value if they cannot be used.
     pub fn get(&self) -> Arc<T> {
         let Inner { what, files, make, state } = &*self.0;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);

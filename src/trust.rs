@@ -80,7 +80,7 @@ pub struct Exposure {
 
 impl std::error::Error for Exposure {}
 
-/// What is at fault, as seen from the path.
+/// The untrusted part, as seen from the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Itself,
@@ -113,7 +113,7 @@ impl fmt::Display for Who {
 }
 
 impl Exposure {
-    /// What is wrong, with owner and mode.
+    /// The fault, with owner and mode.
     pub fn found(&self) -> String {
         let at = self.at.display();
         let part = match self.part {
@@ -182,8 +182,8 @@ pub fn check_links(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The user who owns what is at a path, if it is another user's and lies in a sticky directory: it
-/// may have been put in our way.
+/// The owner of the file at a path, if that is another user and the directory is sticky: that user
+/// may have planted the file.
 pub fn planted_by(path: &Path, meta: &Metadata) -> Option<u32> {
     let owner = meta.uid();
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -264,7 +264,7 @@ impl Judge {
             return Some(Fault::Owner);
         }
         if meta.file_type().is_char_device() {
-            // What others write to `/dev/null` is not what is read there.
+            // Data that others write to `/dev/null` is never read from it.
             return None;
         }
         self.writable(meta).or_else(|| match need {
@@ -370,8 +370,7 @@ impl Walk {
         }
     }
 
-    /// The next step; `None` at the end, and `Some(None)` where the path names a descriptor of
-    /// ours.
+    /// The next step; `None` at the end, and `Some(None)` if the path names one of our descriptors.
     fn step(&mut self) -> io::Result<Option<Option<Step>>> {
         if !std::mem::replace(&mut self.begun, true) {
             let meta = self.at.symlink_metadata()?;
@@ -390,7 +389,7 @@ impl Walk {
             if self.rest.is_empty() && self.is_among_our_descriptors() {
                 return Ok(Some(None));
             }
-            // Such a link is no text: what it leads to is what the process has open.
+            // Such a link has no target path: it leads to the open file itself.
             meta = at.metadata()?;
         } else if meta.is_symlink() {
             self.links += 1;

@@ -1,9 +1,9 @@
-//! Standard error as a place that can neither fail the program nor hold it up.
+//! Standard error as an output that can neither fail nor block the program.
 //!
-//! A pipe that nobody reads is full after 64 KiB, and a write to it would stop the thread, and
-//! with it every actor, for ever. So each piece is written only once the kernel says that it
-//! would not block; where it does not say so within [`PATIENCE`], the line is lost, and so are all
-//! the next ones, without waiting again, until there is room. Then a line tells how many were lost.
+//! A pipe that nobody reads is full after 64 KiB, and a write to it would stop the thread, and with
+//! it every actor, for ever. So each piece is written only when the kernel reports that the write
+//! would not block. If that takes longer than [`PATIENCE`], the line is lost, and later lines are
+//! lost without another wait until there is room. Then a line reports the number of lost lines.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,21 +33,21 @@ pub(super) struct Stderr {
 
 #[derive(Default)]
 struct LineState {
-    /// Lines lost since the last one that was written; while there are any, nobody waits.
+    /// Lines lost since the last written one. While it is not zero, no write waits.
     lost: u64,
     /// Whether the last line written lacks its end.
     torn: bool,
 }
 
 impl Stderr {
-    /// With `one_line`, line breaks within an event become escapes, so that no text from outside
-    /// can begin a line of its own. JSON has none already.
+    /// With `one_line`, line breaks within an event are escaped, so that no outside text can begin
+    /// a log line. JSON has no line breaks.
     pub(super) fn new(one_line: bool) -> Self {
         Self { one_line, before: b"", state: Arc::default() }
     }
 
-    /// The same, on a terminal where progress may be shown: a line erases what it comes upon. The cursor of progress waits at the
-    /// beginning of its own line.
+    /// The same, on a terminal that may show progress: a log line erases the line of progress. The
+    /// cursor of progress waits at the beginning of its own line.
     pub(super) fn erasing(self) -> Self {
         Self { before: ERASE, ..self }
     }
@@ -61,7 +61,7 @@ impl<'w> MakeWriter<'w> for Stderr {
     }
 }
 
-/// Takes one whole event at each write, as tracing's formatter gives it; never fails.
+/// Takes one whole event at each write, as tracing's formatter writes it; never fails.
 pub(super) struct Writer<'w, O> {
     out: O,
     to: &'w Stderr,
@@ -120,8 +120,8 @@ enum Sent {
     Nothing,
 }
 
-/// Writes `bytes`, or as much of them as goes before `deadline`. A place that is gone takes all:
-/// nobody will ever miss what it lost.
+/// Writes `bytes`, or as many as possible before `deadline`. A closed output counts as written,
+/// because it has no reader.
 fn send(out: &mut (impl Write + AsFd), bytes: &[u8], deadline: Instant) -> Sent {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -156,7 +156,7 @@ fn writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
         match poll(&mut fds, timeout) {
             Ok(0) => return false,
             Err(Errno::EINTR) => {}
-            // A poll that fails tells nothing: the write will.
+            // If poll fails, the write reports the error.
             Ok(_) | Err(_) => return true,
         }
     }

@@ -15,7 +15,7 @@ pub(super) fn map(out: &mut Vec<u8>, len: u8) {
     }
 }
 
-/// A string. What is beyond 4 GiB of it is left out.
+/// A string, truncated at 4 GiB.
 pub(super) fn str(out: &mut Vec<u8>, text: &str) {
     let len = clip(text.len());
     match len {

@@ -1,4 +1,4 @@
-//! Who the agent is: what it reports to the server about itself when it registers.
+//! The agent's identity, which it reports to the scheduler when it registers.
 
 /// The connection, in a registration. The server refuses any other key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +23,13 @@ pub struct ProcInfo {
     pub uid: u32,
     /// Effective user ID.
     pub euid: u32,
-    /// Name of the real user; the ID in digits where it has none.
+    /// Name of the real user; the numeric ID if it has no name.
     pub username: String,
     /// Real group ID.
     pub gid: u32,
     /// Effective group ID.
     pub egid: u32,
-    /// Name of the real group; the ID in digits where it has none.
+    /// Name of the real group; the numeric ID if it has no name.
     pub groupname: String,
     /// What gethostname says.
     pub hostname: String,

@@ -1,9 +1,9 @@
 //! The agent protocol: messages to bytes and back. Pure.
 //!
-//! Each message is one MessagePack map with the key `type`. What comes is looked at only as deep as
-//! its kind asks for ([`parse()`]), and stays available byte for byte, as an answer may have to
-//! carry it back. What goes out is written by [`outgoing`]; large values are streamed by the
-//! caller, behind a prefix made here. [`info`] says who the agent is.
+//! Each message is one MessagePack map with the key `type`. [`parse()`] reads incoming messages
+//! only as deep as their type requires, and keeps their bytes, because an answer may have to return
+//! them. [`outgoing`] writes outgoing messages; callers stream large values behind a prefix made
+//! here. [`info`] identifies the agent.
 
 mod encode;
 pub mod info;

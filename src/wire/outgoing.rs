@@ -13,8 +13,8 @@ use super::{
     parse::Fd,
 };
 
-/// The most data that one answer can carry, in bytes: MessagePack's lengths have 32 bits. A range
-/// that is longer is to be answered by its first part; `stop` tells the asker how far it goes.
+/// The most data that one answer can carry, in bytes: MessagePack's lengths have 32 bits. Answer a
+/// longer range by its first part; `stop` reports its end to the scheduler.
 pub const MAX_FD_DATA: u64 = u32::MAX as u64;
 
 /// The agent's first message on a connection.

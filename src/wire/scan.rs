@@ -8,7 +8,7 @@ use thiserror::Error;
 /// Why bytes are not MessagePack.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(super) enum ScanError {
-    /// A value, or what it declares to hold, goes beyond the end.
+    /// A value, or its declared length, exceeds the message.
     #[error("messagepack value is cut short")]
     Truncated,
     /// The one byte that begins no value.
