@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_started_is_refused() {
+    fn a_program_that_cannot_start_is_refused() {
         assert_eq!(
             ask_script("no program"),
             Err("cannot run PATH: Exec format error (os error 8)".into())

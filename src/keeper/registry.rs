@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_is_ours_and_nobody_else_writes_in_it() {
+    fn a_registry_is_writable_only_by_its_owner() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("new");
         assert_eq!(open(&place).unwrap(), place);

@@ -149,7 +149,7 @@ mod tests {
     use std::os::fd::IntoRawFd;
 
     #[test]
-    fn what_is_handed_over_is_read_once() {
+    fn secrets_are_read_once() {
         let secrets = Env::from([
             ("PROCSTAR_AGENT_TOKEN".into(), OsString::from_vec(vec![0xff, b'x'])),
             ("PROCSTAR_HTTP_TOKEN".into(), "hunter2".into()),

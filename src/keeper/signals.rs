@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_can_be_read_and_nothing_else() {
+    fn only_received_signals_are_read() {
         for hangup in [true, false] {
             let set = wanted(hangup);
             for signum in ALL {

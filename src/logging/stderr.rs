@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_erases_what_it_comes_upon() {
+    fn a_log_line_erases_the_line_of_progress() {
         let (mut read, write) = pipe();
         log(&Stderr::new(true).erasing(), &write, "a\n");
         drop(write);

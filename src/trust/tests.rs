@@ -97,7 +97,7 @@ fn links_are_followed_one_by_one() {
 }
 
 #[test]
-fn what_belongs_to_another_user_is_not_trusted() {
+fn files_of_other_users_are_not_trusted() {
     let (_guard, dir) = dir();
     write(dir.join("f"), "").unwrap();
     let reader = own() + 1;

@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_their_cause() {
         let signal =
             |signum: Value| json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": signum});
         let data = |key: &str, value: Value| json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": "stdout", key: value});
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_gets_no_answer() {
+    fn malformed_messages_get_no_answer() {
         let good = pack(&json!({"type": "ProcidListRequest"}));
         let trailing = [&good[..], &[0xc0]].concat();
         let deep = [vec![0x81, 0xa1, b'a'], vec![0x91; 10_000]].concat();

@@ -177,7 +177,7 @@ fn keeper() {
 
 /// The peak is measured at all.
 #[test]
-fn what_is_allocated_is_counted() {
+fn allocations_are_counted() {
     let used = peak(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20))));
     assert!(used >= 1 << 20, "{used}");
 }

@@ -1,8 +1,8 @@
-//! A scheduler's server for tests: WebSocket over TLS on the loopback, with a certificate made on the
-//! spot. It records what it receives and says what it is told to.
+//! A scheduler's server for tests: WebSocket over TLS on the loopback, with a certificate made on
+//! the spot. It records what it receives, and sends what the test requests.
 //!
 //! [`MockServer`] runs on actix-web with actix-web-actors, so that frames are also judged by code
-//! that is not ours. [`RawServer`] gives the bare TLS stream, for servers that misbehave.
+//! that is not ours. [`RawServer`] returns the bare TLS stream, for servers that misbehave.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
@@ -122,7 +122,7 @@ pub enum Say {
     Text(String),
     Ping(Bytes),
     Close(u16, String),
-    /// Ends the session without a word.
+    /// Ends the session without a close frame.
     Hangup,
 }
 
@@ -155,7 +155,7 @@ impl Session {
         soon(self.seen.recv()).await.unwrap_or(Seen::Gone)
     }
 
-    /// What has been received and not been taken.
+    /// The received messages that were not taken yet.
     pub fn seen_now(&mut self) -> Option<Seen> {
         self.seen.try_recv().ok()
     }

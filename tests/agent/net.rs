@@ -193,7 +193,7 @@ fn opened(mut bytes: &[u8]) -> (&[u8], Vec<(u8, Vec<u8>)>) {
 }
 
 #[actix_rt::test]
-async fn a_close_goes_out_behind_what_is_queued() {
+async fn a_close_is_sent_after_queued_messages() {
     let mut server = MockServer::start(Behaviour::default());
     let mut link = link(&server).await;
     let mut session = server.accept().await;
@@ -257,7 +257,7 @@ async fn stalls(count: &Cell<usize>) -> usize {
 }
 
 #[actix_rt::test]
-async fn a_server_that_does_not_read_costs_little_and_hinders_nobody() {
+async fn a_scheduler_that_does_not_read_costs_little_and_blocks_no_other() {
     let server = RawServer::start().await;
     let (mut link, mut stream) = raw_link(&server).await;
     let made = Rc::new(Cell::new(0));
@@ -321,7 +321,7 @@ async fn half_a_message_ends_the_connection() {
 }
 
 #[actix_rt::test]
-async fn what_comes_with_the_upgrade_is_not_lost() {
+async fn data_with_the_upgrade_response_is_not_lost() {
     let server = RawServer::start().await;
     let dial = dialer("127.0.0.1", server.addr.port(), &server.identity).dial();
     let serve = async {

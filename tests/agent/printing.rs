@@ -1,4 +1,4 @@
-//! The worker of a one-shot, with the test as its keeper: who has printed, and how often.
+//! The worker of a one-shot, with the test as its keeper: which worker prints, and how often.
 
 use crate::support::wait::DEADLINE;
 use std::io::{Read, Write};
@@ -115,7 +115,7 @@ fn printed(worker: &mut Worker) -> String {
 }
 
 #[test]
-fn printing_is_told_before_and_after() {
+fn printing_is_reported_before_and_after() {
     // It does not fit into the pipe, which nobody reads yet: the worker stands in the middle of printing.
     let id = "x".repeat(300_000);
     let mut worker = Worker::start(Printing::NotBegun, ended(&id));
@@ -146,14 +146,14 @@ fn printed_beside(worker: &mut Worker) -> std::thread::JoinHandle<String> {
 }
 
 #[test]
-fn what_was_begun_is_printed_again() {
+fn interrupted_printing_is_repeated() {
     let mut worker = Worker::start(Printing::Begun, ended("p"));
     assert_eq!(worker.until_bye(), (vec![Printing::Begun, Printing::Done], 0));
     assert!(printed(&mut worker).starts_with("{\"p\":"));
 }
 
 #[test]
-fn what_was_printed_is_not_printed_again() {
+fn printed_results_are_not_printed_again() {
     let mut worker = Worker::start(Printing::Done, ended("p"));
     assert_eq!(worker.until_bye(), (vec![Printing::Done], 0));
     assert_eq!(printed(&mut worker), "");

@@ -232,7 +232,7 @@ async fn sigusr1_and_sigterm_without_processes_end_at_once() {
 }
 
 #[actix::test]
-async fn sigterm_ends_what_runs_and_waits_for_its_deletion() {
+async fn sigterm_ends_processes_and_waits_for_their_deletion() {
     let mut server = MockServer::start(Behaviour::default());
     let mut agent = Agent::of(server.addr, &server.identity);
     let (mut session, _) = welcome(&mut server).await;

@@ -58,7 +58,7 @@ fn a_full_disk_costs_the_journal_and_no_result() {
     // Its output has no room, which is the process's own failure; all else goes on.
     worker.launch(json!({"during": sh("echo out || exit 7")}));
     worker.until("ended during 1792");
-    // The journal has what is left of its last page.
+    // The rest of the journal's last page is all the room left.
     let mut n = 0;
     eventually("the journal to fail", || {
         n += 1;
@@ -69,7 +69,7 @@ fn a_full_disk_costs_the_journal_and_no_result() {
     std::fs::write(gate, "").unwrap();
     let ToWorker::Ended(before) = worker.next() else { panic!("no end") };
     assert_eq!((before.id.as_str(), before.status), ("before", 3 << 8));
-    // What is in the journal is whole entries, of before it failed.
+    // The journal holds whole entries, from before the failed write.
     let journal = keeper.settings.state_dir.clone().unwrap().join("journal");
     let records = journal::read(&journal).unwrap();
     assert!(records[0].started.is_some() && records[0].ended.is_none());

@@ -192,7 +192,7 @@ impl TestKeeper {
         eventually("the keeper's end", || self.keeper.try_wait().unwrap()).code()
     }
 
-    /// What is left where directories of instances are made.
+    /// The number of entries left in the parents of instances' directories.
     pub fn remains(&self) -> usize {
         let uid = nix::unistd::geteuid();
         let user = self.settings.base_dir.join(format!("procstar-{uid}"));
@@ -312,7 +312,8 @@ impl Worker {
         self.tell(&ToKeeper::LaunchAcknowledged { request: request(specs), ticket });
     }
 
-    /// Waits until the keeper has heard all that was told. Nothing else must come meanwhile.
+    /// Waits until the keeper has handled all messages sent so far. No other message may arrive
+    /// meanwhile.
     pub fn heard(&mut self) {
         self.tell(&ToKeeper::Signal { id: "nobody".into(), signum: 1, ticket: 0 });
         assert_eq!(brief(&self.next()), format!("signaled nobody 0 {}", libc::ESRCH));
@@ -324,7 +325,7 @@ impl Worker {
         self.until(&format!("forgotten {id}"));
     }
 
-    /// The next message; none at the end of the stream.
+    /// The next message; `None` at the end of the stream.
     pub fn try_next(&mut self) -> Option<ToWorker> {
         let mut buf = vec![0; 1 << 16];
         loop {
@@ -366,12 +367,12 @@ impl Worker {
         kill(self.pid, signal).unwrap();
     }
 
-    /// Dies without a word.
+    /// Dies without a goodbye.
     pub fn die(self) {
         self.signal(Signal::SIGKILL);
     }
 
-    /// Ends in order, after all that it has told.
+    /// Ends in order, after all its messages.
     pub fn exit(self, code: i32) {
         std::fs::write(&self.ending, code.to_string()).unwrap();
     }
@@ -433,7 +434,7 @@ pub fn until_exists(path: &Path, then: &str) -> serde_json::Value {
     sh(&format!("for _ in $(seq 3000); do [ -e {path} ] && break; sleep 0.01; done; {then}"))
 }
 
-/// What is captured of standard output.
+/// The captured standard output.
 pub fn stdout(captures: &Captures) -> String {
     let capture = captures.get("stdout".parse::<FdName>().unwrap()).unwrap();
     let mut bytes = vec![0; capture.len() as usize + 1];

@@ -9,7 +9,7 @@ use procstar::procfs::ProcFs;
 use serde_json::json;
 
 #[test]
-fn the_next_keeper_takes_up_what_the_journal_tells() {
+fn the_next_keeper_adopts_the_processes_of_the_journal() {
     let mut keeper = TestKeeper::with_state_dir();
     let gate = keeper.dir.path().join("gate");
     let (mut worker, _) = keeper.welcomed();

@@ -1,4 +1,4 @@
-//! The keeper without actors: a real one, and workers that say what the test tells them to.
+//! The keeper without actors: a real keeper, and workers that send the test's messages.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -27,7 +27,7 @@ fn an_order_waits_for_a_worker() {
     let keeper = TestKeeper::new();
     let mut worker = keeper.worker();
     keeper.signal(Signal::SIGUSR1);
-    // The order is taken in before the greeting, for the keeper looks at its signals first.
+    // The keeper handles the command before the introduction, because it checks its signals first.
     worker.hello(None);
     assert_eq!(brief(&worker.next()), "order Idle");
     worker.die();
@@ -43,7 +43,7 @@ fn an_order_that_a_worker_took_to_its_grave_is_given_again() {
     let (mut worker, _) = keeper.welcomed();
     keeper.signal(Signal::SIGTERM);
     assert_eq!(brief(&worker.next()), "order Terminate");
-    // It remembers something, but has not noted the order.
+    // It stores a state without acknowledging the command.
     worker.tell(&ToKeeper::Remember(WorkerState::default()));
     worker.heard();
     worker.die();
@@ -66,7 +66,7 @@ fn an_order_that_a_worker_took_to_its_grave_is_given_again() {
 }
 
 #[test]
-fn an_interrupt_is_noted_as_what_it_orders() {
+fn an_interrupt_is_acknowledged_as_its_command() {
     let keeper = TestKeeper::new();
     let (mut worker, _) = keeper.welcomed();
     keeper.signal(Signal::SIGINT);
@@ -74,14 +74,14 @@ fn an_interrupt_is_noted_as_what_it_orders() {
     worker.die();
     let (mut worker, _) = keeper.welcomed();
     assert_eq!(brief(&worker.next()), "order Interrupt");
-    // So do workers of every version note it: that is not given again either.
+    // Workers of every version acknowledge it so: it is not sent again either.
     let noted = WorkerState { orders: vec![ShutdownCommand::Terminate], ..WorkerState::default() };
     worker.tell(&ToKeeper::Remember(noted));
     worker.heard();
     worker.die();
     let (mut worker, _) = keeper.welcomed();
     worker.heard();
-    // One that comes later is told all the same: it may be the second.
+    // A later signal is sent nevertheless: it may be the second.
     keeper.signal(Signal::SIGINT);
     assert_eq!(brief(&worker.next()), "order Interrupt");
 }
@@ -97,7 +97,7 @@ fn a_worker_that_lives_is_not_despaired_of() {
     for _ in 1..5 {
         keeper.worker().die();
     }
-    // The sixth is well, and what it has been ordered is its business.
+    // The sixth worker stays alive, so it carries out the command itself.
     let (mut worker, _) = keeper.welcomed();
     keeper.signal(Signal::SIGTERM);
     keeper.signal(Signal::SIGQUIT);

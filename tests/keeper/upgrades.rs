@@ -197,7 +197,7 @@ fn is_one_line(path: &Path) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.lines().count() == 2)
 }
 
-/// Whoever asks is answered once the new worker is ready, or cannot start.
+/// The requester is answered once the new worker is ready, or cannot start.
 #[test]
 fn an_upgrade_is_answered_when_its_worker_is_ready_or_fails() {
     let keeper = TestKeeper::new();

@@ -65,7 +65,7 @@ fn the_next_worker_gets_all() {
 }
 
 #[test]
-fn an_end_that_nobody_heard_is_told_once() {
+fn an_unreported_end_is_reported_once_to_the_next_worker() {
     let keeper = TestKeeper::new();
     let gate = keeper.dir.path().join("gate");
     let (mut worker, _) = keeper.welcomed();
@@ -208,7 +208,7 @@ fn a_worker_that_closes_its_socket_is_replaced() {
 }
 
 #[test]
-fn what_comes_before_the_introduction_is_not_done() {
+fn messages_before_the_introduction_are_ignored() {
     let keeper = TestKeeper::new();
     let mut worker = keeper.worker();
     worker.launch(json!({"a": sh("")}));
@@ -218,9 +218,9 @@ fn what_comes_before_the_introduction_is_not_done() {
     assert!(welcome.first && welcome.records.is_empty() && !welcome.memory.any);
 }
 
-/// Confirmed, it is in no later worker's list and in no journal; what runs, or is not there, is not forgotten.
+/// After the confirmation, no later worker and no journal lists the process. A running one stays.
 #[test]
-fn what_is_said_to_be_forgotten_is() {
+fn deleted_processes_leave_table_and_journal() {
     let mut keeper = TestKeeper::with_state_dir();
     let gate = keeper.dir.path().join("gate");
     let (mut worker, _) = keeper.welcomed();
@@ -237,7 +237,7 @@ fn what_is_said_to_be_forgotten_is() {
     worker.die();
     let (mut worker, welcome) = keeper.welcomed();
     assert_eq!(welcome.brief(), ["runs: running"]);
-    // A worker before this one may have asked for it.
+    // An earlier worker may have requested the deletion.
     worker.tell(&ToKeeper::Forget("gone".into()));
     assert_eq!(brief(&worker.next()), "forgotten gone");
     worker.die();

@@ -60,7 +60,7 @@ fn signals_reach_processes_and_their_outcomes_come_back() {
 }
 
 #[test]
-fn what_cannot_be_forgotten_is_not() {
+fn running_and_unknown_processes_are_not_deleted() {
     let keeper = TestKeeper::new();
     let gate = keeper.dir.path().join("gate");
     let (mut worker, _) = keeper.welcomed();
@@ -79,7 +79,7 @@ fn what_cannot_be_forgotten_is_not() {
 }
 
 #[test]
-fn a_goodbye_leaves_what_still_runs() {
+fn a_goodbye_leaves_running_processes() {
     let mut keeper = TestKeeper::new();
     let gate = keeper.dir.path().join("gate");
     let (mut worker, _) = keeper.welcomed();
@@ -95,7 +95,7 @@ fn a_goodbye_leaves_what_still_runs() {
 
 #[test]
 fn a_stopped_worker_delays_nothing_and_gets_all() {
-    // What is told of so many does not fit into the buffers between the two.
+    // The events of so many processes exceed the buffers between keeper and worker.
     const COUNT: usize = 300;
     let keeper = TestKeeper::new();
     let (gate, marks) = (keeper.dir.path().join("gate"), keeper.dir.path().join("marks"));

@@ -105,7 +105,7 @@ fn lock_and_socket_are_apart_from_captures_which_may_be_large() {
 }
 
 #[test]
-fn what_was_left_is_swept_wherever_it_is() {
+fn files_of_crashed_instances_are_swept_everywhere() {
     let user = User::new();
     let other = tempfile::tempdir().unwrap();
     let dead = user.open_at(other.path(), Some("dead"));
@@ -117,7 +117,7 @@ fn what_was_left_is_swept_wherever_it_is() {
 }
 
 #[test]
-fn what_is_not_an_instances_is_not_swept() {
+fn files_of_others_are_not_swept() {
     let user = User::new();
     let other = user.run().join("other");
     std::fs::create_dir_all(other.join("empty")).unwrap();
@@ -163,7 +163,7 @@ fn directories_below_an_unusual_name_are_swept() {
 }
 
 #[test]
-fn what_lives_is_not_swept() {
+fn directories_of_live_processes_are_not_swept() {
     let user = User::new();
     // All directories of all instances are in the same one: TMPDIR=/dev/shm.
     let instances: Vec<Instance> =
@@ -233,7 +233,7 @@ fn instances_of_one_name_start_and_end_side_by_side() {
 }
 
 #[test]
-fn what_cannot_be_read_is_left() {
+fn unreadable_directories_are_kept() {
     let user = User::new();
     let dead = user.open(Some("dead"));
     std::fs::write(dead.journal(), b"\0\0\0\x02{}").unwrap();
@@ -278,7 +278,7 @@ fn a_lasting_directory_is_one_instances_and_the_users_alone() {
 }
 
 #[test]
-fn what_is_gone_is_made_again() {
+fn removed_directories_are_created_again() {
     let user = User::new();
     let mut instance = user.open(Some("x"));
     assert!(!instance.restore());

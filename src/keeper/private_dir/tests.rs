@@ -42,7 +42,7 @@ fn looking_at_a_directory_keeps_nobody_out_of_it() {
 }
 
 #[test]
-fn who_is_dead() {
+fn dead_processes_are_recognized() {
     let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
     let pid = ended.id().to_string();
     let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(ended.id().cast_signed()));
@@ -95,7 +95,7 @@ fn a_directory_is_locked_as_cleaners_ask() {
 }
 
 #[test]
-fn what_is_touched_looks_used_but_not_written() {
+fn touching_changes_only_the_access_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("1.0");
     let file = File::create(&path).unwrap();

@@ -57,7 +57,7 @@ mod tests {
 
     /// A later worker receives only the first of several equivalent commands.
     #[test]
-    fn an_interrupt_is_kept_as_what_it_orders() {
+    fn an_interrupt_is_kept_as_its_command() {
         use ShutdownCommand::{Interrupt, Kill, Terminate};
         let mut commands = Commands::default();
         for command in [Interrupt, Terminate, Interrupt, Kill] {

@@ -111,7 +111,7 @@ async fn a_server_that_hangs_up_on_done_is_not_dialled_again() {
 }
 
 #[actix::test]
-async fn a_loss_while_done_is_being_told_is_the_end() {
+async fn a_loss_during_the_last_message_is_the_end() {
     let (mut agent, server) = Agent::registered().await;
     agent.start(&["a"]).await;
     agent.conn.do_send(Finish);

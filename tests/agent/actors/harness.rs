@@ -1,4 +1,4 @@
-//! An engine of which the test decides what it tells, and probes that write down what they are told.
+//! An engine whose events the test chooses, and probes that record what they receive.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -83,7 +83,7 @@ pub fn request(ids: &[&str]) -> Start {
     Start(procstar::spec::from_json(text.as_bytes()).unwrap())
 }
 
-/// What an engine was told to do.
+/// A command that the engine received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     Launch(Vec<String>),
@@ -143,7 +143,7 @@ impl FakeEngine {
         *self.on_signal.lock().unwrap() = what;
     }
 
-    /// What it was told since the last time.
+    /// The commands received since the last call.
     pub fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
@@ -262,12 +262,12 @@ where
     Supervised { supervisor, engine, done }
 }
 
-/// Writes down what the supervisor tells the results, in the order in which it arrives.
+/// Records the supervisor's messages to the results, in the order of arrival.
 #[derive(Clone, Default)]
 pub struct Journal(Rc<RefCell<Vec<String>>>);
 
 impl Journal {
-    /// What was told since the last time.
+    /// The messages since the last call.
     pub fn read(&self) -> Vec<String> {
         std::mem::take(&mut self.0.borrow_mut())
     }
@@ -337,7 +337,7 @@ pub fn subscriber(results: &Addr<Results>) -> (Journal, actix_rt::task::JoinHand
     (journal, reader)
 }
 
-/// A change as the server is told of it.
+/// A change as the scheduler receives it.
 pub fn told(change: &Change) -> Vec<String> {
     match &change.what {
         ChangeKind::Started(record) => vec![format!("started {}", record.id)],

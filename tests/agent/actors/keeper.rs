@@ -213,7 +213,7 @@ fn link(memory: WorkerState) -> (KeeperLink, Streams, Keeper) {
 }
 
 #[actix::test]
-async fn what_comes_along_with_the_welcome_is_not_lost() {
+async fn messages_with_the_welcome_are_not_lost() {
     let events = [ToWorker::Started(start_of("a")), ToWorker::Order(ShutdownCommand::Kill)];
     let answer = std::iter::once(welcome(true, WorkerState::default(), Vec::new())).chain(events);
     let (welcome, _keeper) = introduced(frames(answer));

@@ -119,7 +119,7 @@ async fn any_order_ends_a_worker_without_processes_at_once() {
 }
 
 #[actix::test]
-async fn without_a_server_nobody_is_waited_for_to_delete() {
+async fn without_a_scheduler_no_deletion_is_awaited() {
     let (mut s, _journal) = running(EndWhen::Never, &["a"]).await;
     s.supervisor.send(Shutdown::GiveUp).await.unwrap();
     settle().await;

@@ -163,7 +163,7 @@ async fn the_engine_stops_as_it_is_asked() {
 }
 
 #[actix::test]
-async fn the_connection_tells_how_it_is() {
+async fn the_connection_reports_its_state() {
     let (mut agent, server) = Agent::registered().await;
     settle().await;
     let link = agent.status.get();

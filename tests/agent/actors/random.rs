@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order: what one connection is told holds together.
+//! Random events in random order: the messages on one connection stay consistent.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a server that takes every message at its word knows of the processes, as the real one does.
+/// The scheduler's view of the processes, if it believes every message, as the real one does.
 #[derive(Default)]
 struct Ledger {
     known: HashMap<String, Known>,
@@ -95,7 +95,7 @@ impl Ledger {
         Ledger { known, asked: HashMap::new() }
     }
 
-    /// Takes a message, and says what is wrong with it.
+    /// Takes a message; returns its inconsistency, if any.
     fn take(&mut self, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [kind, id, rest @ ..] = words.as_slice() else { return Ok(()) };
@@ -247,7 +247,7 @@ async fn play(acts: Vec<Act>) -> Result<(), TestCaseError> {
     finish(scenario, truths).await
 }
 
-/// Lets everything end, and compares what the server knows with what is.
+/// Ends every process, and compares the scheduler's view with the truth.
 async fn finish(
     mut scenario: Scenario,
     mut truths: [Truth; IDS.len()],
@@ -286,8 +286,9 @@ async fn finish(
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// For each process, one connection hears at most one start and one end unasked, in that order, and nothing of
-    /// it after its deletion; in the end it knows what is true, and every question has its answer.
+    /// For each process, one connection receives at most one unrequested start and one end, in that
+    /// order, and nothing after its deletion. In the end its view is correct, and every request is
+    /// answered.
     #[test]
     fn one_connection_is_told_a_story_that_holds_together(
         acts in prop::collection::vec(act(), 1..60),

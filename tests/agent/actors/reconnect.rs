@@ -89,7 +89,7 @@ impl actix::Handler<Subscribe> for Silent {
 }
 
 #[actix::test]
-async fn the_registration_waits_for_the_snapshot_and_every_change_after_it_is_told() {
+async fn registration_follows_the_snapshot_and_later_changes_are_sent() {
     let (tell, mut told) = mpsc::unbounded_channel();
     let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         peers.subscribe = actix::Actor::start(Silent(tell)).recipient();
@@ -115,7 +115,7 @@ async fn the_registration_waits_for_the_snapshot_and_every_change_after_it_is_to
 }
 
 #[actix::test]
-async fn a_server_that_is_too_far_behind_is_connected_anew() {
+async fn a_scheduler_too_far_behind_is_reconnected() {
     let mut agent = Agent::new(options(), &[]);
     let server = agent.welcomed().await;
     // Each deletion must be reported, and the server takes none.
@@ -227,7 +227,7 @@ async fn nothing_queued_for_the_old_connection_goes_to_the_new_one() {
 }
 
 #[actix::test]
-async fn what_happens_while_disconnected_is_told_on_request() {
+async fn changes_while_disconnected_are_sent_on_request() {
     let (mut agent, mut server) = Agent::registered().await;
     agent.start(&["ends", "goes", "stays"]).await;
     assert_eq!(server.heard().await.len(), 3);

@@ -31,7 +31,7 @@ async fn two_results_also_where_the_end_came_with_the_start() {
 }
 
 #[actix::test]
-async fn two_results_of_what_could_not_be_started() {
+async fn a_failed_start_sends_two_results() {
     let (agent, mut server) = unprompted().await;
     server.start(&["c"]).await;
     agent.tell(failed("c"));
@@ -132,7 +132,7 @@ async fn a_refused_request_comes_back_as_it_came() {
 }
 
 #[actix::test]
-async fn what_is_no_message_gets_no_answer() {
+async fn a_malformed_message_gets_no_answer() {
     let (_agent, mut server) = Agent::registered().await;
     for nothing in [&b""[..], b"\xc0", b"hello", b"\x93\x01\x02\x03", b"\x81\xa1a\x01", b"\x81"] {
         server.say_raw(nothing).await;
@@ -155,7 +155,7 @@ async fn requests_before_the_registration_are_ignored() {
 }
 
 #[actix::test]
-async fn what_is_gone_is_said_once_until_it_is_there_again() {
+async fn a_missing_process_is_reported_once_until_it_exists_again() {
     let (agent, mut server) = Agent::registered().await;
     let every_request = async |server: &Server| {
         for kind in ["ProcResultRequest", "ProcDeleteRequest", "ProcResultRequest"] {

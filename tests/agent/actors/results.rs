@@ -57,7 +57,7 @@ fn announce(results: &Addr<Results>, ids: &[&str]) {
 
 /// What has changed of a process that runs is in its result at once, and no result is sent for it.
 #[actix::test]
-async fn who_could_not_be_stopped_is_in_the_result() {
+async fn failures_to_stop_are_in_the_result() {
     let results = results();
     announce(&results, &["a"]);
     let (journal, _) = subscriber(&results);

@@ -1,4 +1,4 @@
-//! The supervisor: what is accepted, what is told to whom and in which order, signals and deletions.
+//! The supervisor: acceptance, recipients and order of its messages, signals and deletions.
 
 use actix::Actor;
 use procstar::actors::lifecycle::EndWhen;
@@ -35,7 +35,7 @@ async fn a_process_from_its_acceptance_to_its_deletion() {
     assert_eq!(journal.read(), ["removed a"], "told before it is confirmed");
     assert_eq!(s.engine.calls(), [Call::Forget("a".into())]);
     assert_eq!(s.supervisor.send(Delete("a".into())).await.unwrap(), Err(DeleteError::Unknown));
-    // What comes too late, or is about nobody, is nothing.
+    // Late events, and events of unknown processes, are ignored.
     s.engine.tell_all([ended("a", 0), started("stranger")]);
     settle().await;
     assert!(journal.read().is_empty() && s.engine.calls().is_empty());
@@ -60,7 +60,7 @@ async fn nothing_of_a_request_with_a_used_id_is_started() {
     );
     settle().await;
     assert!(journal.read().is_empty() && s.engine.calls().is_empty());
-    // One that has ended keeps its ID until it is deleted.
+    // An exited process keeps its ID until it is deleted.
     s.engine.tell(failed("a"));
     settle().await;
     assert!(s.supervisor.send(request(&["a"])).await.unwrap().is_err());
@@ -90,7 +90,7 @@ fn idempotent(ids: &[&str], arg: &str, piped: bool) -> Start {
 }
 
 #[actix::test]
-async fn an_idempotent_request_starts_what_is_missing() {
+async fn an_idempotent_request_starts_missing_processes() {
     let (s, journal) = new(true);
     let present = s.supervisor.send(idempotent(&["a"], "1", false)).await.unwrap().unwrap();
     assert!(present.is_empty());
@@ -147,7 +147,7 @@ async fn an_idempotent_request_that_is_refused_starts_nothing() {
 
 /// Who could not be signaled changes what is known of a process that runs, and is known of its end.
 #[actix::test]
-async fn who_could_not_be_stopped_is_published() {
+async fn failures_to_stop_are_published() {
     let (s, journal) = new(true);
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     settle().await;
@@ -179,7 +179,7 @@ async fn no_new_processes_once_it_is_shutting_down() {
 }
 
 #[actix::test]
-async fn what_becomes_of_a_signal() {
+async fn outcomes_of_a_signal() {
     let (s, _journal) = new(true);
     let send = |id: &'static str, signum| s.supervisor.send(signal(id, signum));
     let error = send("a", 15).await.unwrap().unwrap_err();
@@ -207,7 +207,7 @@ async fn what_becomes_of_a_signal() {
 }
 
 #[actix::test]
-async fn what_becomes_of_a_stop() {
+async fn outcomes_of_a_stop() {
     let (s, _journal) = new(true);
     let stop = |signum, grace| CommandProcess {
         id: "a".into(),
@@ -234,7 +234,7 @@ async fn what_becomes_of_a_stop() {
 }
 
 #[actix::test]
-async fn a_signal_that_takes_long_holds_up_nobody() {
+async fn a_slow_signal_delays_no_other_request() {
     let (s, journal) = new(true);
     s.supervisor.send(request(&["a", "b"])).await.unwrap().unwrap();
     s.engine.on_signal(OnSignal::Hold);
@@ -290,7 +290,7 @@ async fn a_shutdown_reaches_a_process_whose_actor_was_lost() {
 }
 
 #[actix::test]
-async fn a_deletion_that_comes_with_the_end_is_told_after_it() {
+async fn a_deletion_is_reported_after_a_simultaneous_end() {
     let (s, journal) = new(true);
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     settle().await;
@@ -309,7 +309,7 @@ async fn without_an_engine_the_supervisor_ends() {
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     settle().await;
     s.engine.die();
-    // Whoever waits for the end is not told that it was a good one, but need not wait.
+    // A waiter for the end gets an error instead of a success, but does not wait on.
     assert!(soon(s.done).await.is_err());
     settle().await;
     assert!(!s.supervisor.connected());

@@ -42,7 +42,7 @@ async fn control(server: &mut DuplexStream) -> (u8, Vec<u8>) {
 }
 
 #[actix_rt::test]
-async fn a_server_that_breaks_the_protocol_is_told() {
+async fn a_scheduler_that_breaks_the_protocol_gets_a_close_code() {
     pause();
     for (bytes, err, code) in [
         (&b"\xc2\x00"[..], FrameError::ReservedBits(0x40), 1002u16),

@@ -155,7 +155,7 @@ fn the_state_of_another_process_is_refused() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused() {
+fn unknown_states_are_refused() {
     let newer =
         rmp_serde::to_vec_named(&UpgradeState { version: STATE_VERSION + 1, ..sample() }).unwrap();
     let error = UpgradeState::from_bytes(&newer).err().unwrap().to_string();
