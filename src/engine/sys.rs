@@ -3,6 +3,8 @@
 //! All functions return `io::Result` with the kernel's errno, and own the descriptors that they
 //! open, which are close-on-exec.
 
+mod stack;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +15,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::engine::failpoints::{self, Call};
 use crate::engine::permitted;
-use crate::mem::page_size;
+pub(super) use stack::Stack;
 
 /// Sets the signal of a broken lease; from the kernel's `fcntl.h`.
 const F_SETSIG: libc::c_int = 10;
@@ -506,58 +508,6 @@ pub(super) fn is_default(signum: libc::c_int) -> bool {
     ret == 0 && action.first().is_some_and(|handler| *handler == libc::SIG_DFL as u64)
 }
 
-/// A stack for a cloned child, with a guard page below it.
-pub(super) struct Stack {
-    base: *mut libc::c_void,
-    /// The size with the guard page.
-    size: usize,
-}
-
-// SAFETY: the mapping belongs to this value alone, and is reachable from any thread.
-unsafe impl Send for Stack {}
-// SAFETY: a shared reference exposes nothing but an address.
-unsafe impl Sync for Stack {}
-
-impl Stack {
-    /// Room for a child and the kernel's signal frames.
-    const ROOM: usize = 64 * 1024;
-
-    /// Maps a stack of 64 KiB or a page, whichever is more, and a guard page below.
-    ///
-    /// # Errors
-    /// The OS error of mapping.
-    pub(super) fn new() -> io::Result<Self> {
-        let page = page_size();
-        let size = Self::ROOM.next_multiple_of(page) + page;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_STACK | libc::MAP_ANONYMOUS;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of
-        // ours.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let stack = Stack { base, size };
-        // SAFETY: exactly the first page of our own mapping, which nothing points into yet.
-        check(unsafe { libc::mprotect(base, page, libc::PROT_NONE) })?;
-        Ok(stack)
-    }
-
-    /// The address that the stack grows down from, aligned to a page.
-    pub(super) fn top(&self) -> *mut libc::c_void {
-        // SAFETY: one past the end of our own mapping, whose size this is.
-        unsafe { self.base.byte_add(self.size) }
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping of this size. Its user keeps it alive, so nothing uses it any
-        // more.
-        unsafe { libc::munmap(self.base, self.size) };
-    }
-}
-
 /// Makes a file system such as ext4 place each new directory in this one, with its files, into its
 /// own region, as it does for home directories. Otherwise the files of one directory follow
 /// another's, and ext4 searches for each new file behind all that were removed in the last minutes:
@@ -593,26 +543,6 @@ mod tests {
         writer.write_all(b"x").unwrap();
         drop(writer);
         assert_eq!(writers(&reader), Writers::None);
-    }
-
-    #[test]
-    fn all_of_a_stack_but_its_guard_page_can_be_written() {
-        let stack = Stack::new().unwrap();
-        let page = page_size();
-        let top = stack.top().cast::<u8>();
-        assert_eq!(top as usize % page, 0);
-        let room = stack.size - page;
-        assert!(room >= Stack::ROOM);
-        for at in [1, room / 2, room] {
-            // SAFETY: within the mapping, above its guard page.
-            unsafe { top.byte_sub(at).write(1) };
-        }
-        // The page below exists and is protected: a read by the kernel fails.
-        let below = top.wrapping_byte_sub(room + 1);
-        let (_reader, writer) = pipe().unwrap();
-        // SAFETY: the kernel checks the address, and reads one byte or fails.
-        let written = unsafe { libc::write(writer.as_raw_fd(), below.cast(), 1) };
-        assert_eq!((written, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EFAULT)));
     }
 
     #[test]
