@@ -56,7 +56,10 @@ fn bases(place: &Path, uid: u32) -> Vec<PathBuf> {
 pub(super) fn base(place: &Path, uid: u32) -> Result<PathBuf, InstanceError> {
     let wanted = place.join(user_name(uid));
     make(&wanted).map_err(|source| InstanceError::io(&wanted, source))?;
-    let dir = match bases(place, uid).into_iter().next() {
+    // Usually it is ours, and a shared directory, which may have many entries, need not be searched.
+    let ours = wanted.symlink_metadata().is_ok_and(|meta| is_ours(&meta));
+    let found = if ours { Some(wanted.clone()) } else { bases(place, uid).into_iter().next() };
+    let dir = match found {
         Some(dir) => dir,
         None => {
             let other = place.join(format!("{}-{:016x}", user_name(uid), fastrand::u64(..)));

@@ -266,7 +266,7 @@ def over_the_wire(binary, loop, count, rounds):
     for many in (False, True):
         ours, base, used = [], [], []
         for _ in range(rounds):
-            base.append(timed([loop, str(count)]) / count * 1000)
+            base.append(timed([loop, str(count)], cwd=loop.parent) / count * 1000)
             with Run(binary) as run:
                 specs = {f"p{i}": true() for i in range(count)}
                 cpu, start = run.cpu(), time.monotonic()
@@ -385,7 +385,7 @@ def busy(binary, loop, count, rounds):
     try:
         ours, base, answers = [], [], []
         for _ in range(rounds):
-            base.append(timed([loop, str(count)]) / count * 1000)
+            base.append(timed([loop, str(count)], cwd=loop.parent) / count * 1000)
             with Run(binary) as run:
                 pipe = subprocess.PIPE
                 prober = subprocess.Popen([sys.executable, "-uc", PROBE, str(run.http)], stdout=pipe, stdin=pipe, text=True)
