@@ -41,18 +41,15 @@ fn the_engine_that_is_killed() {
     let mut specs = Vec::new();
     let mut other = socket.try_clone().unwrap();
     other.read_to_end(&mut specs).unwrap();
-    let _engine = Engine::start(options_in(dir.as_ref()), move |event| match event {
+    let engine = Engine::start(options_in(dir.as_ref()), move |event| match event {
         Event::Held(holding) => send_holding(&socket, &holding),
         Event::Started(started) => send(&socket, &Message::Started(started), &[]),
         Event::Ended(ended) => send(&socket, &Message::Ended(ended.id.to_string()), &[]),
         Event::Released(id) => send(&socket, &Message::Released(id.to_string()), &[]),
         _ => {}
     })
-    .map(|engine| {
-        engine.launch(spec::from_json(&specs).unwrap());
-        engine
-    })
     .unwrap();
+    engine.launch(spec::from_json(&specs).unwrap());
     std::thread::sleep(DEADLINE * 2);
 }
 
@@ -291,4 +288,30 @@ fn an_end_without_an_engine_is_known_afterwards() {
     let ended = &ends(&events, 1)[0];
     check(ended, b"out\n");
     assert_eq!(ended.status, 9 << 8);
+}
+
+/// A kernel before Linux 6.15 keeps no status of what another process has reaped.
+#[cfg(debug_assertions)]
+#[test]
+fn without_a_kept_status_an_end_without_an_engine_is_lost() {
+    let capture = json!([["stdout", {"capture": {"mode": "memory"}}]]);
+    let mut holder = Holder::launch(&json!({
+        "gone": sh("echo out; sleep 0.5; exit 9", capture.clone()),
+        "runs": sh("sleep 600", capture),
+    }));
+    holder.until(|holder| holder.started.len() == 2);
+    holder.kill();
+    let pid = holder.started.iter().find(|started| started.id.as_str() == "gone").unwrap().pid;
+    eventually("the end", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    procstar::engine::failpoints::forget_exit_statuses(true);
+    let (engine, events) = holder.adopt();
+    let gone = &ends(&events, 1)[0];
+    assert!(gone.lost && gone.id.as_str() == "gone");
+    assert_eq!(output(&gone.captures, "stdout"), b"out\n");
+    let kill = procstar::engine::StopOrder {
+        signum: Some(libc::SIGKILL),
+        ..procstar::engine::StopOrder::default()
+    };
+    engine.command("runs".into(), procstar::engine::ProcessCommand::Stop(kill), 1);
+    assert_eq!(ends(&events, 1)[0].cause, Some(procstar::engine::StopCause::Stopped));
 }
