@@ -21,7 +21,7 @@ pub(super) use stack::Stack;
 const F_SETSIG: libc::c_int = 10;
 
 /// Turns a system call's return value into a result.
-fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
+pub(super) fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
 }
 
@@ -313,52 +313,6 @@ pub(super) fn reap(pid: i32) -> io::Result<Option<(i32, libc::rusage)>> {
     // SAFETY: both pointers are to live variables of the right types.
     let reaped = check(unsafe { libc::wait4(pid, &mut status, libc::WNOHANG, &mut rusage) })?;
     Ok((reaped == pid).then_some((status, rusage)))
-}
-
-/// Whether a process is a child of ours that is not reaped.
-pub(super) fn is_child(pid: i32, pidfd: &OwnedFd) -> bool {
-    // Our handle of a process may be no pidfd; and waitid knows pidfds only since Linux 5.4.
-    wait_without_reaping(libc::P_PIDFD, pidfd.as_raw_fd())
-        .or_else(|| wait_without_reaping(libc::P_PID, pid))
-        .unwrap_or(false)
-}
-
-/// Whether waitid has this child; `None` if it does not support the kind of ID.
-fn wait_without_reaping(kind: libc::idtype_t, id: i32) -> Option<bool> {
-    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: an all-zero siginfo is a valid value of that plain C struct.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live variable of the right type.
-    let ret = unsafe { libc::waitid(kind, id.unsigned_abs(), &raw mut info, flags) };
-    match check(ret) {
-        Ok(_) => Some(true),
-        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Some(false),
-        Err(_) => None,
-    }
-}
-
-/// The raw wait status that the kernel keeps for a pidfd after another process has reaped its
-/// process (Linux 6.15); `None` before.
-///
-/// # Errors
-/// `ENOTTY` or `EINVAL` if this kernel has no such query, `ESRCH` if it kept no status.
-pub(super) fn exit_status(pidfd: &OwnedFd) -> io::Result<Option<i32>> {
-    const INFO_EXIT: u64 = 1 << 3;
-    /// The first 64 bytes of the kernel's `struct pidfd_info`.
-    #[repr(C)]
-    struct Info {
-        mask: u64,
-        cgroup: u64,
-        ids: [u32; 11],
-        exit_code: i32,
-    }
-    /// Read and write 64 bytes; type 0xFF, number 11.
-    const GET_INFO: u32 = 0xC040_FF0B;
-    failpoints::check_exit_status()?;
-    let mut info = Info { mask: INFO_EXIT, cgroup: 0, ids: [0; 11], exit_code: 0 };
-    // SAFETY: the request reads and writes one struct of the size that its number names.
-    check(unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as _, &raw mut info) })?;
-    Ok((info.mask & INFO_EXIT != 0).then_some(info.exit_code))
 }
 
 /// Whether any process still has the file of `reader` open for writing.

@@ -112,7 +112,7 @@ fn reap(
 ) -> Option<ChildExit> {
     let LiveChild { child, adopted, .. } = process.live()?;
     let pid = child.pid;
-    if *adopted && !sys::is_child(pid, &child.pidfd) {
+    if *adopted && !foreign::is_child(pid, &child.pidfd) {
         return reaped_elsewhere(serial, process, members, procfs);
     }
     let LastUsage { stat, io } = members.last_usage(serial);

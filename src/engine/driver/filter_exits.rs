@@ -53,7 +53,7 @@ impl Io {
     /// Reaps a filter if it has ended.
     fn reap_filter(&mut self, pid: i32) -> Option<ReapedFilter> {
         let pidfd = self.filters.handle(pid)?;
-        let status = if sys::is_child(pid, pidfd) {
+        let status = if foreign::is_child(pid, pidfd) {
             match sys::reap(pid) {
                 Ok(None) => return None,
                 Ok(Some((status, _))) => Some(status),
