@@ -1,6 +1,7 @@
 //! The `procstar` program: the keeper, which the user launches, or the worker, which a keeper
 //! starts.
 
+use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -14,7 +15,7 @@ use procstar::cli::{client, descriptor, host, printing, show, upgrade, validate}
 use procstar::clock::TimePoint;
 use procstar::engine::{FILTER, filter};
 use procstar::keeper::descriptors::{self, Foreign};
-use procstar::keeper::format::{StateError, UpgradeState};
+use procstar::keeper::format::{StateError, SuccessionError, SuccessionState, UpgradeState};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::variables;
 use procstar::keeper::{
@@ -69,6 +70,8 @@ fn main() {
         worker(&number, &fds)
     } else if let Some(number) = variable(variables::STATE_FD) {
         resume(&number, &fds)
+    } else if let Some(number) = variable(variables::SUCCESSION_FD) {
+        succeed(&number, &fds)
     } else if variable(variables::FILES_FD).is_some() {
         reserved(&Foreign { variable: variables::FILES_FD })
     } else {
@@ -123,6 +126,30 @@ fn resume(number: &str, fds: &[RawFd]) -> u8 {
         Ok(state) => ended(keeper::resume(state, WorkerCommand::this_program())),
         Err(error) => cannot_go_on(&error),
     }
+}
+
+/// Continues as the keeper in a process that was a worker before, after the death of its keeper.
+/// Signals stay blocked: some may be pending.
+fn succeed(number: &str, fds: &[RawFd]) -> u8 {
+    secrets::protect();
+    name_process();
+    match SuccessionState::inherit(number, fds) {
+        Ok((state, holdings)) => {
+            ended(keeper::succeed(state, holdings, WorkerCommand::this_program()))
+        }
+        Err(SuccessionError::Foreign(foreign)) => reserved(&foreign),
+        Err(error) => {
+            print_error(&format_args!("cannot go on: {error}"));
+            1
+        }
+    }
+}
+
+/// Gives this process the name of its program in `ps` and `top`, as if it was executed by its path.
+fn name_process() {
+    let path = std::env::current_exe().unwrap_or_default();
+    let name = path.file_name().and_then(|name| CString::new(name.as_encoded_bytes()).ok());
+    let _ = nix::sys::prctl::set_name(name.as_deref().unwrap_or(c"procstar"));
 }
 
 /// Answers a keeper that checks whether this program can resume from its state and accepts its

@@ -6,28 +6,31 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::engine_link::{CommandLink, EngineLink};
 use super::shutdown::Shutdown;
 use crate::clock::TimePoint;
 use crate::engine::{Event, ProcessCommand};
+use crate::keeper::descriptors::{self, Receipt};
 use crate::keeper::format::ProcessEntry;
 use crate::keeper::format::{
     Acceptance, Decoder, KeeperSettings, Opening, ShutdownCommand, ToKeeper, ToWorker, VERSION,
     WorkerState, encode,
 };
+use crate::keeper::listeners::Listener;
 use crate::keeper::listeners::{Address, FileId, MissingListener};
 use crate::keeper::meaning::Mode;
-use crate::keeper::{ProgramExit, descriptors};
+use crate::keeper::succession::Holder;
+use crate::keeper::{ProgramExit, put_back};
 use crate::mem::trim;
 use crate::spec::{ProcId, Validated};
 
@@ -61,8 +64,43 @@ pub struct Welcome {
     pub records: Vec<ProcessEntry>,
     /// The instance's directory.
     pub dir: Option<PathBuf>,
+    socket: KeeperSocket,
+}
+
+/// The socket to the keeper, with what has come over it.
+pub struct KeeperSocket {
     socket: UnixStream,
     decoder: Decoder,
+    holder: Holder,
+}
+
+impl KeeperSocket {
+    /// A socket of which nothing has been read.
+    pub fn new(socket: UnixStream) -> KeeperSocket {
+        KeeperSocket { socket, decoder: Decoder::default(), holder: Holder::default() }
+    }
+
+    /// The next message; waits for it.
+    fn next_message(&mut self) -> io::Result<ToWorker> {
+        let mut buf = vec![0; READ];
+        loop {
+            if let Some(message) = self.decoder.next_message().map_err(io::Error::other)? {
+                return Ok(message);
+            }
+            let fds = self.holder.received();
+            let received = match descriptors::receive_with(self.socket.as_fd(), &mut buf, fds) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
+            if received.incomplete {
+                self.holder.lose();
+            }
+            match received.bytes {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => self.decoder.push(buf.get(..n).unwrap_or_default()),
+            }
+        }
+    }
 }
 
 /// Reports the kind of run to the keeper behind `socket`. It decides the meaning of signals from
@@ -82,6 +120,8 @@ pub fn report_mode(mut socket: &UnixStream, mode: Mode) -> io::Result<()> {
 /// The keeper is gone.
 pub fn leave_read(mut socket: &UnixStream, fd: RawFd, bytes: Vec<u8>) -> io::Result<()> {
     let mut message = Vec::new();
+    // This process too may become the keeper of later workers.
+    put_back(fd, &bytes);
     encode(&ToKeeper::ReadUp { fd, bytes }, &mut message)?;
     socket.write_all(&message)
 }
@@ -100,32 +140,13 @@ pub fn introduce(
     let mut hello = Vec::new();
     encode(&ToKeeper::Hello { version: VERSION, settings, opening, input }, &mut hello)?;
     socket.write_all(&hello)?;
-    let mut decoder = Decoder::default();
-    let mut buf = vec![0; READ];
-    loop {
-        match decoder.next_message().map_err(io::Error::other)? {
-            Some(ToWorker::Welcome { pid, ppid, start, first, memory, records, dir }) => {
-                return Ok(Welcome {
-                    pid,
-                    ppid,
-                    start,
-                    first,
-                    memory,
-                    records,
-                    dir,
-                    socket,
-                    decoder,
-                });
-            }
-            Some(ToWorker::Refused { message }) => return Err(LinkError::Refused(message)),
-            Some(_) => {
-                return Err(io::Error::other("the keeper sent events before its welcome").into());
-            }
-            None => match socket.read(&mut buf)? {
-                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                n => decoder.push(buf.get(..n).unwrap_or_default()),
-            },
+    let mut socket = KeeperSocket::new(socket);
+    match socket.next_message()? {
+        ToWorker::Welcome { pid, ppid, start, first, memory, records, dir } => {
+            Ok(Welcome { pid, ppid, start, first, memory, records, dir, socket })
         }
+        ToWorker::Refused { message } => Err(LinkError::Refused(message)),
+        _ => Err(io::Error::other("the keeper sent events before its welcome").into()),
     }
 }
 
@@ -152,11 +173,18 @@ pub struct Streams {
 pub struct KeeperLink {
     /// Commands and requests to flush.
     commands: mpsc::UnboundedSender<Outgoing>,
-    memory: Mutex<WorkerState>,
+    holder: SharedHolder,
     answers: Answers,
     /// The ticket of the next acknowledged launch.
     next_ticket: AtomicU64,
     up: Arc<AtomicBool>,
+}
+
+/// What this worker needs to become the keeper.
+type SharedHolder = Arc<Mutex<Holder>>;
+
+fn lock(holder: &SharedHolder) -> MutexGuard<'_, Holder> {
+    holder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The tasks that wait for an answer of the keeper; none if the keeper is gone.
@@ -213,11 +241,9 @@ impl KeeperLink {
     ///
     /// # Errors
     /// The OS error of making the socket asynchronous.
-    pub fn start(
-        socket: UnixStream,
-        decoder: Decoder,
-        memory: WorkerState,
-    ) -> io::Result<(KeeperLink, Streams)> {
+    pub fn start(socket: KeeperSocket, memory: WorkerState) -> io::Result<(KeeperLink, Streams)> {
+        let KeeperSocket { socket, decoder, mut holder } = socket;
+        *holder.memory() = memory;
         socket.set_nonblocking(true)?;
         let (reader, writer) = tokio::net::UnixStream::from_std(socket)?.into_split();
         let (commands, to_send) = mpsc::unbounded_channel();
@@ -232,12 +258,20 @@ impl KeeperLink {
         let waiting = answers.clone();
         let up = Arc::new(AtomicBool::new(true));
         let until_now = Arc::clone(&up);
+        let holder = Arc::new(Mutex::new(holder));
+        let receiver = Receiver {
+            events: tell_event,
+            orders: tell_order,
+            answers: waiting.clone(),
+            holder: Arc::clone(&holder),
+        };
         actix_rt::spawn(async move {
-            if let Err(error) =
-                receive(reader, decoder, tell_event, tell_order, &waiting, &busy).await
-            {
+            if let Err(error) = receiver.receive(reader, decoder, &busy).await {
                 tracing::error!(%error, "lost the keeper");
             }
+            // It returns only if this process does not become the keeper.
+            let reason = lock(&receiver.holder).succeed();
+            tracing::info!(%reason, "not becoming the keeper");
             until_now.store(false, Ordering::Relaxed);
             waiting.forgotten.close();
             waiting.accepted.close();
@@ -245,15 +279,16 @@ impl KeeperLink {
             let _ = tell_gone.send(());
         });
         let next_ticket = AtomicU64::new(0);
-        let link = KeeperLink { commands, memory: Mutex::new(memory), answers, next_ticket, up };
+        let link = KeeperLink { commands, holder, answers, next_ticket, up };
         Ok((link, Streams { events, orders, gone }))
     }
 
     /// Changes the state that is left to the next worker.
     pub fn remember(&self, change: impl FnOnce(&mut WorkerState)) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holder = lock(&self.holder);
+        let memory = holder.memory();
         let before = memory.clone();
-        change(&mut memory);
+        change(memory);
         if *memory != before {
             self.tell(ToKeeper::Remember(memory.clone()));
         }
@@ -275,12 +310,15 @@ impl KeeperLink {
     /// The OS error of duplicating the descriptor.
     pub fn hold(&self, address: Address, file: Option<FileId>, fd: &impl AsFd) -> io::Result<()> {
         let descriptor = Some(fd.as_fd().try_clone_to_owned()?);
+        let own = fd.as_fd().try_clone_to_owned()?;
+        lock(&self.holder).hold_listener(Listener { address: address.clone(), file, fd: own });
         self.tell(ToKeeper::Hold { address, file, descriptor });
         Ok(())
     }
 
     /// Reports the listeners of this worker, and the missing ones.
     pub fn listening(&self, on: Vec<Address>, missing: Vec<MissingListener>) {
+        lock(&self.holder).agree(&on, missing.clone());
         self.tell(ToKeeper::Listening { on, missing });
     }
 
@@ -299,6 +337,7 @@ impl KeeperLink {
                 (u8::try_from(128 + signum).unwrap_or(u8::MAX), Some(signum))
             }
         };
+        lock(&self.holder).finish();
         self.tell(ToKeeper::Bye { code, signal });
         self.flush().await;
     }
@@ -320,8 +359,8 @@ impl KeeperLink {
 
 impl Welcome {
     /// Takes the socket out, for [`KeeperLink::start`].
-    pub fn into_parts(self) -> (UnixStream, Decoder, WorkerState, Vec<ProcessEntry>) {
-        (self.socket, self.decoder, self.memory, self.records)
+    pub fn into_parts(self) -> (KeeperSocket, WorkerState, Vec<ProcessEntry>) {
+        (self.socket, self.memory, self.records)
     }
 }
 
@@ -381,49 +420,74 @@ async fn write(
     writer.write_all(frames.get(sent..).unwrap_or_default()).await
 }
 
-/// Passes the keeper's messages on.
-async fn receive(
-    mut reader: tokio::net::unix::OwnedReadHalf,
-    mut decoder: Decoder,
+/// Where the keeper's messages go.
+struct Receiver {
     events: mpsc::UnboundedSender<Event>,
     orders: mpsc::UnboundedSender<Shutdown>,
-    answers: &Answers,
-    busy: &Notify,
-) -> io::Result<()> {
-    let mut buf = vec![0; READ];
-    loop {
-        while let Some(message) = decoder.next_message().map_err(io::Error::other)? {
-            let event = match message {
-                ToWorker::Started(started) => Event::Started(started),
-                ToWorker::Ended(ended) => Event::Ended(ended),
-                ToWorker::Signaled { id, ticket, errno } => {
-                    let result = errno.map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e)));
-                    Event::Signaled { id, ticket, result }
-                }
-                ToWorker::StopFailed { id, failures } => Event::StopFailed { id, failures },
-                ToWorker::Order(order) => {
-                    // The receiver lives as long as the worker.
-                    let _ = orders.send(order.into());
-                    continue;
-                }
-                ToWorker::Forgotten(id) => {
-                    answers.forgotten.answer(&id, ());
-                    continue;
-                }
-                ToWorker::Accepted { ticket, acceptance } => {
-                    answers.accepted.answer(&ticket, acceptance);
-                    continue;
-                }
-                ToWorker::Welcome { .. } | ToWorker::Refused { .. } => continue,
+    answers: Answers,
+    holder: SharedHolder,
+}
+
+impl Receiver {
+    /// Passes the keeper's messages on, until the end of the socket, which is an error.
+    async fn receive(
+        &self,
+        reader: tokio::net::unix::OwnedReadHalf,
+        mut decoder: Decoder,
+        busy: &Notify,
+    ) -> io::Result<()> {
+        let socket = reader.as_ref();
+        let mut buf = vec![0; READ];
+        loop {
+            while let Some(message) = decoder.next_message().map_err(io::Error::other)? {
+                self.pass_on(message);
+            }
+            socket.readable().await?;
+            let read = || {
+                let mut holder = lock(&self.holder);
+                descriptors::receive_with(socket.as_fd(), &mut buf, holder.received())
             };
-            // The receiver lives as long as the worker.
-            let _ = events.send(event);
+            let Receipt { bytes, incomplete } = match socket.try_io(Interest::READABLE, read) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                received => received?,
+            };
+            if incomplete {
+                lock(&self.holder).lose();
+            }
+            if bytes == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            decoder.push(buf.get(..bytes).unwrap_or_default());
+            busy.notify_one();
         }
-        match reader.read(&mut buf).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => decoder.push(buf.get(..n).unwrap_or_default()),
-        }
-        busy.notify_one();
+    }
+
+    fn pass_on(&self, message: ToWorker) {
+        let Some(message) = lock(&self.holder).take(message) else { return };
+        let event = match message {
+            ToWorker::Started(started) => Event::Started(started),
+            ToWorker::Ended(ended) => Event::Ended(ended),
+            ToWorker::Signaled { id, ticket, errno } => {
+                let result = errno.map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e)));
+                Event::Signaled { id, ticket, result }
+            }
+            ToWorker::StopFailed { id, failures } => Event::StopFailed { id, failures },
+            ToWorker::Order(order) => {
+                // The receiver lives as long as the worker.
+                lock(&self.holder).note_order(order);
+                let _ = self.orders.send(order.into());
+                return;
+            }
+            ToWorker::Forgotten(id) => return self.answers.forgotten.answer(&id, ()),
+            ToWorker::Accepted { ticket, acceptance } => {
+                return self.answers.accepted.answer(&ticket, acceptance);
+            }
+            ToWorker::Welcome { .. } | ToWorker::Refused { .. } => return,
+            // The holder has taken these.
+            ToWorker::Estate(_) | ToWorker::Held(_) | ToWorker::Released(_) => return,
+        };
+        // The receiver lives as long as the worker.
+        let _ = self.events.send(event);
     }
 }
 

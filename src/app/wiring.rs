@@ -37,9 +37,9 @@ pub(super) fn start(
     let launched = (welcome.pid, welcome.ppid);
     let (start, first) = (welcome.start, welcome.first);
     let dir = welcome.dir.clone();
-    let (socket, decoder, memory, records) = welcome.into_parts();
+    let (socket, memory, records) = welcome.into_parts();
     let (link, streams) =
-        KeeperLink::start(socket, decoder, memory.clone()).map_err(system("talk to the keeper"))?;
+        KeeperLink::start(socket, memory.clone()).map_err(system("talk to the keeper"))?;
     let link = Arc::new(link);
     let Streams { events, orders, gone } = streams;
     let results = Results::default().start();

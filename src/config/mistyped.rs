@@ -22,6 +22,7 @@ pub(crate) const INTERNAL_VARIABLES: &[&str] = &[
     "PROCSTAR_KEEPER_FILES",
     "PROCSTAR_KEEPER_LISTENERS",
     "PROCSTAR_KEEPER_STATE",
+    "PROCSTAR_KEEPER_SUCCESSION",
 ];
 
 /// A warning for each variable that most likely means one of ours. Variables without such

@@ -57,6 +57,7 @@ pub use holding::{HeldCapture, HeldWriter, Holding};
 pub use options::EngineOptions;
 pub use own_process::{
     become_subreaper, die_of, has_default_action, ignore, ignored_signals, is_ignored,
+    restore_ignored,
 };
 pub use plan::Inherited;
 pub use process::handover::HandoverProcess;

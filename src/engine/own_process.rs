@@ -40,6 +40,13 @@ pub fn ignored_signals() -> u64 {
     ignored.fold(0, |mask, signum| mask | 1 << (signum - 1))
 }
 
+/// Resets signals that this process ignores to their default, except those of the `ignored` mask,
+/// signal N by bit N - 1, and those that every program of this kind ignores.
+pub fn restore_ignored(ignored: u64) {
+    let extra = ignored_signals() & !ignored;
+    (1..=64).filter(|signum| extra >> (signum - 1) & 1 == 1).for_each(sys::make_default);
+}
+
 /// Ends this process by a signal, without a core dump; returns if the signal does not end it.
 pub fn die_of(signum: i32) {
     sys::die_of(signum);

@@ -361,7 +361,7 @@ pub(crate) fn block_all_signals() -> u64 {
 }
 
 /// Sets the calling thread's signal mask, signal N by bit N - 1; returns the one before.
-pub(super) fn set_signal_mask(mask: u64) -> u64 {
+pub(crate) fn set_signal_mask(mask: u64) -> u64 {
     let mut before = 0u64;
     // SAFETY: the kernel reads 8 bytes at `mask`, and writes 8 at `before`.
     unsafe {
@@ -398,7 +398,7 @@ pub(super) fn default_sigchld() -> io::Result<()> {
 }
 
 /// Sets the default disposition of a signal, by a direct system call: libc refuses two signals.
-fn make_default(signum: i32) {
+pub(super) fn make_default(signum: i32) {
     // It fails only for the two signals whose disposition is always the default.
     let _ = set_disposition(signum, libc::SIG_DFL);
 }

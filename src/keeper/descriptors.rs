@@ -118,30 +118,51 @@ pub fn close_on_exec(number: RawFd) -> bool {
     sys::set_cloexec_of(number, true).is_ok()
 }
 
-/// Descriptors that are received with one message at most.
-const RECEIVED: usize = 16;
+/// Descriptors that the kernel takes with one message at most.
+pub(super) const MAX_SENT: usize = 253;
 
 /// Sends bytes, and a descriptor with the first of them; returns how many bytes were sent.
 ///
 /// # Errors
 /// The OS error; nothing was sent then.
 pub fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let fds = [fd.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&fds)];
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)?)
+    send_with_all(socket, bytes, &[fd.as_raw_fd()])
 }
 
-/// Receives bytes, and the descriptors that came with them, which are close-on-exec; returns how many bytes were received.
+/// The same with up to [`MAX_SENT`] descriptors.
+///
+/// # Errors
+/// The OS error; nothing was sent then.
+pub(super) fn send_with_all(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[RawFd],
+) -> io::Result<usize> {
+    let rights = [ControlMessage::ScmRights(fds)];
+    let rights = if fds.is_empty() { &[][..] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], rights, flags, None)?)
+}
+
+/// What was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Receipt {
+    /// How many bytes; 0 at the end of the stream.
+    pub bytes: usize,
+    /// Whether descriptors are missing: this process has as many open as it may.
+    pub incomplete: bool,
+}
+
+/// Receives bytes, and the descriptors that came with them, which are close-on-exec.
 ///
 /// # Errors
 /// The OS error.
-pub(super) fn receive_with(
+pub fn receive_with(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
     fds: &mut VecDeque<OwnedFd>,
-) -> io::Result<usize> {
-    let mut space = nix::cmsg_space!([RawFd; RECEIVED]);
+) -> io::Result<Receipt> {
+    let mut space = nix::cmsg_space!([RawFd; MAX_SENT]);
     let mut buffers = [IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut space), flags)?;
@@ -151,7 +172,35 @@ pub(super) fn receive_with(
             fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    Ok(message.bytes)
+    let incomplete = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    Ok(Receipt { bytes: message.bytes, incomplete })
+}
+
+/// A duplicate of a descriptor by its number, close-on-exec.
+///
+/// # Errors
+/// The OS error; EBADF if it is not open.
+pub(super) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes numbers only.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened it for this value alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Takes a descriptor that the program before has left open in this process for one purpose.
+///
+/// # Errors
+/// It is not open, or it is one of the three that every process has.
+pub(super) fn take_over(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    sys::set_cloexec_of(fd, true)?;
+    // SAFETY: it is open, was left open for this call, and no value owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Has a child that `command` starts inherit this descriptor under its own number. It stays close-on-exec in this process, so that no

@@ -34,7 +34,7 @@ pub const UPGRADED: &str = "upgraded";
 pub const NOT_LISTENING: &str = "not-listening";
 
 /// The directories as they are handed over to another program in this process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceHandover {
     /// The home, which held everything until version 3.
     #[serde(with = "path_bytes")]
@@ -49,7 +49,7 @@ pub struct InstanceHandover {
 }
 
 /// What there is besides.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct HandoverDetails {
     guard: Option<RawFd>,
     files: Option<DirHandover>,
@@ -68,6 +68,25 @@ impl InstanceHandover {
         let guard = self.more.as_ref().and_then(|more| more.guard);
         let others = others.flat_map(DirHandover::descriptors);
         std::iter::once(self.lock).chain(guard).chain(others).collect()
+    }
+
+    /// The same directories with other descriptors, in the order of
+    /// [`descriptors`](Self::descriptors); `None` if there are too few.
+    pub(super) fn with_descriptors(mut self, fds: impl IntoIterator<Item = RawFd>) -> Option<Self> {
+        let mut fds = fds.into_iter();
+        self.lock = fds.next()?;
+        if let Some(more) = &mut self.more {
+            if let Some(guard) = &mut more.guard {
+                *guard = fds.next()?;
+            }
+            for dir in more.files.iter_mut().chain(&mut more.memory) {
+                dir.lock = fds.next()?;
+                if let Some(guard) = &mut dir.guard {
+                    *guard = fds.next()?;
+                }
+            }
+        }
+        Some(self)
     }
 }
 

@@ -105,7 +105,7 @@ impl ListenersHandover {
     }
 }
 
-/// The listeners that the keeper holds.
+/// The listeners that the keeper holds, and the worker itself for the case that it becomes the keeper.
 #[derive(Default)]
 pub(super) struct Listeners {
     held: Vec<Listener>,

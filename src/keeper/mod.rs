@@ -9,7 +9,8 @@
 //! Neither waits for the other. A stopped worker costs the keeper a queue of at most a few events per process; a busy keeper
 //! costs the worker nothing but the time of an answer.
 //!
-//! When the keeper dies, its children live on, and write into their files. The next start on the same directory takes up
+//! When the keeper dies, its children live on, and the worker becomes the next keeper ([`succession`]): it holds a duplicate of each
+//! descriptor that is needed to read the exit status and the output of a process. If both die, the next start on the same directory takes up
 //! what the journal tells: ended processes as they were, running ones by their pid and start time.
 //!
 //! No actor, no network, no TLS is here.
@@ -33,6 +34,7 @@ pub mod registry;
 mod run_loop;
 pub mod secrets;
 pub mod signals;
+pub mod succession;
 mod sweep;
 mod terminal;
 pub mod upgrade;
@@ -41,7 +43,8 @@ mod worker_pid;
 mod worker_process;
 
 pub use launch_environment::LaunchEnvironment;
-pub use run_loop::{Kept, keep, keep_and_fork, resume};
+pub use read_up::put_back;
+pub use run_loop::{Kept, keep, keep_and_fork, resume, succeed};
 pub use signals::ProgramExit;
 pub use worker_process::{KeeperSockets, WorkerCommand};
 
@@ -53,7 +56,7 @@ mod tests {
     fn the_configuration_knows_the_variables_of_our_processes() {
         use super::variables::*;
         let mut used = vec![crate::engine::FILTER, AGAIN, KEEPER_FD, CHECK_FD, STATE_FD];
-        used.extend([LISTENERS, FILES_FD]);
+        used.extend([LISTENERS, FILES_FD, SUCCESSION_FD]);
         used.sort_unstable();
         assert_eq!(INTERNAL_VARIABLES, used);
     }

@@ -214,8 +214,10 @@ impl PrivateDir {
             Ok::<_, io::Error>(file)
         };
         // The locks are the open files', and so ours already.
-        let lock = Flock::lock(inherit(handover.lock)?, FlockArg::LockExclusiveNonblock)
+        let mut lock = Flock::lock(inherit(handover.lock)?, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| errno)?;
+        // After a succession, the holder has another pid.
+        enter_pid(&mut lock)?;
         let guard = match handover.guard {
             Some(fd) => Flock::lock(inherit(fd)?, FlockArg::LockSharedNonblock).ok(),
             None => guard(&handover.path),
@@ -298,16 +300,19 @@ fn pid_in(file: &mut File) -> String {
     pid
 }
 
+/// Writes our pid into a lock, for those that look for its holder.
+fn enter_pid(lock: &mut Flock<File>) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    write!(&mut **lock, "{}", std::process::id())
+}
+
 /// Locks a directory that is the user's alone, and enters our pid.
 pub(super) fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
     let failed = |source| InstanceError::io(dir, source);
     match Flock::lock(open_lock(dir, true)?, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
-            let entered = lock
-                .set_len(0)
-                .and_then(|()| lock.rewind())
-                .and_then(|()| write!(&mut *lock, "{}", std::process::id()));
-            entered.map_err(failed)?;
+            enter_pid(&mut lock).map_err(failed)?;
             Ok(lock)
         }
         Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {

@@ -13,9 +13,14 @@ impl LaunchEnvironment {
         if !self.fds.contains(&fd) {
             return tracing::error!(fd, "the worker has read what the user has not given");
         }
-        if let Err(error) = replace(fd, bytes) {
-            tracing::warn!(fd, %error, "cannot keep what was read of a descriptor for a later worker");
-        }
+        put_back(fd, bytes);
+    }
+}
+
+/// Puts what was read of a descriptor of the user's back, for later processes of this program.
+pub fn put_back(fd: RawFd, bytes: &[u8]) {
+    if let Err(error) = replace(fd, bytes) {
+        tracing::warn!(fd, %error, "cannot keep what was read of a descriptor for a later worker");
     }
 }
 

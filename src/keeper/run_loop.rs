@@ -11,6 +11,7 @@ mod last_resort;
 mod recovery;
 mod running;
 mod signals;
+mod succession;
 mod terminal;
 mod upgrade;
 mod wait;
@@ -22,12 +23,13 @@ use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::format::{SessionMessage, Sorted, ToKeeper, UpgradeState};
+use super::format::{SessionMessage, Sorted, SuccessionState, ToKeeper, UpgradeState};
 use super::launch_environment::LaunchEnvironment;
 use super::meaning::Mode;
 use super::signals::{ProgramExit, Received, Signals};
 use super::upgrade::Program;
 use super::worker_process::{Forked, KeeperSockets, WorkerCommand, WorkerProcess};
+use crate::engine::Holding;
 use crate::mem::trim;
 use running::Running;
 use wait::Woken;
@@ -75,6 +77,31 @@ pub fn resume(state: UpgradeState, workers: WorkerCommand) -> io::Result<Program
     let mut keeper = Keeper::new(environment, workers)?;
     keeper.restore(state)?;
     Ok(keeper.run_to_the_end())
+}
+
+/// Goes on for a keeper that has died: this process was its worker. `holdings` are the descriptors
+/// of its processes.
+///
+/// # Errors
+/// What the keeper itself needs of the system, or what is in the way in the instance's directory.
+pub fn succeed(
+    state: SuccessionState,
+    holdings: Vec<Holding>,
+    workers: WorkerCommand,
+) -> io::Result<ProgramExit> {
+    let estate = &state.estate;
+    // The worker has ignored more than the launched program.
+    crate::engine::restore_ignored(estate.ignored);
+    let environment =
+        LaunchEnvironment { start: estate.start, fds: estate.fds.clone(), nofile: estate.nofile };
+    let mut keeper = Keeper::new(environment, workers)?;
+    let is_service = estate.mode.is_service();
+    keeper.take_over(state, holdings)?;
+    Ok(match keeper.run_to_the_end() {
+        // Its user has lost the process that was to report the outcome.
+        ProgramExit::Code(0) if !is_service => ProgramExit::Code(1),
+        exit => exit,
+    })
 }
 
 /// How far the keeper has come.

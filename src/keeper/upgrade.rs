@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::secrets;
-use super::variables::{SECRETS_FD, STATE_FD};
+use super::variables::{self, SECRETS_FD, STATE_FD};
 use crate::engine::permitted;
 use crate::engine::sys::{set_cloexec, set_cloexec_of};
 
@@ -55,6 +55,18 @@ impl Program {
 
     /// Becomes the program that is now on disk. Gives back only an error; then nothing has changed.
     pub fn exec_successor(&self, state: &File, open: &[RawFd]) -> io::Error {
+        self.exec(STATE_FD, state, open, &[])
+    }
+
+    /// Becomes the program with a state, which `variable` names to it; `set` replaces variables of its environment. Returns only an
+    /// error; then nothing has changed.
+    pub(super) fn exec(
+        &self,
+        variable: &str,
+        state: &File,
+        open: &[RawFd],
+        set: &[(&str, String)],
+    ) -> io::Error {
         let secrets = match secrets::file() {
             Ok(secrets) => secrets,
             Err(error) => return error,
@@ -72,10 +84,17 @@ impl Program {
                 self.args.iter().map(|arg| c(arg.as_bytes())).collect::<io::Result<Vec<_>>>()?;
             let named = |name: &str, fd: RawFd| c(format!("{name}={fd}").as_bytes());
             let secrets = secrets.iter().map(|file| named(SECRETS_FD, file.as_raw_fd()));
+            let replaced = |name: &OsStr| {
+                variables::ALL
+                    .iter()
+                    .chain(set.iter().map(|(name, _)| name))
+                    .any(|one| name == *one)
+            };
             let env = std::env::vars_os()
-                .filter(|(name, _)| name != STATE_FD && name != SECRETS_FD)
+                .filter(|(name, _)| !replaced(name))
                 .map(|(name, value)| c(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
-                .chain(std::iter::once(named(STATE_FD, state.as_raw_fd())))
+                .chain(std::iter::once(named(variable, state.as_raw_fd())))
+                .chain(set.iter().map(|(name, value)| c(format!("{name}={value}").as_bytes())))
                 .chain(secrets)
                 .collect::<io::Result<Vec<_>>>()?;
             // Not through std's Command: the mask must stay, with the signals that wait behind it.

@@ -13,6 +13,8 @@ pub const LISTENERS: &str = "PROCSTAR_KEEPER_LISTENERS";
 pub const SECRETS_FD: &str = "PROCSTAR_KEEPER_SECRETS";
 /// In a successor: the number of the descriptor of the state that it goes on from.
 pub const STATE_FD: &str = "PROCSTAR_KEEPER_STATE";
+/// In a worker that becomes the keeper: the number of the descriptor of the state that it goes on from.
+pub const SUCCESSION_FD: &str = "PROCSTAR_KEEPER_SUCCESSION";
 /// In a program that is only asked whether it could go on: the number of the state's descriptor.
 pub const CHECK_FD: &str = "PROCSTAR_KEEPER_CHECK";
 /// Beside [`CHECK_FD`]: the question's own number. An older program asks without it, and is
@@ -20,5 +22,5 @@ pub const CHECK_FD: &str = "PROCSTAR_KEEPER_CHECK";
 pub const NONCE: &str = "PROCSTAR_KEEPER_NONCE";
 
 /// All of them.
-pub(super) const ALL: [&str; 8] =
-    [KEEPER_FD, AGAIN, FILES_FD, LISTENERS, SECRETS_FD, STATE_FD, CHECK_FD, NONCE];
+pub(super) const ALL: [&str; 9] =
+    [KEEPER_FD, AGAIN, FILES_FD, LISTENERS, SECRETS_FD, STATE_FD, SUCCESSION_FD, CHECK_FD, NONCE];

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, PipeReader, Write};
+use std::io::{self, ErrorKind, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use super::descriptors::Receipt;
 use super::format::{Decoder, FrameError, ToKeeper, ToWorker, encode};
 use super::listeners::Listeners;
 use super::variables::{AGAIN, FILES_FD, KEEPER_FD, STATE_FD};
@@ -23,6 +24,9 @@ const READ: usize = 64 * 1024;
 
 /// How long a worker may live on after its socket is closed: it may have something to say to the user.
 const CLOSED_GRACE: Duration = Duration::from_secs(5);
+
+/// How long to wait for the worker to take descriptors that are in flight.
+const CROWDED_PAUSE: Duration = Duration::from_millis(20);
 
 /// How workers are started.
 pub struct WorkerCommand {
@@ -72,6 +76,13 @@ pub(super) struct WorkerProcess {
     /// What is to be sent, and how much of it has been.
     out: Vec<u8>,
     sent: usize,
+    /// Descriptors to send, in order, each group with the position in `out` where its message
+    /// begins. They may arrive before their message, never after it.
+    attached: VecDeque<(usize, Vec<OwnedFd>)>,
+    /// While too many descriptors are in flight: when to send again.
+    send_at: Option<Instant>,
+    /// Whether it holds the descriptors of processes, for the case of our death.
+    is_holder: bool,
     /// When it is to be killed, if it has not ended: its socket is closed.
     deadline: Option<Instant>,
 }
@@ -162,6 +173,9 @@ impl WorkerProcess {
             buf: vec![0; READ].into_boxed_slice(),
             out: Vec::new(),
             sent: 0,
+            attached: VecDeque::new(),
+            send_at: None,
+            is_holder: false,
             deadline: None,
         }
     }
@@ -183,7 +197,23 @@ impl WorkerProcess {
 
     /// Whether something waits to be sent.
     pub(super) fn wants_to_send(&self) -> bool {
-        !self.write_closed && self.sent < self.out.len()
+        !self.write_closed && self.send_at.is_none() && self.sent < self.out.len()
+    }
+
+    /// It holds descriptors of processes from now on.
+    pub(super) fn make_holder(&mut self) {
+        self.is_holder = true;
+    }
+
+    /// Queues a message for a holder, with its descriptors; others get none.
+    pub(super) fn tell_holder(&mut self, message: &ToWorker, fds: Vec<OwnedFd>) {
+        if !self.is_holder || self.socket.is_none() || self.write_closed {
+            return;
+        }
+        if !fds.is_empty() {
+            self.attached.push_back((self.out.len(), fds));
+        }
+        self.tell(message);
     }
 
     /// Queues a message, for the next [`send`](Self::send).
@@ -207,18 +237,31 @@ impl WorkerProcess {
 
     /// Sends what the socket takes.
     pub(super) fn send(&mut self) {
-        while let (false, Some(socket)) = (self.write_closed, &mut self.socket) {
-            let rest = self.out.get(self.sent..).unwrap_or_default();
-            if rest.is_empty() {
+        if self.send_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        self.send_at = None;
+        while let (false, Some(socket)) = (self.write_closed, &self.socket) {
+            if self.sent >= self.out.len() {
                 self.out.clear();
                 self.out.shrink_to(READ);
                 self.sent = 0;
                 return;
             }
-            match socket.write(rest) {
-                Ok(n) => self.sent += n,
+            let (groups, fds, end) = self.next_descriptors();
+            let bytes = self.out.get(self.sent..end).unwrap_or_default();
+            match descriptors::send_with_all(socket.as_fd(), bytes, &fds) {
+                Ok(n) => {
+                    self.sent += n;
+                    self.attached.drain(..groups);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // It has not taken those before yet.
+                Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
+                    self.send_at = Some(Instant::now() + CROWDED_PAUSE);
+                    return;
+                }
                 Err(_) => {
                     self.write_closed = true;
                     self.deadline = Some(Instant::now() + CLOSED_GRACE);
@@ -227,13 +270,26 @@ impl WorkerProcess {
         }
     }
 
+    /// The groups of descriptors that one call can send, and up to where it may send bytes with them.
+    fn next_descriptors(&self) -> (usize, Vec<RawFd>, usize) {
+        let (mut groups, mut fds) = (0, Vec::new());
+        for (position, group) in &self.attached {
+            if !fds.is_empty() && fds.len() + group.len() > descriptors::MAX_SENT {
+                return (groups, fds, *position);
+            }
+            fds.extend(group.iter().map(AsRawFd::as_raw_fd));
+            groups += 1;
+        }
+        (groups, fds, self.out.len())
+    }
+
     /// Takes what has come. With an error or the end of the socket, the worker is as good as dead.
     pub(super) fn receive(&mut self) -> Vec<ToKeeper> {
         let mut messages = Vec::new();
         while let Some(socket) = &self.socket {
             match descriptors::receive_with(socket.as_fd(), &mut self.buf, &mut self.received) {
-                Ok(0) => self.close(),
-                Ok(n) => {
+                Ok(Receipt { bytes: 0, .. }) => self.close(),
+                Ok(Receipt { bytes: n, .. }) => {
                     self.decoder.push(self.buf.get(..n).unwrap_or_default());
                     if let Err(error) = self.decode(&mut messages) {
                         tracing::error!(%error, "cannot understand the worker, starting another");
@@ -264,9 +320,9 @@ impl WorkerProcess {
         self.deadline = Some(Instant::now() + CLOSED_GRACE);
     }
 
-    /// When to call [`kill_if_overdue`](Self::kill_if_overdue).
+    /// When to call [`kill_if_overdue`](Self::kill_if_overdue) or [`send`](Self::send).
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.deadline.into_iter().chain(self.send_at).min()
     }
 
     /// Gives it a moment to end: all that it had to do is done.

@@ -11,6 +11,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -20,7 +21,7 @@ from support.http import Service
 from support.oneshot import binary, procstar, run1
 from support.shapes import captured, check_result
 from support.specs import SLEEP, argv, capture, sh, sleeper, until
-from support.survival import Loop, worker_pid, at_rest, kill, print_rest
+from support.survival import Loop, at_rest, kill, kill_instance, print_rest, worker_pid
 from support.wait import DEADLINE, aeventually, eventually
 
 # Parts of an exited process's result that never change.
@@ -130,9 +131,9 @@ class Lasting:
         return agent, await self.server.connection()
 
     async def kill(self, agent):
-        """Kills the keeper; its worker exits, and its processes continue."""
+        """Kills keeper and worker; the processes continue."""
         below = worker_pid(agent.pid)
-        kill(agent.pid, signal.SIGKILL)
+        kill_instance(agent.pid)
         await agent.exit()
         await aeventually(lambda: not procs.is_alive(below), "end of the worker")
 
@@ -256,7 +257,7 @@ def test_single_runs_share_a_state_directory(tmp_path):
     # Before that, the keeper's end loses all records of the process.
     eventually(lambda: re.search(rb"Started.\xa1p", (state / "journal").read_bytes(), re.DOTALL), "its entry in the journal")
     worker = worker_pid(first.pid)
-    kill(first.pid, signal.SIGKILL)
+    kill_instance(first.pid)
     # A running process has no result.
     assert first.communicate(timeout=DEADLINE)[0] == b""
     eventually(lambda: not procs.is_alive(worker), "end of the worker", deadline=5)
@@ -273,8 +274,7 @@ def test_single_runs_share_a_state_directory(tmp_path):
     assert runs.read_text().count("x") == 3
 
 
-def test_a_keeper_killed_during_a_start_prints_nothing(tmp_path):
-    """The worker cannot know whether the process has started, and exits."""
+def test_an_instance_killed_during_a_start_prints_nothing(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     # Its set-up takes half a second before it counts as started.
@@ -285,7 +285,7 @@ def test_a_keeper_killed_during_a_start_prints_nothing(tmp_path):
     first.stdin.close()
     first.stdin = None
     eventually(lambda: len(procs.descendants(first.pid)) == 2, "worker and process")
-    kill(first.pid, signal.SIGKILL)
+    kill_instance(first.pid)
     assert first.communicate(timeout=DEADLINE)[0] == b""
     # The process waits until the other end is opened.
     os.close(os.open(fifo, os.O_WRONLY))
@@ -329,7 +329,7 @@ def test_a_truncated_journal_gives_no_wrong_result(tmp_path):
         pid = service.result("b", ended=False)["pid"]
         before["c"] = service.result("c")
         keeper, worker = service.proc.pid, worker_pid(service.proc.pid)
-        kill(keeper, signal.SIGKILL)
+        kill_instance(keeper)
         service.proc.wait()
         eventually(lambda: not procs.is_alive(worker), "end of the worker")
         journal = (state / "journal").read_bytes()
@@ -354,6 +354,53 @@ def test_a_truncated_journal_gives_no_wrong_result(tmp_path):
                 shutil.rmtree(torn)
         finally:
             kill(pid, signal.SIGKILL)
+
+
+# -- the worker becomes the keeper
+
+
+def test_a_killed_keeper_costs_no_status_and_no_byte(tmp_path):
+    """Its worker becomes the keeper, under its own pid, with the same listeners."""
+    state, go = tmp_path / "state", tmp_path / "go"
+    memory = ["stdout", capture("memory", "utf-8")]
+    waits = f"echo one; while [ ! -e {go} ]; do sleep 0.01; done; echo two; exit 7"
+    with Service("--state-dir", state) as service:
+        service.post({"pipe": sh(waits, memory), "early": sh("sleep 0.3; echo early; exit 9", memory)})
+        for name in ("pipe", "early"):
+            service.result(name, ended=False)
+        for _ in range(2):
+            keeper = int((state / "lock").read_text())
+            worker = worker_pid(keeper)
+            began = time.monotonic()
+            kill(keeper, signal.SIGKILL)
+            service.proc.wait()
+            eventually(lambda worker=worker: (state / "lock").read_text() == str(worker), "the next keeper")
+            assert set(service.get("/procs")["procs"]) == {"pipe", "early"}
+            assert time.monotonic() - began < 5
+        go.touch()
+        for name, status, output in (("pipe", 7, b"one\ntwo\n"), ("early", 9, b"early\n")):
+            res = check_result(service.result(name))
+            assert (res["state"], res["status"]["exit_code"], captured(res)) == ("terminated", status, output)
+            assert set(res["rusage"].values()) == {None}
+        keeper = int((state / "lock").read_text())
+        assert Path(f"/proc/{keeper}/comm").read_text() == "procstar\n"
+        kill(keeper, signal.SIGTERM)
+        eventually(lambda: not procs.is_alive(keeper), "the end")
+
+
+def test_a_killed_single_run_stops_its_processes_and_says_so(tmp_path):
+    spec = json.dumps({"specs": {"p": sleeper(600)}}).encode()
+    run = subprocess.Popen([binary(), "--print", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run.stdin.write(spec)
+    run.stdin.close()
+    run.stdin = None
+    eventually(lambda: len(procs.descendants(run.pid)) == 2, "worker and process")
+    time.sleep(0.3)
+    kill(run.pid, signal.SIGKILL)
+    out, err = run.communicate(timeout=DEADLINE)
+    assert f"procstar: its process {run.pid} was killed; stopping 1 processes\n" in err.decode()
+    res = json.loads(out)["p"]
+    assert (res["state"], res["status"]["signal"]) == ("terminated", "SIGTERM")
 
 
 # -- many side by side
@@ -395,7 +442,7 @@ def test_files_of_a_killed_run_are_removed_by_the_next_start(tmp_path):
         (left,) = left_in(tmp_path)
         mine = {p for p in memory.iterdir() if p.name.startswith(Path(left).name)}
         worker = worker_pid(service.proc.pid)
-        kill(service.proc.pid, signal.SIGKILL)
+        kill_instance(service.proc.pid)
         service.proc.wait()
         eventually(lambda: not procs.is_alive(worker), "end of the worker")
     try:

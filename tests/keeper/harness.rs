@@ -20,9 +20,10 @@ use procstar::config::LogSettings;
 use procstar::engine::Captures;
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{
-    Decoder, KeeperSettings, Opening, ToKeeper, ToWorker, UpgradeState, VERSION, WorkerState,
-    encode,
+    Decoder, KeeperSettings, Opening, SuccessionState, ToKeeper, ToWorker, UpgradeState, VERSION,
+    WorkerState, encode,
 };
+use procstar::keeper::succession::Holder;
 use procstar::keeper::{self, LaunchEnvironment, WorkerCommand, descriptors, variables};
 use procstar::spec::{FdName, Validated};
 
@@ -32,7 +33,9 @@ const DIR_VARIABLE: &str = "PROCSTAR_TEST_DIR";
 const WORKER_EXIT: &str = "ending";
 /// A socket in that directory, which each fake worker connects to.
 const WORKER_SOCKET: &str = "workers.sock";
-/// A shell script in that directory, which is run in the middle of an upgrade.
+/// A file in that directory: fake workers become the keeper when that is killed.
+const SUCCESSOR: &str = "successor";
+/// A shell script in that directory, which is run in the middle of an upgrade or a succession.
 const UPGRADE_SCRIPT: &str = "between";
 
 /// Not a test, but the programs that the tests start.
@@ -52,6 +55,13 @@ fn run_as_child() {
         std::process::exit(0);
     }
     let workers = || WorkerCommand { exe: this_program(), args: role().map(Into::into).into() };
+    if let Ok(number) = std::env::var(variables::SUCCESSION_FD) {
+        let between = Command::new("/bin/sh").arg(dir.join(UPGRADE_SCRIPT)).status().unwrap();
+        assert!(between.success());
+        let (state, holdings) = SuccessionState::inherit(&number, &inherited()).unwrap();
+        let ended = keeper::succeed(state, holdings, workers()).unwrap();
+        std::process::exit(i32::from(ended.code()));
+    }
     if let Ok(number) = std::env::var(variables::STATE_FD) {
         // The moment that a test chooses: the keeper before has handed over, and the next one knows of nothing yet.
         let between = Command::new("/bin/sh").arg(dir.join(UPGRADE_SCRIPT)).status().unwrap();
@@ -77,12 +87,9 @@ fn fake_worker(dir: &Path, mut keeper: UnixStream) -> ! {
     let again = u8::from(std::env::var_os(variables::AGAIN).is_some());
     test.write_all(&std::process::id().to_be_bytes()).unwrap();
     test.write_all(&[again]).unwrap();
-    let (mut from_keeper, mut to_test) = (keeper.try_clone().unwrap(), test.try_clone().unwrap());
-    std::thread::spawn(move || {
-        // Whatever ends it: the test sees the end of the stream.
-        let _ = std::io::copy(&mut from_keeper, &mut to_test);
-        let _ = to_test.shutdown(std::net::Shutdown::Write);
-    });
+    let (from_keeper, to_test) = (keeper.try_clone().unwrap(), test.try_clone().unwrap());
+    let succeeds = dir.join(SUCCESSOR);
+    std::thread::spawn(move || hold(&from_keeper, to_test, &succeeds));
     let _ = std::io::copy(&mut test, &mut keeper);
     let ending = dir.join(WORKER_EXIT);
     let what = std::fs::read_to_string(&ending);
@@ -100,11 +107,47 @@ fn fake_worker(dir: &Path, mut keeper: UnixStream) -> ! {
     }
 }
 
+/// Passes the keeper's bytes to the test, and holds descriptors meanwhile. Once the keeper is gone,
+/// becomes the keeper if the file `succeeds` is there.
+fn hold(from_keeper: &UnixStream, mut to_test: UnixStream, succeeds: &Path) {
+    let (mut holder, mut decoder) = (Holder::default(), Decoder::default());
+    let mut buf = vec![0; 1 << 16];
+    while let Ok(received) =
+        descriptors::receive_with(from_keeper.as_fd(), &mut buf, holder.received())
+        && received.bytes > 0
+    {
+        decoder.push(&buf[..received.bytes]);
+        while let Some(message) = decoder.next_message().unwrap() {
+            if let Some(ToWorker::Order(order)) = holder.take(message) {
+                holder.note_order(order);
+            }
+        }
+        if to_test.write_all(&buf[..received.bytes]).is_err() {
+            break;
+        }
+    }
+    if succeeds.exists() {
+        eprintln!("no succession: {}", holder.succeed());
+    }
+    // Whatever ends it: the test sees the end of the stream.
+    let _ = to_test.shutdown(std::net::Shutdown::Write);
+}
+
+/// The descriptors from 3 up that this process was started with, close-on-exec from now on.
+fn inherited() -> Vec<i32> {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let fds: Vec<i32> =
+        open.flatten().filter_map(|one| one.file_name().to_str()?.parse().ok()).collect();
+    fds.into_iter().filter(|fd| *fd > 2 && descriptors::close_on_exec(*fd)).collect()
+}
+
 /// A keeper.
 pub struct TestKeeper {
     pub dir: tempfile::TempDir,
     workers: UnixListener,
     keeper: Child,
+    /// The worker that has become the keeper.
+    successor: Option<Pid>,
     /// Settings that the workers bring.
     pub settings: KeeperSettings,
     pub opening: Opening,
@@ -127,7 +170,7 @@ impl TestKeeper {
         std::fs::create_dir(&settings.base_dir).unwrap();
         let opening = Opening { places: vec![dir.path().join("run")], ..Opening::default() };
         let keeper = start_keeper(dir.path());
-        TestKeeper { dir, workers, keeper, settings, opening }
+        TestKeeper { dir, workers, keeper, successor: None, settings, opening }
     }
 
     /// One whose directory outlasts it.
@@ -142,6 +185,18 @@ impl TestKeeper {
         self.keeper.kill().unwrap();
         self.keeper.wait().unwrap();
         self.keeper = start_keeper(self.dir.path());
+    }
+
+    /// Kills the keeper; its worker becomes the keeper. In the middle, a shell script is run.
+    pub fn succeed(&mut self, worker: &Worker, between: &str) {
+        if let Some(before) = self.successor.replace(worker.pid) {
+            kill(before, Signal::SIGKILL).unwrap();
+        }
+        std::fs::write(self.dir.path().join(UPGRADE_SCRIPT), between).unwrap();
+        std::fs::write(self.dir.path().join(SUCCESSOR), "").unwrap();
+        // It has ended long since, after the second time.
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
     }
 
     pub fn pid(&self) -> u32 {
@@ -225,9 +280,10 @@ impl Drop for TestKeeper {
         if std::thread::panicking() {
             eprintln!("the keeper's log:\n{}", self.log());
         }
-        // It may have ended.
+        // They may have ended.
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
+        let _ = self.successor.map(|pid| kill(pid, Signal::SIGKILL));
         // A killed one leaves this to a sweep of a directory that is about to go.
         let memory = format!("/dev/shm/procstar-{}", nix::unistd::geteuid());
         for dir in std::fs::read_dir(memory).into_iter().flatten().flatten() {
@@ -329,8 +385,11 @@ impl Worker {
     pub fn try_next(&mut self) -> Option<ToWorker> {
         let mut buf = vec![0; 1 << 16];
         loop {
-            if let Some(message) = self.decoder.next_message().unwrap() {
-                return Some(message);
+            match self.decoder.next_message().unwrap() {
+                // The fake worker has taken these, with their descriptors.
+                Some(ToWorker::Estate(_) | ToWorker::Held(_) | ToWorker::Released(_)) => continue,
+                Some(message) => return Some(message),
+                None => {}
             }
             match self.socket.read(&mut buf) {
                 Ok(0) => return None,
@@ -407,6 +466,9 @@ pub fn brief(message: &ToWorker) -> String {
         ToWorker::Order(order) => format!("order {order:?}"),
         ToWorker::Forgotten(id) => format!("forgotten {id}"),
         ToWorker::StopFailed { id, .. } => format!("stop failed {id}"),
+        ToWorker::Estate(_) => "estate".into(),
+        ToWorker::Held(holding) => format!("held {}", holding.id),
+        ToWorker::Released(id) => format!("released {id}"),
         ToWorker::Accepted { ticket, acceptance } => format!("accepted {ticket} {acceptance:?}"),
     }
 }

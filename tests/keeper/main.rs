@@ -17,6 +17,7 @@ mod inheritance;
 mod keeper_restart;
 mod launch_acknowledged;
 mod signals;
+mod succession;
 mod upgrades;
 mod worker_restart;
 mod worker_session;

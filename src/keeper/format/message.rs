@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeeperSettings, Opening, ProcessEntry, ShutdownCommand, WorkerState};
+use super::{
+    Estate, HoldingFrame, KeeperSettings, Opening, ProcessEntry, ShutdownCommand, WorkerState,
+};
 use crate::clock::TimePoint;
 use crate::engine::{Ended, ProcessCommand, Started, StopFailure, StopOrder};
 use crate::keeper::listeners::{Address, FileId, MissingListener};
@@ -17,7 +19,13 @@ use crate::path_bytes;
 use crate::spec::{ProcId, Validated};
 
 /// The version of these messages. Every change of their meaning or form increases it.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
+
+/// Whether a worker of this version holds the descriptors of processes, and becomes the keeper if
+/// that is killed.
+pub(in crate::keeper) fn is_holder(version: u32) -> bool {
+    version >= 6
+}
 
 /// Whether a keeper understands workers of this version. It sends messages newer than version 4
 /// only to workers that ask for them.
@@ -284,6 +292,14 @@ pub enum ToWorker {
         /// The outcome.
         acceptance: Acceptance,
     },
+    /// What the worker needs to become the keeper, since version 6. The descriptors of the
+    /// instance's locks cross beside it.
+    Estate(Box<Estate>),
+    /// The descriptors of a process, in place of earlier ones, since version 6. They cross beside
+    /// it, in their order.
+    Held(HoldingFrame),
+    /// The descriptors of a process are not needed any more, since version 6.
+    Released(ProcId),
 }
 
 /// The outcome of a request to start processes.
@@ -340,6 +356,19 @@ mod tests {
             assert_eq!(rmp_serde::to_vec(&message).unwrap(), wanted);
         }
         assert_eq!(rmp_serde::to_vec(&ToKeeper::Ready).unwrap(), b"\xa5Ready");
+    }
+
+    #[test]
+    fn frames_of_a_second_holder_keep_their_bytes() {
+        use crate::keeper::format::CaptureFrame;
+        let captures = vec![CaptureFrame { index: 1, reader: true, writer: Some((7, true)) }];
+        let held = HoldingFrame { id: "a".into(), pidfd: Some(true), captures };
+        for (message, wanted) in [
+            (ToWorker::Held(held), &b"\x81\xa4Held\x93\xa1a\xc3\x91\x93\x01\xc3\x92\x07\xc3"[..]),
+            (ToWorker::Released("a".into()), b"\x81\xa8Released\xa1a"),
+        ] {
+            assert_eq!(rmp_serde::to_vec(&message).unwrap(), wanted);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | socket | [`ToKeeper`], [`ToWorker`] | a keeper and its worker |
 //! | journal | [`JournalEntry`] | a keeper that died and the next one on its directory |
 //! | state | [`UpgradeState`] | a keeper and the program that it becomes |
+//! | succession | [`SuccessionState`] | a worker and the keeper that it becomes, of the same build |
 //!
 //! Socket and journal hold [frames](frame): MessagePack, a struct as an array of its fields in their
 //! order, a variant by its name. The state is MessagePack with the names of the fields. So the order
@@ -30,14 +31,16 @@ mod journal_entry;
 mod message;
 mod process_entry;
 mod settings;
+mod succession;
 mod upgrade_state;
 mod worker_state;
 
 pub use frame::{Decoder, FrameError, MAX_FRAME, encode};
 pub use journal_entry::{JOURNAL_VERSION, JournalEntry};
 pub use message::{Acceptance, EventRef, ToKeeper, ToWorker, VERSION};
-pub(super) use message::{SessionMessage, Sorted, WorkerRequest, is_understood};
+pub(super) use message::{SessionMessage, Sorted, WorkerRequest, is_holder, is_understood};
 pub use process_entry::ProcessEntry;
 pub use settings::{Allowed, KeeperSettings, Opening, ProcessLimits};
+pub use succession::{CaptureFrame, Estate, HoldingFrame, SuccessionError, SuccessionState};
 pub use upgrade_state::{STATE_VERSION, StateError, UpgradeState};
 pub use worker_state::{Printing, ShutdownCommand, WorkerState};

@@ -1,10 +1,16 @@
 //! The introduction of a worker: the first one brings the settings, and with it everything starts.
 
-use std::process;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::{io, process};
 
 use super::running::Running;
 use super::{AwaitingHello, Keeper, Phase};
-use crate::keeper::format::{KeeperSettings, Opening, ToWorker, VERSION, is_understood};
+use crate::engine::ignored_signals;
+use crate::keeper::descriptors;
+use crate::keeper::format::{
+    Estate, KeeperSettings, Opening, ToWorker, VERSION, is_holder, is_understood,
+};
 use crate::keeper::signals::ProgramExit;
 use crate::spec::Validated;
 
@@ -28,15 +34,16 @@ impl Keeper {
             }
             Phase::Running(_) | Phase::Exiting(..) => Ok(None),
         };
+        let holds = is_holder(version);
         match begun {
             Ok(Some(running)) => {
                 let before = std::mem::replace(&mut self.phase, Phase::Running(Box::new(running)));
-                self.welcome(true);
+                self.welcome(true, holds);
                 if let Phase::AwaitingHello(AwaitingHello { signals, .. }) = before {
                     signals.into_iter().for_each(|signal| self.obey(signal));
                 }
             }
-            Ok(None) => self.welcome(false),
+            Ok(None) => self.welcome(false, holds),
             Err(message) => self.refuse(message),
         }
     }
@@ -51,7 +58,7 @@ impl Keeper {
         }
     }
 
-    fn welcome(&mut self, first: bool) {
+    fn welcome(&mut self, first: bool, holds: bool) {
         let Some(running) = self.phase.running() else { return };
         running.forget_all(&mut self.slot);
         self.slot.welcome();
@@ -66,6 +73,40 @@ impl Keeper {
         });
         for command in running.pending_commands() {
             self.slot.tell(&ToWorker::Order(*command));
+        }
+        if let (true, Some(worker)) = (holds, self.slot.up()) {
+            worker.make_holder();
+            self.share_estate();
+            if let Some(running) = self.phase.running() {
+                running.engine.share_holdings();
+            }
+        }
+    }
+
+    /// Shares with a holder what it needs to become the keeper, if that has changed.
+    pub(super) fn share_estate(&mut self) {
+        let Some(running) = self.phase.running() else { return };
+        let environment = &self.environment;
+        let estate = Estate {
+            start: environment.start,
+            name: PathBuf::from(self.program.name()),
+            fds: environment.fds.clone(),
+            nofile: environment.nofile,
+            ignored: ignored_signals(),
+            terminal: self.signals.had_terminal(),
+            mode: running.mode,
+            settings: running.settings.clone(),
+            instance: running.instance.handover(),
+        };
+        let locks = estate.instance.descriptors().into_iter().map(descriptors::duplicate);
+        match locks.collect::<io::Result<Vec<OwnedFd>>>() {
+            Ok(locks) => {
+                let message = ToWorker::Estate(Box::new(estate));
+                if let Some(worker) = self.slot.up() {
+                    worker.tell_holder(&message, locks);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a death of the keeper would end the instance"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How the engine starts: in a new directory, in that of a keeper that died, and after an upgrade.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +10,10 @@ use super::running::{Running, RunningParts};
 use crate::clock::TimePoint;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::permitted;
-use crate::engine::{Captures, Ended, Engine, EngineOptions, Event, Handover};
-use crate::keeper::format::{KeeperSettings, Opening, ProcessEntry, UpgradeState, WorkerState};
+use crate::engine::{Captures, Ended, Engine, EngineOptions, Event, Handover, Holding};
+use crate::keeper::format::{
+    Estate, KeeperSettings, Opening, ProcessEntry, SuccessionState, UpgradeState, WorkerState,
+};
 use crate::keeper::instance::Instance;
 use crate::keeper::journal;
 use crate::keeper::launch_environment::LaunchEnvironment;
@@ -20,6 +23,7 @@ use crate::keeper::process_table::ProcessTable;
 use crate::keeper::secrets;
 use crate::logging;
 use crate::procfs::ProcFs;
+use crate::spec::ProcId;
 
 /// How long looking up files that an earlier keeper's specs have named may delay the start.
 const FIND_FILES_TIMEOUT: Duration = Duration::from_secs(3);
@@ -47,7 +51,9 @@ impl Running {
         let events = Arc::new(Mailbox::new().map_err(started)?);
         let engine =
             start_engine(environment, &instance, settings, None, &events).map_err(started)?;
-        let (table, state) = recover(&instance, &engine)?;
+        let (table, state) = recover(&instance, &engine, Vec::new())?;
+        // Orders were given to the keeper that has ended.
+        let state = WorkerState { conn_id: state.conn_id, ..WorkerState::default() };
         Running::new(RunningParts {
             engine,
             events,
@@ -96,6 +102,41 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Goes on with the instance of a keeper that has died, whose worker this process was.
+    ///
+    /// # Errors
+    /// What the keeper needs of the system, or what is in the way in the instance's directory.
+    pub(super) fn take_over(
+        environment: &LaunchEnvironment,
+        state: SuccessionState,
+        holdings: Vec<Holding>,
+    ) -> io::Result<Running> {
+        let Estate { settings, instance, mode, .. } = state.estate;
+        // The worker tells the user where the log cannot be had.
+        let _ = logging::init(&settings.log);
+        let listeners = Listeners::from_handover(state.listeners);
+        let instance = Instance::from_handover(instance)?;
+        let events = Arc::new(Mailbox::new()?);
+        let engine = start_engine(environment, &instance, &settings, None, &events)?;
+        let (table, _) = recover(&instance, &engine, holdings).map_err(io::Error::other)?;
+        logging::set_level(state.memory.log_level);
+        let mut commands = Commands::new(state.memory, Vec::new());
+        state.orders.into_iter().for_each(|order| commands.add(order));
+        Running::new(RunningParts {
+            engine,
+            events,
+            settings,
+            instance,
+            table,
+            commands,
+            mode,
+            listeners,
+            awaited: None,
+        })
+    }
+}
+
 /// Starts the engine, or restores it from the handover of the program before.
 fn start_engine(
     environment: &LaunchEnvironment,
@@ -117,7 +158,7 @@ fn start_engine(
         max_file_size: settings.limits.max_file_size,
         gain_privileges: settings.limits.gain_privileges,
         restore: Some(Arc::new(instance.restorer())),
-        share_holdings: false,
+        share_holdings: true,
     };
     let post = Arc::clone(events);
     let sink = move |events: &mut Vec<Event>| post.put_all(events);
@@ -127,19 +168,25 @@ fn start_engine(
     }
 }
 
-/// What the journal in the instance's directory holds: processes that live are adopted by the
-/// engine, and the others have ended.
-fn recover(instance: &Instance, engine: &Engine) -> Result<(ProcessTable, WorkerState), String> {
+/// What the journal in the instance's directory holds: processes that live, or of which there are
+/// descriptors, are adopted by the engine, and the others have ended.
+fn recover(
+    instance: &Instance,
+    engine: &Engine,
+    holdings: Vec<Holding>,
+) -> Result<(ProcessTable, WorkerState), String> {
     let mut table = ProcessTable::default();
+    let mut holdings: HashMap<ProcId, Holding> =
+        holdings.into_iter().map(|holding| (holding.id.clone(), holding)).collect();
     match journal::read_all(&instance.journal()) {
         Ok((entries, state)) => {
             let deadline = Instant::now() + FIND_FILES_TIMEOUT;
             Captures::find_named(entries.iter().flat_map(ProcessEntry::captures), deadline);
             for entry in entries {
-                adopt(&mut table, engine, entry, deadline);
+                let holding = holdings.remove(&entry.id);
+                adopt(&mut table, engine, entry, holding, deadline);
             }
-            // Orders were given to the keeper that has ended.
-            Ok((table, WorkerState { conn_id: state.conn_id, ..WorkerState::default() }))
+            Ok((table, state))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Ok((table, WorkerState::default()))
@@ -149,7 +196,13 @@ fn recover(instance: &Instance, engine: &Engine) -> Result<(ProcessTable, Worker
 }
 
 /// Takes over a process of a keeper that died.
-fn adopt(table: &mut ProcessTable, engine: &Engine, entry: ProcessEntry, deadline: Instant) {
+fn adopt(
+    table: &mut ProcessTable,
+    engine: &Engine,
+    entry: ProcessEntry,
+    holding: Option<Holding>,
+    deadline: Instant,
+) {
     let ProcessEntry { id, started, ended, identity, .. } = entry;
     table.insert(&id);
     if let Some(identity) = identity {
@@ -159,9 +212,10 @@ fn adopt(table: &mut ProcessTable, engine: &Engine, entry: ProcessEntry, deadlin
         (Some(started), None) => {
             let entry = ProcessEntry { started: Some(started.clone()), ..ProcessEntry::new(id) };
             table.started(started.clone());
-            if journal::is_unreaped(&entry, &ProcFs::default()) {
+            let is_held = holding.as_ref().is_some_and(|holding| holding.pidfd.is_some());
+            if is_held || journal::is_unreaped(&entry, &ProcFs::default()) {
                 tracing::warn!(proc_id = %entry.id, pid = started.pid, "adopting a process that has outlived its keeper");
-                engine.adopt(started, None);
+                engine.adopt(started, holding);
             } else {
                 started.captures.see_named(deadline);
                 table.ended(Box::new(Ended::lost(started)));
@@ -170,6 +224,9 @@ fn adopt(table: &mut ProcessTable, engine: &Engine, entry: ProcessEntry, deadlin
         (started, Some(ended)) => {
             if let Some(started) = started {
                 table.started(started);
+            }
+            if let Some(holding) = holding {
+                engine.adopt_ended(Arc::clone(&ended.captures), holding);
             }
             table.ended(ended);
         }

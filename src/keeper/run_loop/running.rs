@@ -1,5 +1,6 @@
 //! Everything that exists only while processes can run: engine, instance, journal and table.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -13,8 +14,8 @@ use super::worker_slot::Workers;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::{Engine, Event, ProcessCommand, StopOrder};
 use crate::keeper::format::{
-    Acceptance, EventRef, JournalEntry, KeeperSettings, ProcessEntry, ShutdownCommand, ToWorker,
-    WorkerRequest, WorkerState, encode,
+    Acceptance, EventRef, HoldingFrame, JournalEntry, KeeperSettings, ProcessEntry,
+    ShutdownCommand, ToWorker, WorkerRequest, WorkerState, encode,
 };
 use crate::keeper::instance::Instance;
 use crate::keeper::job::TerminalJob;
@@ -207,7 +208,7 @@ impl Running {
             }
             Event::StopFailed { id, failures } => (EventRef::StopFailed { id, failures }, false),
             Event::Suspended { pid, signum, .. } => return self.suspended(*pid, *signum),
-            Event::Held(_) | Event::Released(_) => return,
+            Event::Held(_) | Event::Released(_) => return share(event, workers),
         };
         if let Err(error) = encode(&told, &mut self.frame) {
             tracing::error!(%error, "cannot encode an event for the journal and the worker");
@@ -371,5 +372,25 @@ impl Running {
         for entry in self.table.iter().filter(|entry| entry.ended.is_none()) {
             self.engine.command(entry.id.clone(), ProcessCommand::Stop(order), 0);
         }
+    }
+}
+
+/// Passes the descriptors of a process on to a worker that holds them.
+fn share(event: Event, workers: &mut Workers) {
+    let Some(worker) = workers.up() else { return };
+    match event {
+        Event::Held(holding) => {
+            let mut fds = Vec::new();
+            let frame = HoldingFrame::new(*holding).map(|fd| {
+                fds.push(fd);
+                Ok::<_, Infallible>(true)
+            });
+            match frame {
+                Ok(frame) => worker.tell_holder(&ToWorker::Held(frame), fds),
+                Err(never) => match never {},
+            }
+        }
+        Event::Released(id) => worker.tell_holder(&ToWorker::Released(id), Vec::new()),
+        _ => {}
     }
 }

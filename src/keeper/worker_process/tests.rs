@@ -1,8 +1,9 @@
 //! A worker of which only the socket counts.
 
 use super::*;
+use crate::keeper::format::HoldingFrame;
 use crate::keeper::listeners::Address;
-use std::io::Read;
+use std::io::{Read, Write};
 
 /// A worker of which only the socket counts, and its other end.
 pub(in crate::keeper) fn worker() -> (WorkerProcess, UnixStream) {
@@ -124,4 +125,46 @@ fn what_a_worker_does_not_read_waits_without_being_waited_for() {
         worker.send();
     }
     assert!(!worker.wants_to_send() && worker.out.capacity() <= READ);
+}
+
+/// More descriptors than one message takes, and more bytes than the socket: each arrives once, in
+/// order, and not after its message.
+#[test]
+fn descriptors_arrive_with_their_messages_in_parts() {
+    const COUNT: usize = 600;
+    let (mut worker, theirs) = worker();
+    let pipe = || std::io::pipe().unwrap();
+    worker.tell_holder(&ToWorker::Released("not a holder".into()), Vec::new());
+    assert!(!worker.wants_to_send());
+    worker.make_holder();
+    let mut writers = Vec::new();
+    for n in 0..COUNT {
+        let (reader, writer) = pipe();
+        writers.push(writer);
+        let frame = HoldingFrame {
+            id: format!("{n}{}", "x".repeat(900)).as_str().into(),
+            pidfd: Some(true),
+            captures: Vec::new(),
+        };
+        worker.tell_holder(&ToWorker::Held(frame), vec![reader.into()]);
+        worker.tell(&ToWorker::Forgotten("beside".into()));
+    }
+    let mut decoder = Decoder::default();
+    let (mut fds, mut buf, mut heard) = (VecDeque::new(), vec![0; 10_000], 0);
+    while heard < COUNT {
+        worker.send();
+        let received = descriptors::receive_with(theirs.as_fd(), &mut buf, &mut fds).unwrap();
+        assert!(!received.incomplete);
+        decoder.push(&buf[..received.bytes]);
+        while let Some(message) = decoder.next_message::<ToWorker>().unwrap() {
+            let ToWorker::Held(frame) = message else { continue };
+            assert!(frame.id.as_ref().starts_with(&format!("{heard}x")));
+            writers[heard].write_all(&[heard as u8]).unwrap();
+            let mut byte = [0];
+            std::fs::File::from(fds.pop_front().unwrap()).read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [heard as u8]);
+            heard += 1;
+        }
+    }
+    assert!(fds.is_empty() && worker.attached.is_empty());
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext};
-use procstar::actors::keeper_link::{KeeperLink, LinkError, Streams, Welcome, introduce};
+use procstar::actors::keeper_link::{
+    KeeperLink, KeeperSocket, LinkError, Streams, Welcome, introduce,
+};
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{
     CommandError, CommandProcess, Delete, DeleteError, GetAll, ResumeShutdown, Shutdown,
@@ -208,7 +210,7 @@ fn no_welcome() {
 /// A link to the test, with what was left and what has come already.
 fn link(memory: WorkerState) -> (KeeperLink, Streams, Keeper) {
     let (keeper, worker) = Keeper::pair();
-    let (link, streams) = KeeperLink::start(worker, Decoder::default(), memory).unwrap();
+    let (link, streams) = KeeperLink::start(KeeperSocket::new(worker), memory).unwrap();
     (link, streams, keeper)
 }
 
@@ -217,8 +219,8 @@ async fn messages_with_the_welcome_are_not_lost() {
     let events = [ToWorker::Started(start_of("a")), ToWorker::Order(ShutdownCommand::Kill)];
     let answer = std::iter::once(welcome(true, WorkerState::default(), Vec::new())).chain(events);
     let (welcome, _keeper) = introduced(frames(answer));
-    let (socket, decoder, memory, _) = welcome.ok().unwrap().into_parts();
-    let (_link, mut streams) = KeeperLink::start(socket, decoder, memory).unwrap();
+    let (socket, memory, _) = welcome.ok().unwrap().into_parts();
+    let (_link, mut streams) = KeeperLink::start(socket, memory).unwrap();
     assert_eq!(soon(streams.events.recv()).await.unwrap().id().as_str(), "a");
     assert_eq!(soon(streams.orders.recv()).await, Some(Shutdown::Kill));
 }
@@ -276,7 +278,7 @@ fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
     // With the runtime the tasks end, as they do with the program, and the socket is closed.
     actix::System::new().block_on(async {
         let (link, _streams) =
-            KeeperLink::start(worker, Decoder::default(), WorkerState::default()).unwrap();
+            KeeperLink::start(KeeperSocket::new(worker), WorkerState::default()).unwrap();
         link.launch(request(&["a", "b"]).0);
         link.command("a".into(), ProcessCommand::Signal(15), 1);
         (0..COUNT).for_each(|n| drop(link.forget(format!("{n}").into())));

@@ -69,6 +69,16 @@ def kill(pid, signum):
         os.kill(pid, signum)
 
 
+def kill_instance(keeper):
+    """Kills the keeper and its worker, which cannot become the keeper meanwhile."""
+    worker = worker_pid(keeper)
+    if worker is not None:
+        kill(worker, signal.SIGSTOP)
+    kill(keeper, signal.SIGKILL)
+    if worker is not None:
+        kill(worker, signal.SIGKILL)
+
+
 class Listener:
     """The package's server, which can be replaced by a new one at the same port, as by a restart.
 

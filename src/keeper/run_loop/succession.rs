@@ -1,0 +1,46 @@
+//! How a worker goes on as the keeper: see [`succession`](crate::keeper::succession).
+
+use std::io;
+
+use super::running::Running;
+use super::{Keeper, Phase};
+use crate::engine::Holding;
+use crate::keeper::format::{ShutdownCommand, SuccessionState};
+
+impl Keeper {
+    /// Goes on with the instance of a keeper that has died, and with the `holdings` of its
+    /// processes. A run that is no service is stopped: the process that its user launched is gone.
+    pub(super) fn take_over(
+        &mut self,
+        mut state: SuccessionState,
+        holdings: Vec<Holding>,
+    ) -> io::Result<()> {
+        self.signals.note_terminal(state.estate.terminal);
+        let (keeper, is_service) = (state.keeper, state.estate.mode.is_service());
+        if !is_service {
+            state.orders.push(ShutdownCommand::Terminate);
+        }
+        let running = Running::take_over(&self.environment, state, holdings)?;
+        let alive = running.table.iter().filter(|entry| entry.ended.is_none()).count();
+        if is_service {
+            tracing::warn!(
+                keeper,
+                pid = std::process::id(),
+                processes = alive,
+                "the keeper was killed, this is the next one"
+            );
+        } else {
+            eprint(&format!(
+                "procstar: its process {keeper} was killed; stopping {alive} processes\n"
+            ));
+        }
+        self.phase = Phase::Running(Box::new(running));
+        Ok(())
+    }
+}
+
+/// Writes a message for the user. If this fails, no other way to the user is left.
+fn eprint(text: &str) {
+    use std::io::Write;
+    let _ = io::stderr().write_all(text.as_bytes());
+}
