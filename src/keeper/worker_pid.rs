@@ -85,8 +85,8 @@ mod tests {
     use std::process::Command;
 
     fn spawned(script: &str) -> WorkerPid {
-        let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
-        WorkerPid::of(child.id().cast_signed())
+        let child = Command::new("/bin/sh").args(["-c", script]).spawn();
+        WorkerPid::of(child.map(|child| child.id()).unwrap().cast_signed())
     }
 
     #[test]

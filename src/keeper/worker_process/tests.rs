@@ -9,8 +9,8 @@ use std::io::{Read, Write};
 pub(in crate::keeper) fn worker() -> (WorkerProcess, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
-    let child = WorkerPid::of(child.id().cast_signed());
+    let child = Command::new("/bin/sleep").arg("1000").spawn().map(|child| child.id());
+    let child = WorkerPid::of(child.unwrap().cast_signed());
     let worker = WorkerProcess::of(child, None, ours).unwrap();
     (worker, theirs)
 }
