@@ -1,7 +1,7 @@
 //! The keeper is killed, and its worker becomes the keeper.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::harness::*;
 use crate::support::process::is_running;
@@ -26,7 +26,7 @@ fn ends(worker: &mut Worker, welcome: Welcome, count: usize) -> BTreeMap<String,
 }
 
 /// A script that writes, waits for a file, and writes again; a broken pipe ends it by SIGPIPE.
-fn waits(gate: &PathBuf, then: &str) -> String {
+fn waits(gate: &Path, then: &str) -> String {
     let gate = gate.display();
     format!(
         "echo begun; for _ in $(seq 3000); do [ -e {gate} ] && break; sleep 0.01; done; echo went on; {then}"
