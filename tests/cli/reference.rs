@@ -3,9 +3,12 @@
 //! Parts of the pages between `<!-- generated: NAME -->` and `<!-- end -->` are made here, of what the program says of itself.
 //! Run with `PROCSTAR_PUBLISH=1` to write what has changed.
 
+mod doctor;
 mod errors;
 mod options;
 mod pages;
+mod source;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -200,4 +203,31 @@ fn the_routes_are_in_the_reference() {
 #[test]
 fn the_errors_are_in_the_reference() {
     publish("reference/errors.md", "errors", &errors::page());
+}
+
+#[test]
+fn the_findings_of_doctor_are_in_the_reference() {
+    publish("reference/cli.md", "doctor", &doctor::tables());
+    let page = page("reference/cli.md");
+    let dir = tempfile::tempdir().unwrap();
+    for security in [&[][..], &["--security"]] {
+        let mut command = procstar(&dir);
+        let ran = command.args(["doctor", "-o", "json"]).args(security).output().unwrap();
+        let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
+        for check in report["checks"].as_array().unwrap() {
+            let name = check["name"].as_str().unwrap();
+            let name = name.strip_prefix("strength of ").unwrap_or(name);
+            assert!(page.contains(name), "reference/cli.md has no check {name:?}");
+        }
+    }
+}
+
+#[test]
+fn the_hidden_options_are_in_the_reference() {
+    publish("reference/cli.md", "hidden options", &options::hidden());
+}
+
+#[test]
+fn the_usage_errors_are_in_the_reference() {
+    publish("reference/errors.md", "usage errors", &usage::examples());
 }

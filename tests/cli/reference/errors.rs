@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::Path;
 
-use super::pages::root;
+use super::pages::{root, visit};
+use super::source::{shown, unescaped};
 
 /// A title, the directories below `src/` whose errors belong there, and the remedy of those without one of their own.
 const SECTIONS: [(&str, &[&str], &str); 7] = [
@@ -302,19 +302,6 @@ pub fn page() -> String {
     page
 }
 
-fn visit(dir: &Path, each: &mut impl FnMut(&Path, &str)) {
-    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if path.is_dir() && name != "tests" {
-            visit(&path, each);
-        } else if name.ends_with(".rs") && name != "tests.rs" {
-            each(&path, &std::fs::read_to_string(&path).unwrap());
-        }
-    }
-}
-
 /// The texts of a file: those of `#[error("...")]`, and, if asked for, of `format!` and `custom`.
 fn texts(source: &str, everything: bool) -> BTreeSet<String> {
     let source = source.split("#[cfg(test)]\nmod ").next().unwrap();
@@ -340,42 +327,4 @@ fn texts(source: &str, everything: bool) -> BTreeSet<String> {
 /// Whether it is more than a place or a list.
 fn is_a_sentence(text: &str) -> bool {
     text.split(' ').filter(|word| word.chars().all(|c| c.is_ascii_alphabetic())).count() > 1
-}
-
-/// A string literal up to its end, its escapes resolved.
-fn unescaped(literal: &str) -> String {
-    let (mut text, mut chars) = (String::new(), literal.chars());
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => break,
-            '\\' => match chars.next() {
-                Some('n') => text.push(' '),
-                Some('\n') => chars = chars.as_str().trim_start().chars(),
-                Some(other) => text.push(other),
-                None => break,
-            },
-            other => text.push(other),
-        }
-    }
-    text
-}
-
-/// A format string with `…` for what is put in.
-fn shown(text: &str) -> String {
-    let (mut shown, mut depth) = (String::new(), 0);
-    let text = text.replace("{{", "\u{1}").replace("}}", "\u{2}");
-    for c in text.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' => {
-                depth -= 1;
-                shown.push('…');
-            }
-            other if depth == 0 => shown.push(other),
-            _ => {}
-        }
-    }
-    // In a table's cell, in backticks.
-    let shown = shown.replace('\u{1}', "{").replace('\u{2}', "}").replace('|', "\\|");
-    shown.replace('`', "'").split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::pages::{root, visit};
+use super::source::arguments;
+
 /// Headings of help texts whose lines are options.
 type Sections = Vec<(String, Vec<(String, String)>)>;
 
@@ -94,4 +97,55 @@ fn sections(help: &str) -> Sections {
         }
     }
     all
+}
+
+/// A table of the options and commands that no help shows, from the definitions in the sources.
+///
+/// Copies of global options that a command hides are options of the program, and in the other tables.
+pub fn hidden() -> String {
+    let mut rows = Vec::new();
+    visit(&root().join("src/cli"), &mut |_, source| {
+        let lines: Vec<&str> = source.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            let is_attribute = line.starts_with("#[arg(") || line.starts_with("#[command(");
+            if is_attribute && line.contains("hide = true") {
+                rows.extend(hidden_option(&lines, at));
+            }
+        }
+    });
+    assert!(rows.len() > 2, "{rows:?}");
+    rows.dedup();
+    rows.sort();
+    let mut text = String::new();
+    table(&mut text, rows.iter());
+    text
+}
+
+/// The option or command whose attributes include that of a line; `None` for a positional argument.
+fn hidden_option(lines: &[&str], at: usize) -> Option<(String, String)> {
+    let of_it = |line: &&str| line.starts_with("///") || line.starts_with("#[");
+    let from = lines[..at].iter().rposition(|line| !of_it(line)).map_or(0, |line| line + 1);
+    let to = at + lines[at..].iter().position(|line| !of_it(line))?;
+    let docs = lines[from..to].iter().filter_map(|line| line.strip_prefix("/// "));
+    let meaning = docs.collect::<Vec<_>>().join(" ");
+    let attributes: Vec<&str> = lines[from..to]
+        .iter()
+        .filter_map(|line| line.strip_prefix("#[arg("))
+        .flat_map(|line| arguments(line, 0).0)
+        .collect();
+    let name = lines[to].trim_start_matches("pub(super) ").trim_start_matches("pub ");
+    let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    if lines[at].starts_with("#[command(") {
+        return Some((format!("procstar __{}", name.to_lowercase()), meaning));
+    }
+    attributes.contains(&"long").then(|| {
+        let value = attributes.iter().find_map(|one| one.strip_prefix("value_name = "));
+        let value = value.map_or(String::new(), |value| format!(" <{}>", value.trim_matches('"')));
+        let short = if attributes.contains(&"short") {
+            format!("-{}, ", &name[..1])
+        } else {
+            String::new()
+        };
+        (format!("{short}--{}{value}", name.replace('_', "-")), meaning)
+    })
 }

@@ -22,6 +22,9 @@ fn parts(name: &str, part: &str) -> [String; 3] {
 
 /// Compares a generated part with what it should be; writes it if asked to.
 pub fn publish(name: &str, part: &str, wanted: &str) {
+    // Tests write several parts of a page at the same time.
+    let lock = std::fs::File::open(root().join("docs")).unwrap();
+    lock.lock().unwrap();
     let [before, inside, after] = parts(name, part);
     let wanted = format!("\n{}\n\n", wanted.trim());
     if std::env::var_os("PROCSTAR_PUBLISH").is_some() {
@@ -61,4 +64,18 @@ pub fn tables(text: &str, headers: &[&str]) -> Vec<String> {
         }
     }
     found
+}
+
+/// Reads every source below a directory, except files of tests.
+pub fn visit(dir: &Path, each: &mut impl FnMut(&Path, &str)) {
+    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && name != "tests" {
+            visit(&path, each);
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            each(&path, &std::fs::read_to_string(&path).unwrap());
+        }
+    }
 }
