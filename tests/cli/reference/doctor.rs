@@ -8,8 +8,11 @@ use super::source::{
     calls, functions, literals, shown, unescaped, without_comments, without_tests,
 };
 
+/// The position of an argument.
+type Position = Option<usize>;
+
 /// Calls that make a check: the positions of name, finding and remedy among their arguments.
-const MAKERS: [(&str, Option<usize>, Option<usize>, Option<usize>); 6] = [
+const MAKERS: [(&str, Position, Position, Position); 6] = [
     ("Check::ok(", Some(0), Some(1), None),
     ("Check::note(", Some(0), Some(1), None),
     ("Check::with(", Some(0), Some(2), Some(3)),
@@ -75,20 +78,7 @@ pub fn tables() -> String {
             }
         }
     });
-    let trust = std::fs::read_to_string(root().join("src/trust.rs")).unwrap();
-    let trust = without_comments(without_tests(&trust));
-    let files = checks.entry((true, NAMES[1].1.to_owned())).or_default();
-    for (signature, body) in functions(&trust) {
-        if signature.starts_with("fn found(") {
-            files.found.extend(literals(body).iter().map(|text| shown(text)));
-        } else if signature.starts_with("fn remedy(") {
-            files.remedies.extend(literals(body).iter().map(|text| shown(text)));
-        }
-    }
-    let security = std::fs::read_to_string(root().join("src/cli/doctor/security.rs")).unwrap();
-    let without = without_tests(&security).split("without: \"").skip(1);
-    let kernel = checks.entry((true, NAMES[3].1.to_owned())).or_default();
-    kernel.found.extend(without.map(|rest| format!("…: {}", unescaped(rest))));
+    add_elsewhere(&mut checks);
     let mut page = String::new();
     for (is_security, command) in [(false, "procstar doctor"), (true, "procstar doctor --security")]
     {
@@ -108,6 +98,24 @@ pub fn tables() -> String {
         page.push('\n');
     }
     page
+}
+
+/// Adds the findings about files, from `trust.rs`, and those about settings of the kernel.
+fn add_elsewhere(checks: &mut BTreeMap<(bool, String), Texts>) {
+    let trust = std::fs::read_to_string(root().join("src/trust.rs")).unwrap();
+    let trust = without_comments(without_tests(&trust));
+    let files = checks.entry((true, NAMES[1].1.to_owned())).or_default();
+    for (signature, body) in functions(&trust) {
+        if signature.starts_with("fn found(") {
+            files.found.extend(literals(body).iter().map(|text| shown(text)));
+        } else if signature.starts_with("fn remedy(") {
+            files.remedies.extend(literals(body).iter().map(|text| shown(text)));
+        }
+    }
+    let security = std::fs::read_to_string(root().join("src/cli/doctor/security.rs")).unwrap();
+    let without = without_tests(&security).split("without: \"").skip(1);
+    let kernel = checks.entry((true, NAMES[3].1.to_owned())).or_default();
+    kernel.found.extend(without.map(|rest| format!("…: {}", unescaped(rest))));
 }
 
 /// Texts of constants that stand outside the functions that use them.
