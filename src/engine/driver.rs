@@ -4,6 +4,7 @@
 mod apply;
 mod budget;
 mod drain;
+mod exit_statuses;
 mod exits;
 mod files;
 mod filter_exits;
@@ -42,6 +43,7 @@ use crate::mem::shrink::Shrink;
 use crate::procfs::ProcFs;
 use crate::spec::ProcId;
 use budget::Budget;
+use exit_statuses::ExitStatuses;
 use io::Io;
 use message::DriverMessage;
 use poller::Source;
@@ -110,6 +112,8 @@ struct Driver {
     last_spawned: Instant,
     last_cloned: Instant,
     procfs: ProcFs,
+    /// The exit statuses of adopted processes, on kernels that do not keep them.
+    exit_events: ExitStatuses,
     sealer: Sealer,
     /// Whether files get exactly the modes that we create them with.
     own_umask: bool,
@@ -166,6 +170,7 @@ impl Driver {
             last_spawned: Instant::now(),
             last_cloned: Instant::now(),
             procfs: ProcFs::default(),
+            exit_events: ExitStatuses::default(),
             sealer,
             own_umask: false,
             holding_failed: false,
@@ -255,6 +260,7 @@ impl Driver {
             Some(Source::Children) => self.containment.child_ended(),
             Some(Source::Descendant(serial)) => self.descendant_exited(serial, token),
             Some(Source::Filter(pid)) => self.filter_exited(pid),
+            Some(Source::ExitEvents) => self.exit_events.read(),
             // Removed by an earlier event of the same round.
             None => {}
         }

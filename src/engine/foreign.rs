@@ -76,6 +76,12 @@ fn wait_without_reaping(kind: libc::idtype_t, id: i32) -> Option<bool> {
     }
 }
 
+/// Whether this kernel keeps the exit status for the pidfd of a running process.
+pub(super) fn keeps_exit_status(pidfd: &OwnedFd) -> bool {
+    // Linux 6.13 has the query without the status, and shows this only after the end.
+    exit_status(pidfd).is_ok() && sys::kernel_version().is_some_and(|version| version >= (6, 15))
+}
+
 /// The raw wait status that the kernel keeps for a pidfd after another process has reaped its
 /// process (Linux 6.15); `None` before.
 ///

@@ -18,6 +18,7 @@ mod containment;
 mod creds;
 mod driver;
 mod event;
+mod exit_events;
 #[doc(hidden)]
 pub mod failpoints;
 mod failure;

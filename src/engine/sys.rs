@@ -201,6 +201,13 @@ pub(super) fn hung_up(reader: &OwnedFd) -> bool {
         && fds.iter().filter_map(PollFd::revents).any(|got| got.contains(PollFlags::POLLHUP))
 }
 
+/// The major and minor version of the kernel.
+pub(super) fn kernel_version() -> Option<(u32, u32)> {
+    let name = nix::sys::utsname::uname().ok()?;
+    let mut numbers = name.release().to_str()?.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// Whether a descriptor is readable: a pidfd, once its process has ended.
 pub(super) fn is_readable(fd: &OwnedFd) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

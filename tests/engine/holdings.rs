@@ -315,3 +315,31 @@ fn without_a_kept_status_an_end_without_an_engine_is_lost() {
     engine.command("runs".into(), procstar::engine::ProcessCommand::Stop(kill), 1);
     assert_eq!(ends(&events, 1)[0].cause, Some(procstar::engine::StopCause::Stopped));
 }
+
+/// On a kernel before Linux 6.15, the exit events of the process connector have the statuses. They
+/// need root in the initial namespaces.
+#[cfg(debug_assertions)]
+#[test]
+fn without_a_kept_status_an_end_under_a_new_engine_is_known_from_its_event() {
+    use std::os::unix::fs::MetadataExt;
+    const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+    const COUNT: usize = 40;
+    let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
+    if !nix::unistd::geteuid().is_root() || namespace != INITIAL_PID_NAMESPACE {
+        return;
+    }
+    let gate = tempfile::NamedTempFile::new().unwrap();
+    let script = format!("while [ -e {} ]; do sleep 0.01; done; exit 9", gate.path().display());
+    let specs: serde_json::Map<_, _> =
+        (0..COUNT).map(|i| (format!("p{i}"), sh(&script, json!([])))).collect();
+    let mut holder = Holder::launch(&specs.into());
+    holder.until(|holder| holder.started.len() == COUNT);
+    holder.kill();
+    procstar::engine::failpoints::forget_exit_statuses(true);
+    let (_engine, events) = holder.adopt();
+    gate.close().unwrap();
+    for ended in ends(&events, COUNT) {
+        assert!(!ended.lost && ended.unmeasured, "{}", ended.id);
+        assert_eq!(ended.status, 9 << 8, "{}", ended.id);
+    }
+}

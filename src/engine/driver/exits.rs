@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Driver;
+use super::exit_statuses::ExitStatuses;
 use super::poller::Source;
 use crate::clock::{after, monotonic};
 use crate::engine::containment::{Containment, LastUsage};
@@ -62,6 +63,9 @@ impl Driver {
         child: OwnedChild,
         adopted: bool,
     ) -> LiveChild {
+        if adopted {
+            self.exit_events.watch(&mut self.io.poller, &child);
+        }
         let token = self.io.poller.watch(&child.pidfd, Source::Exit(serial));
         if let Err(error) = &token {
             tracing::warn!(pid = child.pid, %error, "cannot watch a process, looking at it by a timer");
@@ -89,7 +93,8 @@ impl Driver {
             self.await_tree(serial);
         }
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        let exit = reap(serial, process, self.containment.as_mut(), &self.procfs);
+        let events = &mut self.exit_events;
+        let exit = reap(serial, process, self.containment.as_mut(), (&self.procfs, events));
         let token = process.take_token();
         if let Some((token, live)) = token.zip(process.live()) {
             self.io.poller.unwatch(&live.child.pidfd, token);
@@ -97,6 +102,9 @@ impl Driver {
         // A debugger that traces the child reaps it first, and another process reaps an adopted one.
         // Until then epoll would report it continuously.
         let Some(exit) = exit else { return self.poll_later(serial) };
+        if let Some(pid) = exit.pid {
+            self.exit_events.unwatch(&mut self.io.poller, pid);
+        }
         self.containment.child_reaped(serial);
         self.io.sweep(serial, process);
         self.on(serial, Input::Exited(Box::new(exit)));
@@ -108,12 +116,12 @@ fn reap(
     serial: u64,
     process: &mut Process,
     members: &mut dyn Containment,
-    procfs: &ProcFs,
+    (procfs, events): (&ProcFs, &mut ExitStatuses),
 ) -> Option<ChildExit> {
     let LiveChild { child, adopted, .. } = process.live()?;
     let pid = child.pid;
     if *adopted && !foreign::is_child(pid, &child.pidfd) {
-        return reaped_elsewhere(serial, process, members, procfs);
+        return reaped_elsewhere(serial, process, members, (procfs, events));
     }
     let LastUsage { stat, io } = members.last_usage(serial);
     match sys::reap(pid) {
@@ -139,11 +147,18 @@ fn reaped_elsewhere(
     serial: u64,
     process: &mut Process,
     members: &mut dyn Containment,
-    procfs: &ProcFs,
+    (procfs, events): (&ProcFs, &mut ExitStatuses),
 ) -> Option<ChildExit> {
     let child = &process.live()?.child;
     let pid = child.pid;
-    match foreign::state_of(procfs, (pid, &child.pidfd), members.starttime(serial)) {
+    let state = foreign::state_of(procfs, (pid, &child.pidfd), members.starttime(serial));
+    let state = match state {
+        ForeignState::Unreaped | ForeignState::Lost => {
+            events.status(pid).map_or(state, |status| ForeignState::Ended(status, Box::default()))
+        }
+        ForeignState::Running | ForeignState::Ended(..) => state,
+    };
+    match state {
         ForeignState::Ended(status, usage) => {
             let LastUsage { stat, io } = *usage;
             let out_of_memory = was_oom_killed(serial, status, process, members);

@@ -26,6 +26,8 @@ pub(super) enum Source {
     Descendant(u64),
     /// The pidfd of a filter.
     Filter(i32),
+    /// Some thread of the host has ended.
+    ExitEvents,
 }
 
 /// Epoll, with the meaning of its tokens.
