@@ -7,6 +7,7 @@ mod doctor;
 mod errors;
 mod options;
 mod pages;
+mod remedies;
 mod source;
 mod usage;
 

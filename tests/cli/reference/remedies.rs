@@ -1,0 +1,461 @@
+//! The remedies of errors, and the messages that texts of parts belong to.
+
+/// Remedies of errors whose text has these words; the first that fits counts.
+const REMEDIES: &[(&str, &str)] = &[
+    // Words that would fit a row below, too.
+    ("cannot write results to …: is a socket", "Name a file or a FIFO."),
+    ("write it as", "Write the value as the message shows."),
+    ("write it without quotes", "Write the number as the message shows."),
+    ("no finite number", "Write a finite number."),
+    ("… is too large", "Write a smaller value."),
+    ("write the host alone", "Write the value as the message shows."),
+    ("bits at most", "Create a token by `openssl rand -base64 24`."),
+    ("takes no --", "Omit the option, or give it to `procstar serve` or `procstar agent`."),
+    ("needs a URL", "Give `--url`, or set `PROCSTAR_URL`; or omit the option that needs it."),
+    ("is not UTF-8; give a path", "Give a path in UTF-8."),
+    ("is not UTF-8; pass it", "Pass the value by a script or a file."),
+    ("given more than", "Send several requests."),
+    ("only with 'stats'", "Add `stats=true`, or omit `id`."),
+    ("takes HTTP/1.1", "Send the handshake by HTTP/1.1."),
+    ("malformed query", "Percent-encode the parameters as UTF-8."),
+    ("only with output=tail", "Add `output=tail`, or omit `tail`."),
+    ("unknown query parameter", "Use a parameter of the route: [HTTP](http.md)."),
+    ("still being set up", "Repeat the command shortly."),
+    (
+        "pipe to a process that exists",
+        "Start both ends of a pipe in the same request, with new IDs.",
+    ),
+    (
+        "use certificate file",
+        "Set the option to a PEM file with a valid certificate; the message ends with the cause.",
+    ),
+    ("refusing … file", "Run the command that the message names, usually `chmod go-w FILE`."),
+    ("cannot run …: …", "Install procstar at that path, executable for this user."),
+    (
+        "is not procstar, or a version",
+        "Install procstar at that path, of this version or a later one; the running instance goes on.",
+    ),
+    (
+        "cannot go on: …",
+        "Correct what the message names, then upgrade again; the running instance goes on.",
+    ),
+    (
+        "start one with",
+        "Start one by `procstar serve`, or name one by `--socket`, `--url` or `--state-dir`.",
+    ),
+    (
+        "can be reached:",
+        "Look at the log of the instance that the message names, and start it again.",
+    ),
+    ("has ended; see its log", "The log of that instance has the cause; start it again."),
+    ("make a manual page", "A fault of procstar: report it."),
+    (
+        "unexpected response from",
+        "Check that address and port are those of procstar, of version 2.0 or later.",
+    ),
+    (
+        "only by the page's script",
+        "Open the web UI by `procstar ui`; programs send neither `Origin` nor `Sec-Fetch-*` headers.",
+    ),
+    ("client has closed", "Nothing: the client has gone."),
+    ("session of this page", "Run `procstar ui` again."),
+    ("invalid code", "Run `procstar ui` again."),
+    ("unsupported content encoding", "Send the body uncompressed."),
+    ("no random bytes", "Try again, or run `procstar upgrade`."),
+    ("the page has no file", "Open the web UI again by `procstar ui`."),
+    ("does not fit into a message", "A fault of procstar: report it."),
+    ("beyond the largest offset", "A fault of procstar: report it."),
+    ("to complete a message", "Check the scheduler and its log. The agent reconnects."),
+    (
+        "larger than the limit",
+        "Send smaller messages, or raise `agent.max_message` (HTTP: `http.max_body`).",
+    ),
+    (
+        "keeper has one of the processes",
+        "Choose other IDs, or delete the processes: `procstar rm ID`.",
+    ),
+    (
+        "frame is no message",
+        "Keeper and worker do not understand each other, a fault of procstar: report it.",
+    ),
+    (
+        "bytes is too large",
+        "Keeper and worker do not understand each other, a fault of procstar: report it.",
+    ),
+    (
+        "not shared its state",
+        "The worker cannot succeed this keeper: start the instance again; with `run.state_dir` it finds its processes again.",
+    ),
+    (
+        "keeper lives",
+        "The worker cannot succeed a living keeper: end that one, and start the instance again.",
+    ),
+    ("all is done", "Nothing: the program had ended its work."),
+    ("service manager restarts", "Nothing: the service manager starts the instance again."),
+    ("execute this program", "Install procstar at its path again, then start the instance."),
+    ("state: expected", "Use one of the states that the message lists."),
+    ("no filter given", "Give `--state`, `--label` or `--older-than`, or `--all`."),
+    ("may have been sent", "Check by `procstar ps` before you repeat the command."),
+    ("may have been started", "Check by `procstar ps` before you repeat the command."),
+    ("invalid signal", "Use a name such as `TERM` or `SIGTERM`, or a number from 1 to 64."),
+    ("name another path", "Name a path in a directory of this user."),
+    (
+        "another user's, or in a directory",
+        "Use a directory of this user, in which no other user can write.",
+    ),
+    (
+        "journal of version",
+        "Install a version of procstar that is not older than the one that wrote the journal.",
+    ),
+    (
+        "journal without a version",
+        "The file is damaged, or not procstar's: choose another `--state-dir`.",
+    ),
+    ("no journal:", "The file is damaged, or not procstar's: choose another `--state-dir`."),
+    (
+        "cannot handle signals",
+        "The message ends with the system's error; check this host by `procstar doctor`.",
+    ),
+    (
+        "cannot talk to the keeper",
+        "The message ends with the system's error; check this host by `procstar doctor`.",
+    ),
+    ("cannot read captured output", "Check the disk; the message ends with the system's error."),
+    (
+        "netlink",
+        "The service cannot look up the user of a TCP client: use the Unix socket, or present the token.",
+    ),
+    ("certificate of http.tls_cert", "Name a host of the certificate: `procstar ui --host NAME`."),
+    ("serves no HTTP by TCP", "Start the instance with `--serve`, or set `http.enabled`."),
+    ("keeper speaks version", "Install one version of procstar, and start the instance again."),
+    (
+        "worker …; it serves",
+        "The message names the address: end the other program, or change the setting and upgrade again.",
+    ),
+    ("cannot read fd", "Check the disk and the log; the capture's file cannot be read."),
+    (
+        "failed to listen on",
+        "Another program has the address, or it is not this host's: the message ends with the cause; choose another address or path.",
+    ),
+    ("--captures is for", "Add `-o json`, or print output by `procstar logs ID`."),
+    ("no output of process", "Add a `capture` to the spec's fds, and run the process again."),
+    ("refusing token file", "Make the file private: `chmod go-rwx FILE`, owned by root or you."),
+    ("refusing to send a token", "Use `https://`, or the Unix socket."),
+    ("contains a name or password", "Give the token by `--token-file`."),
+    ("invalid URL", "Write `http://HOST:PORT` or `https://HOST:PORT`."),
+    ("is not a URL", "Write `http://HOST:PORT` or `https://HOST:PORT`."),
+    ("invalid token file", "Write the token as the only line of the file."),
+    (
+        "no times are known",
+        "Run `procstar logs` without `--since` and `--timestamps`, or set `chunk_times` in the spec.",
+    ),
+    ("nobody reads it", "Read the pipe, or write to a file."),
+    (
+        "its arguments do not start",
+        "Upgrade with the arguments of `procstar serve` or `procstar agent`.",
+    ),
+    (
+        "websocket upgrade with",
+        "Host and port must be the scheduler's WebSocket; the message has what answered instead.",
+    ),
+    ("takes neither INPUT", "Omit the option, or the command."),
+    (
+        "close frame is invalid",
+        "The other end breaks the WebSocket protocol: check its version. The agent reconnects.",
+    ),
+    (
+        "cannot start the engine",
+        "The message ends with the system's error; check this host by `procstar doctor`.",
+    ),
+    ("merge configuration layers", "A fault of procstar: report it."),
+    ("is of no use without", "Set both settings, or neither."),
+    ("cannot configure TLS", "A fault of procstar: report it."),
+    ("invalid size", "Write a smaller number."),
+    ("nested too deeply", "Send fewer levels of objects and arrays."),
+    (
+        "descriptor … is not a listener",
+        "Pass a listening socket for this address in the unit file, or none.",
+    ),
+    // Specs.
+    ("given twice", "Remove one of the two."),
+    (
+        "pipe-read",
+        "Give each `pipe-write` exactly one `pipe-read` in the same request: [pipes](spec.md#pipes).",
+    ),
+    ("missing key", "Add the key, or correct its name."),
+    (
+        "unknown resource",
+        "Use one of the names that the message lists: [rlimits](spec.md#attributes).",
+    ),
+    ("unknown signal", "Use a name such as `TERM` or `SIGTERM`, or a number from 1 to 64."),
+    ("signal has the number", "Use a number from 1 to 64, or a name."),
+    ("cannot be blocked", "SIGKILL and SIGSTOP cannot be blocked or ignored: remove them."),
+    ("cannot be ignored", "SIGKILL and SIGSTOP cannot be blocked or ignored: remove them."),
+    ("umask", "Write it as a string of octal digits: `\"0027\"`."),
+    ("NUL character", "Remove the NUL character; pass binary data by a file or `data`."),
+    ("in one request: split it", "Send several requests."),
+    ("process ID has", "Choose an ID of 1 to 4,096 bytes."),
+    ("invalid process ID", "Choose an ID of 1 to 4,096 bytes."),
+    ("invalid fd name", "Use `stdin`, `stdout`, `stderr` or a number."),
+    ("capture.keep_head", "Ask for less, or raise `capture.keep_head` and `capture.keep_tail`."),
+    // Configuration and start.
+    ("did you mean", "Correct the name; the message has the most similar one."),
+    (
+        "cannot listen",
+        "Another program has the address: stop it, or choose another `--http-port`; the message names its user.",
+    ),
+    ("refusing secret", "Make the file private: `chmod go-rwx FILE`, owned by root or you."),
+    (
+        "which holds",
+        "Make the file private: `chmod go-rwx FILE`, or move the token to a file of its own.",
+    ),
+    (
+        "refusing configuration",
+        "Run the command that the message names, usually `chmod go-w FILE`.",
+    ),
+    (
+        "refusing to serve",
+        "Set `http.tls_cert` and `http.tls_key`, and `http.token` or `http.client_ca`: [serve other machines](http.md#serve-other-machines).",
+    ),
+    (
+        "refusing to run",
+        "Another user can change the program: correct owner and mode of the file and its directories.",
+    ),
+    (
+        "write results",
+        "Check the directory's permissions and free space, or choose another path; the message names a file with the results, if they could be kept.",
+    ),
+    ("require_token is set, but no token", "Set `PROCSTAR_HTTP_TOKEN_FILE`."),
+    (
+        "gave up connecting",
+        "Check host, port, certificate and token; the log has the cause. `agent.connect.count_max` sets the number of attempts.",
+    ),
+    ("is set too", "Set only one of the two variables."),
+    ("secret file", "Check that the file exists and is readable, and has one token."),
+    ("environment variable", "Correct or unset the variable."),
+    // Commands.
+    ("no command", "Use a command of `procstar --help`, or write `./NAME` for a file."),
+    ("several procstars", "Choose one by `--pid` or `--socket`."),
+    ("multiple instances", "Choose one by `--pid` or `--socket`."),
+    (
+        "start one by",
+        "Start one by `procstar serve`, or name one by `--socket`, `--url` or `--state-dir`.",
+    ),
+    ("standard output", "Check the disk or the reader of the pipe."),
+    ("cannot reach", "Check that the instance runs and that address and port are right."),
+    (
+        "lost the connection",
+        "Repeat the command; if it changed something, check by `procstar ps` first.",
+    ),
+    ("has ended", "See its result; a process that has ended can only be deleted."),
+    ("is running", "Stop it first, or delete it by `procstar rm -f ID`."),
+    // HTTP and the maxima.
+    ("already in use", "Choose another ID, or delete the process: `procstar rm ID`."),
+    ("unknown process", "List the IDs by `procstar ps`; the process may have been deleted."),
+    ("run.max_running", "Wait until processes have ended, or raise `run.max_running`."),
+    (
+        "run.max_processes",
+        "Delete ended processes (`procstar prune`), or raise `run.max_processes`.",
+    ),
+    (
+        "capture.max_total",
+        "Delete ended processes (`procstar prune`), or raise `capture.max_total`.",
+    ),
+    ("shutting down", "The instance ends: send the request to another one, or start a new one."),
+    ("larger than", "Send less, or raise the setting that the message names."),
+    ("not captured", "Add a `capture` for this descriptor to the spec."),
+    (
+        "is gone",
+        "The file was removed from outside; run the process again. Keep cleaners away from the [directories](../failure-model.md#cleaners).",
+    ),
+    (
+        "changed",
+        "The file was changed from outside after the end; run the process again under a `user` of its own.",
+    ),
+    ("cursor", "Start again without a cursor."),
+    ("wrong tokens", "Wait as long as the header `Retry-After` says, and send the right token."),
+    ("session", "Open the web UI by `procstar ui`."),
+    ("Host header", "Send one `Host` header, as the message shows."),
+    ("loopback", "Use the URL that the message names."),
+    ("certificate is for", "Use a host name of the service's certificate."),
+    ("does not cover", "Use a host name of the service's certificate."),
+    (
+        "namespaces",
+        "Use the Unix socket, or present the token: [access control](http.md#access-control).",
+    ),
+    (
+        "Sec-Fetch",
+        "Programs send no `Sec-Fetch-*` headers; browsers use the web UI: `procstar ui`.",
+    ),
+    ("content type", "Send `Content-Type: application/json`."),
+    // The network.
+    ("resolve host name", "Correct `agent.host`, or DNS."),
+    (
+        "certificate of",
+        "Set `PROCSTAR_AGENT_CA` to the scheduler's certificate or its root, and dial a name of the certificate.",
+    ),
+    ("cannot connect to", "Check that the scheduler runs, the port, and the firewall."),
+    (
+        "PEM",
+        "Convert the file to PEM (`openssl x509`, `openssl pkey`), with certificate and key as the setting asks for.",
+    ),
+    // The keeper.
+    (
+        "state directory",
+        "Stop the other instance, or choose another `--state-dir` that belongs to this user with mode 0700.",
+    ),
+    ("directory", "Correct owner and mode of the directory, or choose another one."),
+    // Words of many errors: last.
+    ("out of range", "Choose a value in the range that the message names."),
+    ("negative", "Choose a value in the range that the message names."),
+    ("object of one key", "Give exactly one kind, such as `{\"capture\": {}}`: [FD](spec.md#fd)."),
+    (
+        "unlimited",
+        "Write a number, a size or `\"unlimited\"`, or `[SOFT, HARD]`: [rlimits](spec.md#attributes).",
+    ),
+    ("absolute", "Write the path from `/` on."),
+    ("default, too", "Name each signal in one of the lists only."),
+    ("user or group number", "Use a name, or a number below 4294967295."),
+    ("reserved ID", "Use a name, or a number below 4294967295."),
+    ("only the first", "Correct the errors that are shown, and check again."),
+    ("set up the log", "A fault of procstar: report it."),
+    ("other name", "Keep one of the two names of the setting."),
+    ("one already", "A fault of procstar: report it."),
+    ("malformed path", "Percent-encode the ID: [bodies and errors](http.md#bodies-and-errors)."),
+    ("read capture", "Check the disk and the log; the capture's file cannot be read."),
+    (
+        "can be asked",
+        "Start an instance by `procstar serve`, or name one by `--socket`, `--url` or `--state-dir`.",
+    ),
+    ("whole character", "Ask for a larger range, or without `utf8`."),
+    ("range beyond", "Ask for a range within the length in `Content-Range`."),
+    ("precondition", "Read the resource again, and repeat the request with its new `ETag`."),
+    ("coding", "Accept `identity`, `gzip`, `br` or `zstd`; send bodies uncompressed."),
+    ("content encoding", "Send the body uncompressed."),
+    ("method not allowed", "Use a method of the header `Allow`."),
+    ("unknown path", "Use a path of [HTTP](http.md) or of `/openapi.json`."),
+    ("older_than", "Give at least one of `state`, `label` and `older_than`."),
+    ("request body", "Send valid JSON without pauses of 30 s."),
+    ("signal", "Check the signal, and whether procstar may send it to the process's user."),
+    (
+        "frame",
+        "The other end, or a proxy between, breaks the WebSocket protocol: check that host and port are the scheduler's. The agent reconnects.",
+    ),
+    ("message", "The other end breaks the protocol: check its version. The agent reconnects."),
+    (
+        "websocket",
+        "Host and port must be the scheduler's WebSocket; the message has what answered instead.",
+    ),
+    ("tls handshake", "Check that the port is the scheduler's TLS port, and its certificate."),
+    ("timed out", "Check the network and the load of the scheduler. The agent reconnects."),
+    ("journal", "Make room on the disk of the state directory or `capture.dir`."),
+    (
+        "state",
+        "Install a version that is not older than the running one; the running instance goes on.",
+    ),
+    (
+        "can go on",
+        "Install procstar, of this version or a later one, at the path; the running instance goes on.",
+    ),
+    (
+        "did not answer",
+        "Check the program at the path, then upgrade again; the running instance goes on.",
+    ),
+    ("reserved for procstar", "Unset the variable."),
+    ("keeper", "Start the instance again; with `run.state_dir` it finds its processes again."),
+    ("connection", "Check the network and the scheduler's log. The agent reconnects."),
+    ("scheduler", "Check the scheduler and its log. The agent reconnects."),
+    ("server", "Check the scheduler and its log. The agent reconnects."),
+    ("manual page", "Choose a directory that you can write to: `procstar man --dir DIR`."),
+    ("cannot read", "Check that the file exists and that this user may read it."),
+    ("cannot write", "Check permissions and free space."),
+    ("unknown key", "Correct the key's name, or remove it."),
+    ("expected", "Write the value in the form that the message asks for."),
+    ("pid", "The log of that instance has the cause; list instances by `procstar ps`."),
+    ("ending", "The instance ends: start a new one, or ask another one."),
+    (
+        "service worker",
+        "Clear the site's data in the browser, and open the web UI by `procstar ui`.",
+    ),
+    (
+        "browser",
+        "Open the web UI by `procstar ui`; programs send neither `Origin` nor `Sec-Fetch-*` headers.",
+    ),
+    ("origin", "Programs send no `Origin`; browsers use the web UI: `procstar ui`."),
+    ("client certificate", "Connect with a certificate of a root in `http.client_ca`."),
+];
+
+/// Texts that the program shows only as a part of a message, and the whole message.
+pub const WHOLE: &[(&str, &str)] = &[
+    ("did you mean '…'?", "…: unknown key …, expected one of …; did you mean '…'?"),
+    ("write it as …", "…: invalid type: …, expected …; write it as …"),
+    (
+        "write it without quotes: …",
+        "…: invalid type: string …, expected …; write it without quotes: …",
+    ),
+    ("; did you mean …?", "…: unknown key …; did you mean …?"),
+    ("; write the host alone, ……", "expected …, found …; write the host alone, …"),
+    (
+        ", and its port … as agent.port (--agent-port …, PROCSTAR_AGENT_PORT)",
+        "expected …, found …; write the host alone, …, and its port … as agent.port (--agent-port …, PROCSTAR_AGENT_PORT)",
+    ),
+    ("of … bits at most", "expected …, found … of … bits at most"),
+    ("the file of …", "secret file …, the file of …: …"),
+    ("named by environment variable …", "secret file …, named by environment variable …: …"),
+    (
+        "is a socket, which cannot be opened",
+        "cannot write results to …: is a socket, which cannot be opened",
+    ),
+    ("it takes HTTP/1.1", "no websocket: it takes HTTP/1.1"),
+    (
+        "it belongs to … in a directory in which every user may make files; name another path",
+        "cannot write results to …: it belongs to … in a directory in which every user may make files; name another path",
+    ),
+    ("handle signals", "cannot handle signals: …"),
+    ("talk to the keeper", "cannot talk to the keeper: …"),
+    ("read captured output", "cannot read captured output: …"),
+    ("write results", "cannot write results: …"),
+    ("nobody reads it", "cannot write results to …: nobody reads it"),
+    (
+        "its arguments do not start an instance",
+        "…, version …, cannot go on: its arguments do not start an instance",
+    ),
+    ("missing host", "invalid URL …: missing host; expected http://HOST:PORT or https://HOST:PORT"),
+    (
+        "missing http:// or https://",
+        "invalid URL …: missing http:// or https://; expected http://HOST:PORT or https://HOST:PORT",
+    ),
+    (
+        "unexpected path",
+        "invalid URL …: unexpected path; expected http://HOST:PORT or https://HOST:PORT",
+    ),
+    (
+        "contains a name or password; use --token-file",
+        "invalid URL …: contains a name or password; use --token-file; expected http://HOST:PORT or https://HOST:PORT",
+    ),
+    ("no answer", "unexpected response from …: no answer; check that it is procstar 2.0 or later"),
+    ("no result", "unexpected response from …: no result; check that it is procstar 2.0 or later"),
+    ("half a status code", "close frame is invalid: half a status code"),
+    ("reason is no utf-8", "close frame is invalid: reason is no utf-8"),
+    (
+        "status code that may not be sent",
+        "close frame is invalid: status code that may not be sent",
+    ),
+    ("not to websocket", "websocket upgrade with … failed: not to websocket"),
+    (
+        "its header Connection lacks 'upgrade'",
+        "websocket upgrade with … failed: its header Connection lacks 'upgrade'",
+    ),
+    (
+        "its header Sec-WebSocket-Accept is wrong",
+        "websocket upgrade with … failed: its header Sec-WebSocket-Accept is wrong",
+    ),
+    ("name has no address", "cannot resolve host name …: name has no address"),
+    ("timed out", "cannot connect to …: timed out"),
+];
+
+pub fn remedy_of(text: &str) -> &'static str {
+    let words = |(words, _): &&(&str, &str)| text.contains(words);
+    let remedy = REMEDIES.iter().find(words);
+    remedy.unwrap_or_else(|| panic!("no remedy for {text:?}: add one to REMEDIES")).1
+}
