@@ -3,6 +3,17 @@
 /// Remedies of errors whose text has these words; the first that fits counts.
 const REMEDIES: &[(&str, &str)] = &[
     // Words that would fit a row below, too.
+    ("start fewer or smaller processes", "Start fewer or smaller processes at once."),
+    ("is not a pipe; make it", "Make the other end a `pipe-write`: [pipes](spec.md#pipes)."),
+    ("not finite", "Write a finite number."),
+    ("write it in quotes", "Write the value in quotes, as the message shows."),
+    ("is also in default", "Name each signal in one of the lists only."),
+    ("require_token is set, and there is", "Set `PROCSTAR_HTTP_TOKEN_FILE`."),
+    ("is set without http", "Set both settings, or neither."),
+    (
+        "keeper's socket",
+        "Keeper and worker disagree: start the instance again, with one version of procstar; `run.state_dir` keeps its processes.",
+    ),
     ("cannot write results to …: is a socket", "Name a file or a FIFO."),
     ("write it as", "Write the value as the message shows."),
     ("write it without quotes", "Write the number as the message shows."),
@@ -387,6 +398,10 @@ const REMEDIES: &[(&str, &str)] = &[
 
 /// Texts that the program shows only as a part of a message, and the whole message.
 pub const WHOLE: &[(&str, &str)] = &[
+    (
+        "write it in quotes: \"…\"",
+        "…: invalid type: …, expected a string; write it in quotes: \"…\"",
+    ),
     ("did you mean '…'?", "…: unknown key …, expected one of …; did you mean '…'?"),
     ("write it as …", "…: invalid type: …, expected …; write it as …"),
     (
@@ -454,8 +469,6 @@ pub const WHOLE: &[(&str, &str)] = &[
     ("timed out", "cannot connect to …: timed out"),
 ];
 
-pub fn remedy_of(text: &str) -> &'static str {
-    let words = |(words, _): &&(&str, &str)| text.contains(words);
-    let remedy = REMEDIES.iter().find(words);
-    remedy.unwrap_or_else(|| panic!("no remedy for {text:?}: add one to REMEDIES")).1
+pub fn remedy_of(text: &str) -> Option<&'static str> {
+    REMEDIES.iter().find(|(words, _)| text.contains(words)).map(|(_, remedy)| *remedy)
 }
