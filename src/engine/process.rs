@@ -412,6 +412,11 @@ impl Process {
         }))));
     }
 
+    /// Takes the pidfd of an ended child over from the previous program.
+    pub(super) fn restore_kept_pidfd(&mut self, pidfd: OwnedFd) {
+        self.kept_pidfd = Some(pidfd);
+    }
+
     /// Keeps the pidfd of an ended child for the second holder.
     fn keep_pidfd(&mut self) {
         if let State::Alive(live) = std::mem::replace(&mut self.state, State::Ended)

@@ -182,11 +182,17 @@ impl Holder {
         self.until(|_| false);
     }
 
-    /// Adopts all processes that have not ended, in a new engine.
-    fn adopt(&mut self) -> (Engine, mpsc::Receiver<Event>) {
+    /// A new engine, for the captures of the killed one.
+    fn successor(&self) -> (Engine, mpsc::Receiver<Event>) {
         let (tell, events) = mpsc::channel();
         let options = EngineOptions { epoch: 1, ..options_in(self.dir.path()) };
         let engine = Engine::start(options, move |event| drop(tell.send(event))).unwrap();
+        (engine, events)
+    }
+
+    /// Adopts all processes that have not ended, in a new engine.
+    fn adopt(&mut self) -> (Engine, mpsc::Receiver<Event>) {
+        let (engine, events) = self.successor();
         for started in self.started.drain(..) {
             if self.ended.iter().any(|id| *id == started.id.as_str()) {
                 continue;
@@ -342,4 +348,145 @@ fn without_a_kept_status_an_end_under_a_new_engine_is_known_from_its_event() {
         assert!(!ended.lost && ended.unmeasured, "{}", ended.id);
         assert_eq!(ended.status, 9 << 8, "{}", ended.id);
     }
+}
+
+/// The next holding that an engine reports.
+fn held(events: &mpsc::Receiver<Event>) -> Holding {
+    loop {
+        if let Event::Held(holding) = events.recv_timeout(DEADLINE).unwrap() {
+            return *holding;
+        }
+    }
+}
+
+/// Waits for the release of a process.
+fn released(events: &mpsc::Receiver<Event>, id: &str) {
+    while !matches!(events.recv_timeout(DEADLINE).unwrap(), Event::Released(of) if of.as_str() == id)
+    {
+    }
+}
+
+/// An engine in this process that shares its holdings, and has started one process.
+fn sharing(options: EngineOptions, proc: &Value) -> (Engine, mpsc::Receiver<Event>) {
+    let (tell, events) = mpsc::channel();
+    let engine = Engine::start(options, move |event| drop(tell.send(event))).unwrap();
+    let text = json!({ "specs": { "a": proc } }).to_string();
+    engine.launch(spec::from_json(text.as_bytes()).unwrap());
+    (engine, events)
+}
+
+/// A new holder gets the descriptors of a process that lives, and none of one that is released.
+#[test]
+fn holdings_are_shared_again_until_the_release() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = dir.path().join("gate");
+    let script = format!("until [ -e {} ]; do sleep 0.01; done; echo out", gate.display());
+    let proc = sh(&script, json!([["stdout", {"capture": {"mode": "memory"}}]]));
+    let (engine, events) = sharing(options_in(dir.path()), &proc);
+    let first = held(&events);
+    drop(first);
+    engine.share_holdings();
+    let again = held(&events);
+    assert!(again.id.as_str() == "a" && again.pidfd.is_some());
+    assert_eq!(again.captures.iter().map(|held| held.index).collect::<Vec<_>>(), [0]);
+    drop(again);
+    std::fs::write(&gate, "").unwrap();
+    released(&events, "a");
+    engine.share_holdings();
+    let settled = engine.quiesce(DEADLINE);
+    assert!(settled.is_ok());
+    assert!(!events.try_iter().any(|event| matches!(event, Event::Held(_))));
+}
+
+/// A survivor of a process that had ended before the kill writes on, and gets no SIGPIPE.
+#[test]
+fn a_survivor_of_an_ended_process_writes_on() {
+    let witness = tempfile::tempdir().unwrap();
+    let (gate, done) = (witness.path().join("gate"), witness.path().join("done"));
+    let script = format!(
+        "echo out; (until [ -e {} ]; do sleep 0.01; done; seq 0 100000 && touch {}) & exit 7",
+        gate.display(),
+        done.display(),
+    );
+    let mut holder = Holder::launch(&json!({
+        "a": sh(&script, json!([["stdout", {"capture": {"mode": "memory"}}]])),
+    }));
+    holder.until(|holder| !holder.ended.is_empty());
+    holder.kill();
+    let (engine, events) = holder.successor();
+    let holding = holder.holdings.pop().unwrap();
+    assert_eq!(holding.captures.len(), 1);
+    let captures = holder.started.pop().unwrap().captures;
+    engine.adopt_ended(captures, holding);
+    // For a holder after this one.
+    assert_eq!(held(&events).captures.len(), 1);
+    std::fs::write(&gate, "").unwrap();
+    eventually("the survivor's end", || done.exists());
+    released(&events, "a");
+    assert!(!events.try_iter().any(|event| matches!(event, Event::Ended(_))));
+}
+
+/// Named files, written by the process itself and through the engine.
+#[test]
+fn named_files_are_whole_after_the_kill() {
+    const COUNT: usize = 200_000;
+    let kinds = [
+        ("direct", json!({"mode": "tempfile"})),
+        ("timed", json!({"mode": "tempfile", "chunk_times": true})),
+        ("memory", json!({"mode": "memory"})),
+    ];
+    for millis in [20, 60] {
+        let files = tempfile::tempdir().unwrap();
+        let mut specs = serde_json::Map::new();
+        for (id, capture) in &kinds {
+            let mut capture = capture.clone();
+            capture["file"] = json!({"path": files.path().join(id)});
+            let script = format!("sleep 0.05; seq 0 {}; exit 7", COUNT - 1);
+            specs.insert((*id).into(), sh(&script, json!([["stdout", {"capture": capture}]])));
+        }
+        let mut holder = Holder::launch(&specs.into());
+        holder.until(|holder| holder.started.len() == kinds.len());
+        std::thread::sleep(Duration::from_millis(millis));
+        holder.kill();
+        let before = holder.ended.len();
+        let (_engine, events) = holder.adopt();
+        for ended in ends(&events, kinds.len() - before) {
+            assert_eq!(ended.status, 7 << 8, "{}", ended.id);
+            assert!(ended.cut_short.is_empty(), "{}: {:?}", ended.id, ended.cut_short);
+        }
+        for (id, _) in &kinds {
+            assert!(std::fs::read(files.path().join(id)).unwrap() == numbers(COUNT), "{id}");
+        }
+    }
+}
+
+/// The pidfd of a process that has ended, and whose output is still open, crosses an upgrade: a
+/// holder that comes afterwards can read the exit status.
+#[test]
+fn the_pidfd_of_a_draining_process_crosses_an_upgrade() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = dir.path().join("gate");
+    let script = format!("(until [ -e {} ]; do sleep 0.01; done) & exit 7", gate.display());
+    let proc = sh(&script, json!([["stdout", {"capture": {"mode": "memory"}}]]));
+    let patient = || EngineOptions { drain_grace: DEADLINE, ..options_in(dir.path()) };
+    let (engine, events) = sharing(patient(), &proc);
+    let started = loop {
+        if let Event::Started(started) = events.recv_timeout(DEADLINE).unwrap() {
+            break started;
+        }
+    };
+    let of_process = std::path::PathBuf::from(format!("/proc/{}", started.pid));
+    eventually("the reaping of the process", || !of_process.exists());
+    let (handover, standstill) = engine.quiesce(DEADLINE).unwrap();
+    std::mem::forget(standstill);
+    let options = EngineOptions { epoch: 1, ..patient() };
+    let (tell, events) = mpsc::channel();
+    let next = crate::support::engine::resume(options, &handover, tell);
+    next.share_holdings();
+    let holding = held(&events);
+    assert!(holding.pidfd.is_some());
+    std::fs::write(&gate, "").unwrap();
+    let ended = &ends(&events, 1)[0];
+    assert!(ended.status == 7 << 8 && !ended.lost);
+    released(&events, "a");
 }

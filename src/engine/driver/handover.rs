@@ -99,11 +99,14 @@ impl Driver {
 
     /// Restores one process with its captures; returns its child, which is to be watched.
     fn restore_process(&mut self, handed: HandoverProcess) -> (u64, Option<RestoredChild>) {
-        let Restored { mut process, members, open, child } = Process::restored(handed);
+        let Restored { mut process, members, open, child, kept_pidfd } = Process::restored(handed);
         let serial = self.next_serial;
         self.containment.restore_members(serial, members);
         let named = process.output.captures().named_descriptors();
         (0..named).for_each(|_| self.budget.taken_over());
+        if let Some(Ok(pidfd)) = kept_pidfd.map(|fd| self.inherit(fd)) {
+            process.restore_kept_pidfd(pidfd);
+        }
         for open in open {
             let index = open.index;
             if let Err(error) = self.restore_capture(serial, &mut process, open) {

@@ -50,6 +50,9 @@ pub struct HandoverProcess {
     drains: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     maxrss_floor: Option<i64>,
+    /// The pidfd of the child that was reaped, if it is kept for a second holder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept_pidfd: Option<RawFd>,
 }
 
 /// A capture that has not reached its end.
@@ -88,7 +91,7 @@ impl HandoverProcess {
             HandoverPhase::Alive { pidfd, .. } => pidfd,
             HandoverPhase::Draining(_) | HandoverPhase::Ended => None,
         };
-        of_captures.chain([pidfd]).flatten()
+        of_captures.chain([pidfd, self.kept_pidfd]).flatten()
     }
 }
 
@@ -101,6 +104,8 @@ pub(in crate::engine) struct Restored {
     pub(in crate::engine) open: Vec<HandoverCapture>,
     /// The child that is to be watched again, if there is one.
     pub(in crate::engine) child: Option<RestoredChild>,
+    /// The pidfd of a reaped child.
+    pub(in crate::engine) kept_pidfd: Option<RawFd>,
 }
 
 /// A child that the previous program has watched.
@@ -140,7 +145,8 @@ impl Process {
             floor: handed.maxrss_floor.map_or(Floor::Before, Floor::Known),
             ..Process::new(handed.id, handed.policy, None)
         };
-        Restored { process, members, open: handed.open, child }
+        let kept_pidfd = handed.kept_pidfd;
+        Restored { process, members, open: handed.open, child, kept_pidfd }
     }
 
     /// The state of the process for the next program; `None` if it has ended and no survivor's pipe
@@ -186,6 +192,7 @@ impl Process {
             resolved: self.resolved.clone(),
             drains: self.drains,
             maxrss_floor: Some(self.floor.kib()),
+            kept_pidfd: self.kept_pidfd.as_ref().map(AsRawFd::as_raw_fd),
         })
     }
 }
@@ -219,6 +226,7 @@ impl HandoverProcess {
             tree: [(45, 601)].into(),
             drains: Some(8_000_000_000),
             maxrss_floor: None,
+            kept_pidfd: None,
         };
         let exit =
             ChildExit { pid: Some(43), status: 256, stop: start, ..ChildExit::without_child() };
