@@ -69,7 +69,8 @@ mod armed {
     static HIT: AtomicU8 = AtomicU8::new(0);
     static NO_EXIT_STATUS: AtomicBool = AtomicBool::new(false);
 
-    /// Sets whether the kernel appears to keep no exit status for pidfds, as before Linux 6.15.
+    /// Sets whether the kernel appears to keep no exit status for pidfds, as before Linux 6.15, and
+    /// to hide the status of a zombie, as if it was reaped at once.
     pub fn forget_exit_statuses(yes: bool) {
         NO_EXIT_STATUS.store(yes, SeqCst);
     }

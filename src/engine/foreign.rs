@@ -32,6 +32,7 @@ pub(super) fn state_of(
     let stat = stat.filter(|stat| starttime.is_none_or(|then| then == stat.starttime));
     // Readable exactly if we may see the status: otherwise `stat` has 0 in its place.
     let io = procfs.read_io(pid).ok().flatten();
+    let io = io.filter(|_| failpoints::check_exit_status().is_ok());
     // While the process is not reaped, nothing else has its pid: the values are its own.
     if sys::pidfd_send_signal(pidfd.as_raw_fd(), 0).is_ok()
         && let Some(stat) = stat
