@@ -44,7 +44,7 @@ mod tests {
     use std::os::fd::{FromRawFd, IntoRawFd};
 
     #[test]
-    fn what_was_read_can_be_read_again() {
+    fn a_replaced_descriptor_reads_the_same_bytes_each_time() {
         let (read, write) = nix::unistd::pipe().unwrap();
         drop(write);
         let fd = read.into_raw_fd();

@@ -87,7 +87,7 @@ fn an_interrupt_is_acknowledged_as_its_command() {
 }
 
 #[test]
-fn a_worker_that_lives_is_not_despaired_of() {
+fn a_sixth_worker_that_stays_alive_follows_shutdown_orders() {
     let keeper = TestKeeper::new();
     let gate = keeper.dir.path().join("gate");
     let (mut worker, _) = keeper.welcomed();
@@ -107,7 +107,7 @@ fn a_worker_that_lives_is_not_despaired_of() {
 }
 
 #[test]
-fn without_hope_of_a_worker_the_keeper_follows_orders_itself() {
+fn after_five_worker_deaths_the_keeper_follows_orders_itself() {
     for given_before in [true, false] {
         let mut keeper = TestKeeper::new();
         let gate = keeper.dir.path().join("gate");

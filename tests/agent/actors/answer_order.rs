@@ -12,9 +12,9 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
-use super::fake_server::*;
 use super::harness::*;
-use super::requests::unprompted;
+use super::mock_scheduler::*;
+use super::requests::registered_with_manual_starts;
 
 /// A supervisor that takes its time, less for each request than for the one before.
 struct Slow(Duration);
@@ -65,22 +65,22 @@ async fn answers_keep_the_order_of_their_requests() {
         peers.delete = slow.recipient();
     });
     agent.start(&["a"]).await;
-    let mut server = agent.server().await;
-    server.welcome().await;
-    server.heard().await;
-    let kinds = async |server: &Server| {
-        server.start(&["a"]).await;
-        server.ask("ProcResultRequest", "a").await;
-        server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 1})).await;
-        server.say(json!({"type": "ProcidListRequest"})).await;
-        server.ask("ProcDeleteRequest", "a").await;
-        server.say(json!({"type": "Nonsense"})).await;
-        server.ask("ProcDeleteRequest", "stranger").await;
-        server.ask("ProcResultRequest", "stranger").await;
-        server.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": 1})).await;
+    let mut scheduler = agent.scheduler().await;
+    scheduler.welcome().await;
+    scheduler.heard().await;
+    let kinds = async |scheduler: &Scheduler| {
+        scheduler.start(&["a"]).await;
+        scheduler.ask("ProcResultRequest", "a").await;
+        scheduler.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 1})).await;
+        scheduler.say(json!({"type": "ProcidListRequest"})).await;
+        scheduler.ask("ProcDeleteRequest", "a").await;
+        scheduler.say(json!({"type": "Nonsense"})).await;
+        scheduler.ask("ProcDeleteRequest", "stranger").await;
+        scheduler.ask("ProcResultRequest", "stranger").await;
+        scheduler.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": 1})).await;
     };
-    kinds(&server).await;
-    kinds(&server).await;
+    kinds(&scheduler).await;
+    kinds(&scheduler).await;
     sleep(secs(20)).await;
     let answers = [
         "RequestError \"ProcStartRequest\": process ID already in use: a; delete the process first, or choose another ID",
@@ -94,20 +94,21 @@ async fn answers_keep_the_order_of_their_requests() {
     ];
     let second = answers.iter().filter(|answer| !answer.starts_with("ProcUnknown"));
     let expected: Vec<_> = answers.iter().chain(second).copied().collect();
-    let heard: Vec<_> = server.heard().await.into_iter().filter(|heard| heard != "ping").collect();
+    let heard: Vec<_> =
+        scheduler.heard().await.into_iter().filter(|heard| heard != "ping").collect();
     assert_eq!(heard, expected);
 }
 
 #[actix::test]
 async fn a_question_about_a_process_that_is_being_started_waits_for_it() {
-    let (agent, mut server) = unprompted().await;
-    server.start(&["a"]).await;
-    server.ask("ProcResultRequest", "a").await;
-    server.say(json!({"type": "ProcidListRequest"})).await;
-    assert!(server.heard().await.is_empty());
+    let (agent, mut scheduler) = registered_with_manual_starts().await;
+    scheduler.start(&["a"]).await;
+    scheduler.ask("ProcResultRequest", "a").await;
+    scheduler.say(json!({"type": "ProcidListRequest"})).await;
+    assert!(scheduler.heard().await.is_empty());
     agent.tell(started("a"));
     let expected = ["ProcResult a running", "ProcResult a running", "ProcidList a"];
-    assert_eq!(server.heard().await, expected);
+    assert_eq!(scheduler.heard().await, expected);
 }
 
 /// Confirms every deletion, and leaves telling of it to the test.
@@ -144,49 +145,49 @@ impl Handler<Query> for Questions {
 }
 
 /// An agent whose deletions are confirmed at once and whose questions the test answers, with an ended process.
-async fn questioned() -> (Agent, Server, mpsc::UnboundedReceiver<Asked>) {
+async fn questioned() -> (Agent, Scheduler, mpsc::UnboundedReceiver<Asked>) {
     let (tell, asked) = mpsc::unbounded_channel();
     let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         peers.delete = Hasty.start().recipient();
         peers.query = Questions(tell).start().recipient();
     });
-    let mut server = agent.welcomed().await;
+    let mut scheduler = agent.welcomed().await;
     agent.start(&["a"]).await;
     agent.tell(ended("a", 0));
-    assert_eq!(server.heard().await, ["ProcResult a running", "ProcResult a terminated"]);
-    (agent, server, asked)
+    assert_eq!(scheduler.heard().await, ["ProcResult a running", "ProcResult a terminated"]);
+    (agent, scheduler, asked)
 }
 
 #[actix::test]
 async fn nothing_overtakes_a_deletion_that_is_confirmed_before_it_is_told() {
-    let (agent, mut server, mut asked) = questioned().await;
-    server.ask("ProcDeleteRequest", "a").await;
-    server.say(json!({"type": "Nonsense"})).await;
-    assert!(server.heard().await.is_empty());
+    let (agent, mut scheduler, mut asked) = questioned().await;
+    scheduler.ask("ProcDeleteRequest", "a").await;
+    scheduler.say(json!({"type": "Nonsense"})).await;
+    assert!(scheduler.heard().await.is_empty());
     let (question, answer) = asked.try_recv().unwrap();
     assert_eq!(question, Question::Now);
     agent.results.do_send(Removed("a".into()));
     settle().await;
     let _ = answer.send(Dated { seq: 3, value: Reply::Now });
     let expected = ["ProcDelete a", "RequestError \"Nonsense\": unknown message type: Nonsense"];
-    assert_eq!(server.heard().await, expected);
+    assert_eq!(scheduler.heard().await, expected);
 }
 
 #[actix::test]
 async fn an_answer_comes_after_the_changes_that_are_in_it_and_before_later_ones() {
-    let (agent, mut server, mut asked) = questioned().await;
-    // The server stops listening: changes wait in the subscription.
+    let (agent, mut scheduler, mut asked) = questioned().await;
+    // The scheduler stops listening: changes wait in the subscription.
     for n in 0..40 {
         let id = format!("b{n}");
         agent.results.do_send(changed(started(&id)));
         agent.results.do_send(changed(ended(&id, 0)));
     }
-    server.say(json!({"type": "ProcidListRequest"})).await;
+    scheduler.say(json!({"type": "ProcidListRequest"})).await;
     settle().await;
     let (_, answer) = asked.try_recv().unwrap();
     // As of the start of the last one, after the two changes of process a.
     answer.send(Dated { seq: 2 + 79, value: Reply::Ids(vec!["b39".into()]) }).ok().unwrap();
-    let heard = server.heard().await;
+    let heard = scheduler.heard().await;
     assert_eq!(heard.len(), 81);
     assert_eq!(
         heard[78..],

@@ -7,12 +7,12 @@ use procstar::dispatch::websocket::{Finish, Outcome};
 use procstar::net::inbound::Inbound;
 use serde_json::json;
 
-use super::fake_server::*;
 use super::harness::*;
+use super::mock_scheduler::*;
 
 #[actix::test]
 async fn all_that_is_pending_then_done_then_close() {
-    let (mut agent, mut server) = Agent::registered().await;
+    let (mut agent, mut scheduler) = Agent::registered().await;
     let ids: Vec<String> = (0..20).map(|i| format!("p{i:02}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     agent.start(&ids).await;
@@ -23,13 +23,13 @@ async fn all_that_is_pending_then_done_then_close() {
         agent.delete(id).await;
     }
     // The last one by a request, with others behind it that come too late.
-    server.ask("ProcResultRequest", ids[0]).await;
-    server.ask("ProcDeleteRequest", ids[0]).await;
-    server.ask("ProcResultRequest", "stranger").await;
-    server.start(&["late"]).await;
+    scheduler.ask("ProcResultRequest", ids[0]).await;
+    scheduler.ask("ProcDeleteRequest", ids[0]).await;
+    scheduler.ask("ProcResultRequest", "stranger").await;
+    scheduler.start(&["late"]).await;
     soon(&mut agent.supervised.done).await.unwrap();
     agent.conn.do_send(Finish);
-    let heard = server.heard().await;
+    let heard = scheduler.heard().await;
     let expected = [
         ids.iter().map(|id| format!("ProcResult {id} running")).collect(),
         vec!["ShutDown idling".to_owned()],
@@ -44,9 +44,9 @@ async fn all_that_is_pending_then_done_then_close() {
     ]
     .concat();
     assert_eq!(heard, expected);
-    assert!(agent.ended().is_none(), "it waits for the server's answer");
+    assert!(agent.ended().is_none(), "it waits for the scheduler's answer");
     let close = Inbound::Close { code: Some(1000), reason: String::new() };
-    server.to_agent.send(close).await.unwrap();
+    scheduler.to_agent.send(close).await.unwrap();
     assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::Finished);
     tokio::time::sleep(secs(100)).await;
     assert_eq!(agent.dialled().len(), 1);
@@ -56,14 +56,14 @@ async fn all_that_is_pending_then_done_then_close() {
 async fn with_exit_the_last_result_comes_before_done() {
     let mut agent = Agent::with(options(), &[], EndWhen::NoneRuns, |_| ());
     agent.start(&["a"]).await;
-    let mut server = agent.welcomed().await;
+    let mut scheduler = agent.welcomed().await;
     agent.supervised.supervisor.do_send(Ready);
     agent.tell(ended("a", 0));
     settle().await;
     agent.conn.do_send(Finish);
     let expected =
         ["ProcResult a running", "ProcResult a terminated", "ShutDown done", "close 1000"];
-    assert_eq!(server.heard().await, expected);
+    assert_eq!(scheduler.heard().await, expected);
 }
 
 /// Answers no signal before its time.
@@ -88,22 +88,22 @@ async fn nothing_follows_done() {
     let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         peers.command = actix::Actor::start(Slow).recipient();
     });
-    let mut server = agent.welcomed().await;
-    server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
+    let mut scheduler = agent.welcomed().await;
+    scheduler.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
     settle().await;
     agent.order(Shutdown::Idle);
-    assert_eq!(server.heard().await, ["ShutDown idling", "ShutDown done", "close 1000"]);
+    assert_eq!(scheduler.heard().await, ["ShutDown idling", "ShutDown done", "close 1000"]);
     tokio::time::sleep(secs(2)).await;
-    assert_eq!(server.heard().await, ["close 1000"], "as before, and no answer behind it");
+    assert_eq!(scheduler.heard().await, ["close 1000"], "as before, and no answer behind it");
 }
 
 #[actix::test]
-async fn a_server_that_hangs_up_on_done_is_not_dialled_again() {
-    let (mut agent, mut server) = Agent::registered().await;
+async fn a_scheduler_that_hangs_up_on_done_is_not_dialled_again() {
+    let (mut agent, mut scheduler) = Agent::registered().await;
     agent.order(Shutdown::Idle);
-    assert_eq!(server.heard().await, ["ShutDown idling", "ShutDown done", "close 1000"]);
+    assert_eq!(scheduler.heard().await, ["ShutDown idling", "ShutDown done", "close 1000"]);
     // Before the order to finish has come.
-    drop(server);
+    drop(scheduler);
     assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::Finished);
     agent.conn.do_send(Finish);
     tokio::time::sleep(secs(100)).await;
@@ -112,12 +112,12 @@ async fn a_server_that_hangs_up_on_done_is_not_dialled_again() {
 
 #[actix::test]
 async fn a_loss_during_the_last_message_is_the_end() {
-    let (mut agent, server) = Agent::registered().await;
+    let (mut agent, scheduler) = Agent::registered().await;
     agent.start(&["a"]).await;
     agent.conn.do_send(Finish);
     settle().await;
     assert!(agent.ended().is_none(), "done has not been told");
-    server.lose().await;
+    scheduler.lose().await;
     assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::Finished);
 }
 

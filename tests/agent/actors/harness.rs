@@ -119,7 +119,7 @@ pub struct FakeEngine {
     /// Who waits for a process to be forgotten, where that does not happen at once.
     pub held: Mutex<Option<Vec<oneshot::Sender<()>>>>,
     /// Tells the start of every process out of the call itself, before anybody else can act.
-    prompt: bool,
+    auto_starts: bool,
     events: Mutex<Option<mpsc::UnboundedSender<Event>>>,
 }
 
@@ -174,7 +174,7 @@ impl EngineLink for FakeEngine {
 
     fn launch(&self, request: Validated) {
         self.call(Call::Launch(request.procs.keys().map(ToString::to_string).collect()));
-        if self.prompt {
+        if self.auto_starts {
             self.tell_all(request.procs.keys().map(|id| started(id.as_str())));
         }
     }
@@ -225,7 +225,7 @@ pub struct Supervised {
     pub done: oneshot::Receiver<()>,
 }
 
-pub fn supervise<A>(outputs: &Addr<A>, end_when: EndWhen, prompt: bool) -> Supervised
+pub fn supervise<A>(outputs: &Addr<A>, end_when: EndWhen, auto_starts: bool) -> Supervised
 where
     A: Actor<Context = Context<A>>
         + Handler<Announce>
@@ -240,7 +240,7 @@ where
         notes: Mutex::default(),
         on_signal: Mutex::new(OnSignal::Tell(None)),
         held: Mutex::default(),
-        prompt,
+        auto_starts,
         events: Mutex::new(Some(events)),
     });
     let (tell_done, done) = oneshot::channel();

@@ -416,7 +416,7 @@ fn left() -> Vec<ProcessEntry> {
 }
 
 #[actix::test]
-async fn what_was_left_is_taken_up() {
+async fn a_later_worker_adopts_the_recorded_processes() {
     let mut later = later(left(), WorkerState::default(), EndWhen::Never);
     assert_eq!(later.keeper.hear().await, "remember None [] true", "there has been a process");
     // Registered in the order of launch, results or not.
@@ -463,7 +463,7 @@ async fn what_was_left_is_taken_up() {
 }
 
 #[actix::test]
-async fn the_outcome_of_another_workers_signal_is_nobodys() {
+async fn signal_outcomes_of_another_worker_are_ignored() {
     let memory = WorkerState { any: true, ..WorkerState::default() };
     let mut later = later(left(), memory, EndWhen::Never);
     let sent = later.supervisor.send(signal("run", 15));

@@ -5,13 +5,13 @@
 
 mod acknowledged;
 mod answer_order;
-mod fake_server;
 mod finish;
 mod harness;
 mod keep_alive;
 mod keeper;
 mod lifecycle;
 mod log;
+mod mock_scheduler;
 mod process_questions;
 mod queries;
 mod random;
@@ -20,4 +20,4 @@ mod requests;
 mod results;
 mod shutdown_progress;
 mod supervisor;
-mod unstable_server;
+mod unstable_scheduler;

@@ -11,8 +11,8 @@ use procstar::actors::subscription::{Delivery, Next, Subscription};
 use procstar::engine::{ProcessCommand, StopOrder};
 
 use super::answer_order::changed;
-use super::fake_server::Agent;
 use super::harness::*;
+use super::mock_scheduler::Agent;
 use procstar::actors::status::LinkState;
 
 fn results() -> Addr<Results> {
@@ -164,19 +164,19 @@ async fn the_engine_stops_as_it_is_asked() {
 
 #[actix::test]
 async fn the_connection_reports_its_state() {
-    let (mut agent, server) = Agent::registered().await;
+    let (mut agent, scheduler) = Agent::registered().await;
     settle().await;
     let link = agent.status.get();
     assert_eq!((link.state, link.registrations, link.last_error), (LinkState::Registered, 1, None));
-    server.lose().await;
+    scheduler.lose().await;
     settle().await;
     let link = agent.status.get();
     assert_eq!((link.state, link.failures), (LinkState::Waiting, 0));
     assert!(link.last_error.is_some());
-    let mut server = agent.server().await;
+    let mut scheduler = agent.scheduler().await;
     settle().await;
     assert_eq!(agent.status.get().state, LinkState::Registering);
-    server.welcome().await;
+    scheduler.welcome().await;
     settle().await;
     let link = agent.status.get();
     assert_eq!((link.state, link.registrations), (LinkState::Registered, 2));

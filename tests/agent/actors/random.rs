@@ -6,15 +6,15 @@ use procstar::actors::messages::Delete;
 use proptest::prelude::*;
 use tokio::time::timeout;
 
-use super::fake_server::*;
 use super::harness::*;
+use super::mock_scheduler::*;
 
 const IDS: [&str; 3] = ["a", "b", "c"];
 
 /// What can happen; the number is of the process.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// The server asks for a start; refused while the process is there.
+    /// The scheduler asks for a start; refused while the process is there.
     Start(usize),
     /// Somebody else asks for one.
     StartElsewhere(usize),
@@ -22,15 +22,15 @@ enum Act {
     Next(usize),
     /// The engine tells that it could not be started.
     Fail(usize),
-    /// The server asks for its deletion.
+    /// The scheduler asks for its deletion.
     Delete(usize),
     /// Somebody else asks for it.
     DeleteElsewhere(usize),
-    /// The server asks for its result.
+    /// The scheduler asks for its result.
     Ask(usize),
-    /// The server signals it.
+    /// The scheduler signals it.
     Signal(usize),
-    /// The server reads all that has come.
+    /// The scheduler reads all that has come.
     Listen,
     /// All that is under way is done.
     Settle,
@@ -137,7 +137,7 @@ enum Truth {
 
 struct Scenario {
     agent: Agent,
-    server: Server,
+    scheduler: Scheduler,
     ledger: Ledger,
 }
 
@@ -175,9 +175,9 @@ impl Scenario {
         }
     }
 
-    /// Has the agent take requests again, where it waits for a start or for the server to listen.
+    /// Has the agent take requests again, where it waits for a start or for the scheduler to listen.
     async fn make_room(&mut self, truths: &mut [Truth]) -> Result<(), TestCaseError> {
-        while self.server.to_agent.capacity() == 0 {
+        while self.scheduler.to_agent.capacity() == 0 {
             self.listen().await?;
             self.look(truths);
             for (id, truth) in IDS.iter().zip(truths.iter_mut()) {
@@ -191,18 +191,18 @@ impl Scenario {
     }
 
     async fn listen(&mut self) -> Result<(), TestCaseError> {
-        for line in self.server.heard().await {
+        for line in self.scheduler.heard().await {
             self.ledger.take(&line).map_err(TestCaseError::fail)?;
         }
         Ok(())
     }
 
     async fn reconnect(self, truths: &mut [Truth]) -> Scenario {
-        let Scenario { mut agent, server, .. } = self;
-        server.lose().await;
-        let mut server = agent.server().await;
-        let register = server.welcome().await;
-        let mut scenario = Scenario { agent, server, ledger: Ledger::default() };
+        let Scenario { mut agent, scheduler, .. } = self;
+        scheduler.lose().await;
+        let mut scheduler = agent.scheduler().await;
+        let register = scheduler.welcome().await;
+        let mut scenario = Scenario { agent, scheduler, ledger: Ledger::default() };
         scenario.look(truths);
         scenario.ledger = Ledger::of(&register, truths);
         scenario
@@ -210,34 +210,34 @@ impl Scenario {
 
     async fn ask(&mut self, id: &str) {
         *self.ledger.asked.entry(id.to_owned()).or_default() += 1;
-        self.server.ask("ProcResultRequest", id).await;
+        self.scheduler.ask("ProcResultRequest", id).await;
     }
 }
 
 async fn play(acts: Vec<Act>) -> Result<(), TestCaseError> {
-    let mut agent = Agent::unprompted(options());
-    let mut server = agent.server().await;
-    server.welcome().await;
-    let mut scenario = Scenario { agent, server, ledger: Ledger::default() };
+    let mut agent = Agent::with_manual_starts(options());
+    let mut scheduler = agent.scheduler().await;
+    scheduler.welcome().await;
+    let mut scenario = Scenario { agent, scheduler, ledger: Ledger::default() };
     let mut truths = [Truth::Absent; IDS.len()];
     for act in acts {
         scenario.look(&mut truths);
         scenario.make_room(&mut truths).await?;
         match act {
-            Act::Start(i) => scenario.server.start(&[IDS[i]]).await,
+            Act::Start(i) => scenario.scheduler.start(&[IDS[i]]).await,
             Act::StartElsewhere(i) => {
                 scenario.agent.supervised.supervisor.do_send(request(&[IDS[i]]));
             }
             Act::Next(i) => scenario.next(&mut truths[i], IDS[i], false),
             Act::Fail(i) => scenario.next(&mut truths[i], IDS[i], true),
-            Act::Delete(i) => scenario.server.ask("ProcDeleteRequest", IDS[i]).await,
+            Act::Delete(i) => scenario.scheduler.ask("ProcDeleteRequest", IDS[i]).await,
             Act::DeleteElsewhere(i) => {
                 scenario.agent.supervised.supervisor.do_send(Delete(IDS[i].into()));
             }
             Act::Ask(i) => scenario.ask(IDS[i]).await,
             Act::Signal(i) => {
                 let signal = serde_json::json!({"type": "ProcSignalRequest", "proc_id": IDS[i], "signum": 1});
-                scenario.server.say(signal).await;
+                scenario.scheduler.say(signal).await;
             }
             Act::Listen => scenario.listen().await?,
             Act::Settle => settle().await,
@@ -277,7 +277,7 @@ async fn finish(
         }
     }
     prop_assert!(
-        timeout(secs(1), scenario.server.from_agent.next()).await.is_err(),
+        timeout(secs(1), scenario.scheduler.from_agent.next()).await.is_err(),
         "nothing more is said"
     );
     Ok(())
@@ -290,7 +290,7 @@ proptest! {
     /// order, and nothing after its deletion. In the end its view is correct, and every request is
     /// answered.
     #[test]
-    fn one_connection_is_told_a_story_that_holds_together(
+    fn messages_on_one_connection_are_consistent(
         acts in prop::collection::vec(act(), 1..60),
     ) {
         actix::System::new().block_on(play(acts))?;

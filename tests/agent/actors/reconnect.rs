@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
-use super::fake_server::*;
 use super::harness::*;
+use super::mock_scheduler::*;
 
 /// The waits between attempts.
 fn waits(agent: &Agent) -> Vec<f64> {
@@ -36,12 +36,12 @@ async fn it_registers_first_with_exactly_the_snapshot() {
     settle().await;
     agent.start(&["b", "a"]).await;
     agent.tell(ended("b", 0));
-    let mut server = agent.server().await;
+    let mut scheduler = agent.scheduler().await;
     // What comes after the snapshot comes after the registration.
     agent.tell(ended("a", 0));
     settle().await;
     agent.start(&["c"]).await;
-    let register = server.message().await;
+    let register = scheduler.message().await;
     assert_eq!(register.r#type, "Register");
     assert_eq!(register.proc_ids, ["a", "b"], "in the order of their request");
     assert_eq!(register.access_token, "s3cret");
@@ -54,9 +54,9 @@ async fn it_registers_first_with_exactly_the_snapshot() {
         ["pid", "ppid", "uid", "euid", "username", "gid", "egid", "groupname", "hostname"];
     expected.sort_unstable();
     assert_eq!(keys, expected);
-    assert!(server.heard().await.is_empty(), "nothing before the answer");
-    server.say(json!({"type": "Registered"})).await;
-    assert_eq!(server.heard().await, ["ProcResult a terminated", "ProcResult c running"]);
+    assert!(scheduler.heard().await.is_empty(), "nothing before the answer");
+    scheduler.say(json!({"type": "Registered"})).await;
+    assert_eq!(scheduler.heard().await, ["ProcResult a terminated", "ProcResult c running"]);
 }
 
 #[actix::test]
@@ -64,9 +64,9 @@ async fn a_registration_says_how_far_the_shutdown_has_come() {
     let mut agent = Agent::new(options(), &[Plan::Refuse]);
     agent.start(&["a"]).await;
     agent.order(procstar::actors::messages::Shutdown::Idle);
-    let mut server = agent.server().await;
-    assert_eq!(server.welcome().await, "Register a idling");
-    assert!(server.heard().await.is_empty());
+    let mut scheduler = agent.scheduler().await;
+    assert_eq!(scheduler.welcome().await, "Register a idling");
+    assert!(scheduler.heard().await.is_empty());
 }
 
 /// A subscription that the test answers.
@@ -94,9 +94,9 @@ async fn registration_follows_the_snapshot_and_later_changes_are_sent() {
     let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
         peers.subscribe = actix::Actor::start(Silent(tell)).recipient();
     });
-    let mut server = agent.server().await;
+    let mut scheduler = agent.scheduler().await;
     let answer = soon(told.recv()).await.unwrap();
-    assert!(server.heard().await.is_empty(), "no registration without the snapshot");
+    assert!(scheduler.heard().await.is_empty(), "no registration without the snapshot");
     let (publisher, changes) = subscription(Delivery::Each);
     let snapshot = Snapshot {
         cursor: Cursor::default(),
@@ -106,10 +106,10 @@ async fn registration_follows_the_snapshot_and_later_changes_are_sent() {
     };
     assert!(answer.send(Subscribed::From(snapshot, changes)).is_ok());
     assert!(publisher.push(Change { seq: 1, what: ChangeKind::Deleted("b".into()) }));
-    assert_eq!(server.welcome().await, "Register b idling");
-    assert_eq!(server.heard().await, ["ProcDelete b"]);
+    assert_eq!(scheduler.welcome().await, "Register b idling");
+    assert_eq!(scheduler.heard().await, ["ProcDelete b"]);
     // A connection that is lost costs nothing any more, and its late subscription neither.
-    server.lose().await;
+    scheduler.lose().await;
     settle().await;
     assert!(!publisher.push(Change { seq: 2, what: ChangeKind::Deleted("c".into()) }));
 }
@@ -117,29 +117,29 @@ async fn registration_follows_the_snapshot_and_later_changes_are_sent() {
 #[actix::test]
 async fn a_scheduler_too_far_behind_is_reconnected() {
     let mut agent = Agent::new(options(), &[]);
-    let server = agent.welcomed().await;
-    // Each deletion must be reported, and the server takes none.
+    let scheduler = agent.welcomed().await;
+    // Each deletion must be reported, and the scheduler takes none.
     for n in 0..20_000 {
         agent.results.do_send(Announce(format!("p{n}").as_str().into()));
         agent.results.do_send(super::answer_order::changed(started(&format!("p{n}"))));
         agent.results.do_send(Removed(format!("p{n}").as_str().into()));
     }
     settle().await;
-    assert!(server.from_agent.is_aborted());
-    let mut server = agent.server().await;
-    assert_eq!(server.welcome().await, "Register  active");
-    assert!(server.heard().await.is_empty());
+    assert!(scheduler.from_agent.is_aborted());
+    let mut scheduler = agent.scheduler().await;
+    assert_eq!(scheduler.welcome().await, "Register  active");
+    assert!(scheduler.heard().await.is_empty());
 }
 
 #[actix::test]
 async fn an_unanswered_registration_fails_after_10_s() {
     let mut agent = Agent::new(options(), &[]);
-    let mut server = agent.server().await;
-    server.message().await;
+    let mut scheduler = agent.scheduler().await;
+    scheduler.message().await;
     sleep(Duration::from_millis(9_990)).await;
-    assert!(!server.from_agent.is_aborted());
+    assert!(!scheduler.from_agent.is_aborted());
     sleep(Duration::from_millis(20)).await;
-    assert!(server.from_agent.is_aborted());
+    assert!(scheduler.from_agent.is_aborted());
     agent.welcomed().await;
     assert_waits(&agent, &[(10.5, 11.0)]);
 }
@@ -151,7 +151,7 @@ async fn waits_grow_up_to_the_ceiling() {
     settings.connect.interval_mult = 3.0;
     settings.connect.interval_max = secs(10);
     let mut agent = Agent::new(settings, &[Plan::Refuse; 5]);
-    agent.server().await;
+    agent.scheduler().await;
     assert_waits(&agent, &[(1.0, 2.0), (3.0, 6.0), (5.0, 10.0), (5.0, 10.0), (5.0, 10.0)]);
 }
 
@@ -162,14 +162,14 @@ async fn it_gives_up_after_so_many_failures_in_a_row() {
     let mut agent = Agent::new(settings, &[Plan::Refuse, Plan::Refuse]);
     agent.start(&["a"]).await;
     // The third attempt succeeds: the count starts over, and so do the waits.
-    let server = agent.welcomed().await;
+    let scheduler = agent.welcomed().await;
     agent.plan(&[Plan::Refuse, Plan::Refuse]);
-    server.lose().await;
-    let refused = agent.server().await;
+    scheduler.lose().await;
+    let refused = agent.scheduler().await;
     assert!(agent.ended().is_none());
     assert_waits(&agent, &[(0.5, 1.0), (1.0, 2.0), (0.1, 0.3), (0.5, 1.0), (1.0, 2.0)]);
     assert!(agent.supervised.engine.calls().iter().all(|call| !matches!(call, Call::Stop(..))));
-    // A server that does not let us in is a failure as well, the third in a row.
+    // A scheduler that does not let us in is a failure as well, the third in a row.
     let close = Inbound::Close { code: Some(1000), reason: String::new() };
     refused.to_agent.send(close).await.unwrap();
     assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::GaveUp);
@@ -181,33 +181,33 @@ async fn it_gives_up_after_so_many_failures_in_a_row() {
 
 #[actix::test]
 async fn it_comes_back_soon_with_the_same_identity() {
-    let (mut agent, mut server) = Agent::registered().await;
+    let (mut agent, mut scheduler) = Agent::registered().await;
     for i in 0..20 {
         agent.start(&[&format!("p{i}")]).await;
-        server.lives(secs(65)).await;
+        scheduler.lives(secs(65)).await;
         let lost_at = Instant::now();
         match i % 3 {
-            0 => server.lose().await,
-            1 => drop(server),
+            0 => scheduler.lose().await,
+            1 => drop(scheduler),
             _ => {
                 let close = Inbound::Close { code: Some(1001), reason: "going away".into() };
-                server.to_agent.send(close).await.unwrap();
+                scheduler.to_agent.send(close).await.unwrap();
             }
         }
-        server = agent.server().await;
+        scheduler = agent.scheduler().await;
         let wait = lost_at.elapsed().as_secs_f64();
         assert!((0.1..0.305).contains(&wait), "{wait}");
-        let register = server.message().await;
+        let register = scheduler.message().await;
         assert_eq!(register.conn["conn_id"], "the-conn");
         assert_eq!(register.proc_ids.len(), i + 1);
-        server.say(json!({"type": "Registered"})).await;
+        scheduler.say(json!({"type": "Registered"})).await;
         settle().await;
     }
 }
 
 #[actix::test]
 async fn nothing_queued_for_the_old_connection_goes_to_the_new_one() {
-    let (mut agent, server) = Agent::registered().await;
+    let (mut agent, scheduler) = Agent::registered().await;
     // More than the socket's own queue holds, none of it taken.
     let ids: Vec<String> = (0..50).map(|i| format!("p{i:02}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -215,35 +215,35 @@ async fn nothing_queued_for_the_old_connection_goes_to_the_new_one() {
     agent.tell(ended("p00", 0));
     settle().await;
     agent.delete("p00").await;
-    server.start(&["p01"]).await;
+    scheduler.start(&["p01"]).await;
     settle().await;
-    server.lose().await;
-    let mut server = agent.server().await;
+    scheduler.lose().await;
+    let mut scheduler = agent.scheduler().await;
     agent.tell(ended("p01", 0));
-    let register = server.message().await;
+    let register = scheduler.message().await;
     assert_eq!(register.proc_ids, ids[1..]);
-    server.say(json!({"type": "Registered"})).await;
-    assert_eq!(server.heard().await, ["ProcResult p01 terminated"]);
+    scheduler.say(json!({"type": "Registered"})).await;
+    assert_eq!(scheduler.heard().await, ["ProcResult p01 terminated"]);
 }
 
 #[actix::test]
 async fn changes_while_disconnected_are_sent_on_request() {
-    let (mut agent, mut server) = Agent::registered().await;
+    let (mut agent, mut scheduler) = Agent::registered().await;
     agent.start(&["ends", "goes", "stays"]).await;
-    assert_eq!(server.heard().await.len(), 3);
+    assert_eq!(scheduler.heard().await.len(), 3);
     agent.plan(&[Plan::Refuse, Plan::Refuse]);
-    server.lose().await;
+    scheduler.lose().await;
     sleep(secs(1)).await;
     agent.tell(ended("ends", 0));
     agent.tell(ended("goes", 0));
     settle().await;
     agent.delete("goes").await;
     agent.start(&["new"]).await;
-    let mut server = agent.server().await;
-    assert_eq!(server.welcome().await, "Register ends stays new active");
-    assert!(server.heard().await.is_empty(), "the server asks for what it wants");
+    let mut scheduler = agent.scheduler().await;
+    assert_eq!(scheduler.welcome().await, "Register ends stays new active");
+    assert!(scheduler.heard().await.is_empty(), "the scheduler asks for what it wants");
     for id in ["ends", "goes", "stays", "new"] {
-        server.ask("ProcResultRequest", id).await;
+        scheduler.ask("ProcResultRequest", id).await;
     }
     let expected = [
         "ProcResult ends terminated",
@@ -251,38 +251,38 @@ async fn changes_while_disconnected_are_sent_on_request() {
         "ProcResult stays running",
         "ProcResult new running",
     ];
-    assert_eq!(server.heard().await, expected);
+    assert_eq!(scheduler.heard().await, expected);
 }
 
 #[actix::test]
 async fn a_reply_for_the_old_connection_does_not_touch_the_new_one() {
-    let (mut agent, server) = Agent::registered().await;
+    let (mut agent, scheduler) = Agent::registered().await;
     agent.start(&["a"]).await;
     agent.supervised.engine.on_signal(OnSignal::Hold);
-    server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
+    scheduler.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
     settle().await;
     // It is lost while a request is being carried out: noticed when that is done.
-    drop(server);
+    drop(scheduler);
     agent.tell(ended("a", 15));
     settle().await;
     agent.delete("a").await;
-    let mut server = agent.welcomed().await;
-    assert!(server.heard().await.is_empty());
+    let mut scheduler = agent.welcomed().await;
+    assert!(scheduler.heard().await.is_empty());
 }
 
 #[actix::test]
-async fn a_loss_is_noticed_though_the_server_takes_nothing() {
-    let (mut agent, server) = Agent::registered().await;
+async fn a_loss_is_noticed_though_the_scheduler_takes_nothing() {
+    let (mut agent, scheduler) = Agent::registered().await;
     let ids: Vec<String> = (0..100).map(|i| format!("p{i}")).collect();
     agent.start(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
     // Some requests lie there as well, which nobody will answer.
     for _ in 0..3 {
-        server.ask("ProcResultRequest", "p1").await;
+        scheduler.ask("ProcResultRequest", "p1").await;
     }
     let begin = Instant::now();
-    let Server { to_agent, from_agent, activity: _ } = server;
+    let Scheduler { to_agent, from_agent, activity: _ } = scheduler;
     drop(from_agent);
     to_agent.send(Inbound::Lost(SocketError::Eof)).await.unwrap();
-    agent.server().await;
+    agent.scheduler().await;
     assert!(begin.elapsed() < secs(1), "{:?}", begin.elapsed());
 }

@@ -1,4 +1,4 @@
-//! Requests and their answers: each kind, what gets no answer, and a server that does not listen.
+//! Requests and their answers: each kind, what gets no answer, and a scheduler that does not listen.
 
 use std::sync::Arc;
 
@@ -7,113 +7,113 @@ use procstar::net::inbound::Inbound;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::fake_server::*;
 use super::harness::*;
+use super::mock_scheduler::*;
 use crate::support::engine;
 
 #[actix::test]
 async fn two_results_for_each_process_in_order() {
-    let (agent, mut server) = Agent::registered().await;
-    server.start(&["a", "b"]).await;
-    assert_eq!(server.heard().await, ["ProcResult a running", "ProcResult b running"]);
+    let (agent, mut scheduler) = Agent::registered().await;
+    scheduler.start(&["a", "b"]).await;
+    assert_eq!(scheduler.heard().await, ["ProcResult a running", "ProcResult b running"]);
     agent.tell_all([ended("b", 0), ended("a", 256)]);
-    assert_eq!(server.heard().await, ["ProcResult b terminated", "ProcResult a terminated"]);
+    assert_eq!(scheduler.heard().await, ["ProcResult b terminated", "ProcResult a terminated"]);
 }
 
 #[actix::test]
 async fn two_results_also_where_the_end_came_with_the_start() {
-    let (agent, mut server) = Agent::registered().await;
-    server.start(&["a"]).await;
+    let (agent, mut scheduler) = Agent::registered().await;
+    scheduler.start(&["a"]).await;
     settle().await;
     agent.tell(ended("a", 0));
     settle().await;
-    assert_eq!(server.heard().await, ["ProcResult a running", "ProcResult a terminated"]);
+    assert_eq!(scheduler.heard().await, ["ProcResult a running", "ProcResult a terminated"]);
 }
 
 #[actix::test]
 async fn a_failed_start_sends_two_results() {
-    let (agent, mut server) = unprompted().await;
-    server.start(&["c"]).await;
+    let (agent, mut scheduler) = registered_with_manual_starts().await;
+    scheduler.start(&["c"]).await;
     agent.tell(failed("c"));
     for _ in 0..2 {
-        let result = server.message().await;
+        let result = scheduler.message().await;
         assert_eq!(result.brief(), "ProcResult c error");
         assert_eq!(result.res["pid"], 42);
         assert_eq!(result.res["status"]["exit_code"], 127);
         assert!(result.res["errors"][0].as_str().unwrap().starts_with("execve failed: /no/such: "));
     }
-    assert!(server.heard().await.is_empty());
+    assert!(scheduler.heard().await.is_empty());
 }
 
 /// However the answer falls among what is told anyway: two results for the request, the second one the last.
 #[actix::test]
 async fn two_results_also_of_a_process_that_is_there_already() {
-    let (agent, mut server) = unprompted().await;
+    let (agent, mut scheduler) = registered_with_manual_starts().await;
     let specs = json!({"a": {"argv": ["/usr/bin/true"]}});
     let start = json!({"type": "ProcStartRequest", "specs": specs, "idempotent": true});
-    server.say(start.clone()).await;
+    scheduler.say(start.clone()).await;
     // Not started yet: its two results are those of this request too.
-    server.say(start.clone()).await;
-    assert!(server.heard().await.is_empty());
+    scheduler.say(start.clone()).await;
+    assert!(scheduler.heard().await.is_empty());
     agent.tell(started("a"));
-    assert_eq!(server.heard().await, ["ProcResult a running"]);
+    assert_eq!(scheduler.heard().await, ["ProcResult a running"]);
     // Running: one now, and one at its end.
-    server.say(start.clone()).await;
-    assert_eq!(server.heard().await, ["ProcResult a running"]);
+    scheduler.say(start.clone()).await;
+    assert_eq!(scheduler.heard().await, ["ProcResult a running"]);
     agent.tell(ended("a", 0));
-    assert_eq!(server.heard().await, ["ProcResult a terminated"]);
+    assert_eq!(scheduler.heard().await, ["ProcResult a terminated"]);
     // Ended: both at once.
-    server.say(start.clone()).await;
-    assert_eq!(server.heard().await, ["ProcResult a terminated", "ProcResult a terminated"]);
+    scheduler.say(start.clone()).await;
+    assert_eq!(scheduler.heard().await, ["ProcResult a terminated", "ProcResult a terminated"]);
     let other = json!({"a": {"argv": ["/usr/bin/false"]}});
-    server.say(json!({"type": "ProcStartRequest", "specs": other, "idempotent": true})).await;
+    scheduler.say(json!({"type": "ProcStartRequest", "specs": other, "idempotent": true})).await;
     let error = "RequestError \"ProcStartRequest\": process ID already in use with another spec: a; delete the process first, or choose another ID";
-    assert_eq!(server.heard().await, [error]);
-    server.say(json!({"type": "ProcStartRequest", "specs": specs, "idempotent": 1})).await;
+    assert_eq!(scheduler.heard().await, [error]);
+    scheduler.say(json!({"type": "ProcStartRequest", "specs": specs, "idempotent": 1})).await;
     let error = "RequestError \"ProcStartRequest\": idempotent must be a boolean, not an integer";
-    assert_eq!(server.heard().await, [error]);
+    assert_eq!(scheduler.heard().await, [error]);
 }
 
 /// An agent whose engine tells nothing by itself.
-pub async fn unprompted() -> (Agent, Server) {
-    let mut agent = Agent::unprompted(options());
-    let server = agent.welcomed().await;
-    (agent, server)
+pub async fn registered_with_manual_starts() -> (Agent, Scheduler) {
+    let mut agent = Agent::with_manual_starts(options());
+    let scheduler = agent.welcomed().await;
+    (agent, scheduler)
 }
 
 #[actix::test]
 async fn every_kind_of_request() {
-    let (agent, mut server) = Agent::registered().await;
-    server.start(&["b", "a"]).await;
-    server.say(json!({"type": "ProcidListRequest"})).await;
-    server.ask("ProcResultRequest", "b").await;
+    let (agent, mut scheduler) = Agent::registered().await;
+    scheduler.start(&["b", "a"]).await;
+    scheduler.say(json!({"type": "ProcidListRequest"})).await;
+    scheduler.ask("ProcResultRequest", "b").await;
     let expected =
         ["ProcResult a running", "ProcResult b running", "ProcidList a b", "ProcResult b running"];
-    assert_eq!(server.heard().await, expected);
-    server.ask("ProcDeleteRequest", "a").await;
-    assert_eq!(server.heard().await, ["RequestError \"ProcDeleteRequest\": process is running"]);
+    assert_eq!(scheduler.heard().await, expected);
+    scheduler.ask("ProcDeleteRequest", "a").await;
+    assert_eq!(scheduler.heard().await, ["RequestError \"ProcDeleteRequest\": process is running"]);
     let signal = json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 10});
-    server.say(signal.clone()).await;
-    assert!(server.heard().await.is_empty());
+    scheduler.say(signal.clone()).await;
+    assert!(scheduler.heard().await.is_empty());
     assert!(agent.supervised.engine.calls().contains(&Call::Signal("a".into(), 10)));
     agent.tell(ended("a", 10));
-    assert_eq!(server.heard().await, ["ProcResult a terminated"]);
-    server.say(signal).await;
-    server.ask("ProcDeleteRequest", "a").await;
-    server.say(json!({"type": "ProcidListRequest"})).await;
+    assert_eq!(scheduler.heard().await, ["ProcResult a terminated"]);
+    scheduler.say(signal).await;
+    scheduler.ask("ProcDeleteRequest", "a").await;
+    scheduler.say(json!({"type": "ProcidListRequest"})).await;
     let expected =
         ["RequestError \"ProcSignalRequest\": no process", "ProcDelete a", "ProcidList b"];
-    assert_eq!(server.heard().await, expected);
-    server.start(&["b", "new"]).await;
+    assert_eq!(scheduler.heard().await, expected);
+    scheduler.start(&["b", "new"]).await;
     let expected = [
         "RequestError \"ProcStartRequest\": process ID already in use: b; delete the process first, or choose another ID",
     ];
-    assert_eq!(server.heard().await, expected);
+    assert_eq!(scheduler.heard().await, expected);
 }
 
 #[actix::test]
 async fn a_refused_request_comes_back_as_it_came() {
-    let (_agent, mut server) = Agent::registered().await;
+    let (_agent, mut scheduler) = Agent::registered().await;
     let requests: [&[u8]; 4] = [
         // Keys of odd kinds and in odd order, a value that is no string but says it is, a long form of a short length.
         b"\x83\xa5specs\x81\xa1x\xc0\x01\xc4\x02\xff\xfe\xa4type\xd9\x10ProcStartRequest",
@@ -122,8 +122,8 @@ async fn a_refused_request_comes_back_as_it_came() {
         b"\x82\xa4type\xb0ProcStartRequest\xa5specs\x90",
     ];
     for request in requests {
-        server.say_raw(request).await;
-        let answer = server.raw().await;
+        scheduler.say_raw(request).await;
+        let answer = scheduler.raw().await;
         let head = b"\x83\xa4type\xacRequestError\xa3msg";
         assert!(answer.starts_with(head), "{answer:?}");
         assert!(answer[head.len()..].starts_with(request), "{answer:?}");
@@ -133,63 +133,63 @@ async fn a_refused_request_comes_back_as_it_came() {
 
 #[actix::test]
 async fn a_malformed_message_gets_no_answer() {
-    let (_agent, mut server) = Agent::registered().await;
+    let (_agent, mut scheduler) = Agent::registered().await;
     for nothing in [&b""[..], b"\xc0", b"hello", b"\x93\x01\x02\x03", b"\x81\xa1a\x01", b"\x81"] {
-        server.say_raw(nothing).await;
+        scheduler.say_raw(nothing).await;
     }
-    server.say(json!({"type": "Registered"})).await;
-    server.say(json!({"type": "ProcidListRequest"})).await;
-    assert_eq!(server.heard().await, ["ProcidList "]);
+    scheduler.say(json!({"type": "Registered"})).await;
+    scheduler.say(json!({"type": "ProcidListRequest"})).await;
+    assert_eq!(scheduler.heard().await, ["ProcidList "]);
 }
 
 #[actix::test]
 async fn requests_before_the_registration_are_ignored() {
     let mut agent = Agent::new(options(), &[]);
-    let mut server = agent.server().await;
-    server.start(&["a"]).await;
-    server.say(json!({"type": "ProcidListRequest"})).await;
-    server.say(json!({"type": "Nonsense"})).await;
-    assert_eq!(server.welcome().await, "Register  active");
-    assert!(server.heard().await.is_empty());
+    let mut scheduler = agent.scheduler().await;
+    scheduler.start(&["a"]).await;
+    scheduler.say(json!({"type": "ProcidListRequest"})).await;
+    scheduler.say(json!({"type": "Nonsense"})).await;
+    assert_eq!(scheduler.welcome().await, "Register  active");
+    assert!(scheduler.heard().await.is_empty());
     assert!(agent.supervised.engine.calls().is_empty());
 }
 
 #[actix::test]
 async fn a_missing_process_is_reported_once_until_it_exists_again() {
-    let (agent, mut server) = Agent::registered().await;
-    let every_request = async |server: &Server| {
+    let (agent, mut scheduler) = Agent::registered().await;
+    let every_request = async |scheduler: &Scheduler| {
         for kind in ["ProcResultRequest", "ProcDeleteRequest", "ProcResultRequest"] {
-            server.ask(kind, "a").await;
+            scheduler.ask(kind, "a").await;
         }
-        server.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
-        server.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": "stdout"})).await;
+        scheduler.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
+        scheduler.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": "stdout"})).await;
     };
-    every_request(&server).await;
-    every_request(&server).await;
-    assert_eq!(server.heard().await, ["ProcUnknown a"]);
+    every_request(&scheduler).await;
+    every_request(&scheduler).await;
+    assert_eq!(scheduler.heard().await, ["ProcUnknown a"]);
     for _ in 0..2 {
-        server.start(&["a"]).await;
-        assert_eq!(server.heard().await, ["ProcResult a running"]);
+        scheduler.start(&["a"]).await;
+        assert_eq!(scheduler.heard().await, ["ProcResult a running"]);
         agent.tell(ended("a", 0));
         settle().await;
-        server.ask("ProcDeleteRequest", "a").await;
-        every_request(&server).await;
-        assert_eq!(server.heard().await, ["ProcResult a terminated", "ProcDelete a"]);
+        scheduler.ask("ProcDeleteRequest", "a").await;
+        every_request(&scheduler).await;
+        assert_eq!(scheduler.heard().await, ["ProcResult a terminated", "ProcDelete a"]);
     }
     // Started and deleted by another way.
     agent.start(&["a"]).await;
     agent.tell(ended("a", 0));
     settle().await;
     agent.delete("a").await;
-    every_request(&server).await;
+    every_request(&scheduler).await;
     let expected = ["ProcResult a running", "ProcResult a terminated", "ProcDelete a"];
-    assert_eq!(server.heard().await, expected);
+    assert_eq!(scheduler.heard().await, expected);
     // Another connection has been told nothing.
-    let (mut agent, server) = (agent, server);
-    server.lose().await;
-    let mut server = agent.welcomed().await;
-    every_request(&server).await;
-    assert_eq!(server.heard().await, ["ProcUnknown a"]);
+    let (mut agent, scheduler) = (agent, scheduler);
+    scheduler.lose().await;
+    let mut scheduler = agent.welcomed().await;
+    every_request(&scheduler).await;
+    assert_eq!(scheduler.heard().await, ["ProcUnknown a"]);
 }
 
 /// What a real process wrote.
@@ -202,10 +202,10 @@ fn captured(script: &str) -> (Arc<Captures>, engine::EngineHarness) {
 #[actix::test]
 async fn output_by_range() {
     let (captures, _harness) = captured("printf 0123456789; printf '\\000\\377' >&3");
-    let (agent, mut server) = unprompted().await;
-    server.start(&["a"]).await;
+    let (agent, mut scheduler) = registered_with_manual_starts().await;
+    scheduler.start(&["a"]).await;
     agent.tell(Event::Ended(Box::new(Ended { captures, ..end("a") })));
-    server.heard().await;
+    scheduler.heard().await;
     for (fd, start, stop, expected) in [
         (json!("stdout"), json!(0), json!(null), "\"stdout\" 0-10 0123456789"),
         (json!("stdout"), json!(2), json!(5), "\"stdout\" 2-5 234"),
@@ -221,46 +221,48 @@ async fn output_by_range() {
         ),
     ] {
         let request = json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": fd, "start": start, "stop": stop});
-        server.say(request).await;
-        let answer = server.message().await;
+        scheduler.say(request).await;
+        let answer = scheduler.message().await;
         assert_eq!(answer.brief(), format!("ProcFdData a {expected}"));
         assert_eq!(answer.encoding, "utf-8");
     }
-    server.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": "3"})).await;
-    let answer = server.message().await;
+    scheduler.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": "3"})).await;
+    let answer = scheduler.message().await;
     assert_eq!((&answer.data[..], answer.stop), (&b"\x00\xff"[..], 2));
     assert!(answer.encoding.is_null());
     for fd in [json!("stderr"), json!("nonsense"), json!(77)] {
-        server.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": fd})).await;
-        assert!(server.message().await.brief().starts_with("RequestError \"ProcFdDataRequest\": "));
+        scheduler.say(json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": fd})).await;
+        assert!(
+            scheduler.message().await.brief().starts_with("RequestError \"ProcFdDataRequest\": ")
+        );
     }
 }
 
 #[actix::test]
 async fn a_large_result_keeps_its_place() {
     let (captures, _harness) = captured("head -c 3000000 /dev/zero | tr '\\0' x");
-    let (agent, mut server) = unprompted().await;
-    server.start(&["a", "b"]).await;
+    let (agent, mut scheduler) = registered_with_manual_starts().await;
+    scheduler.start(&["a", "b"]).await;
     agent.tell(Event::Ended(Box::new(Ended { captures, ..end("a") })));
     agent.tell(ended("b", 0));
-    server.say(json!({"type": "ProcidListRequest"})).await;
+    scheduler.say(json!({"type": "ProcidListRequest"})).await;
     for i in 0..4 {
-        let result = server.message().await;
+        let result = scheduler.message().await;
         assert_eq!(result.proc_id, if i < 2 { "a" } else { "b" });
         if i < 2 {
             assert_eq!(result.res["fds"]["stdout"]["text"].as_str().unwrap().len(), 3_000_000);
         }
     }
-    assert_eq!(server.heard().await, ["ProcidList a b"]);
+    assert_eq!(scheduler.heard().await, ["ProcidList a b"]);
 }
 
 /// Says requests until the agent takes no more; how many.
-async fn stuff(server: &Server, request: &[u8]) -> usize {
+async fn stuff(scheduler: &Scheduler, request: &[u8]) -> usize {
     let mut said = 0;
     loop {
         settle().await;
         let item = Inbound::Message(request.to_vec().into());
-        if server.to_agent.try_send(item).is_err() {
+        if scheduler.to_agent.try_send(item).is_err() {
             return said;
         }
         said += 1;
@@ -269,12 +271,12 @@ async fn stuff(server: &Server, request: &[u8]) -> usize {
 }
 
 #[actix::test]
-async fn a_server_that_does_not_listen_is_not_listened_to() {
-    let (agent, mut server) = Agent::registered().await;
+async fn requests_are_not_read_while_the_scheduler_reads_no_answers() {
+    let (agent, mut scheduler) = Agent::registered().await;
     agent.start(&["a"]).await;
-    server.heard().await;
+    scheduler.heard().await;
     let list = rmp_serde::to_vec(&json!({"type": "ProcidListRequest"})).unwrap();
-    let said = stuff(&server, &list).await;
+    let said = stuff(&scheduler, &list).await;
     assert!((20..150).contains(&said), "{said}");
     // Nobody else waits for it meanwhile.
     let begin = Instant::now();
@@ -284,49 +286,50 @@ async fn a_server_that_does_not_listen_is_not_listened_to() {
     agent.delete("b").await;
     assert!(begin.elapsed() < secs(1));
     // It listens again: it has every answer, and can ask on.
-    let heard = server.heard().await;
+    let heard = scheduler.heard().await;
     assert_eq!(heard.iter().filter(|line| line.starts_with("ProcidList")).count(), said);
     assert_eq!(heard.iter().filter(|line| line.ends_with(" b")).count(), 1, "{heard:?}");
-    server.ask("ProcResultRequest", "a").await;
-    assert_eq!(server.heard().await, ["ProcResult a running"]);
+    scheduler.ask("ProcResultRequest", "a").await;
+    assert_eq!(scheduler.heard().await, ["ProcResult a running"]);
 }
 
 #[actix::test]
 async fn large_refused_requests_do_not_gather() {
-    let (_agent, mut server) = Agent::registered().await;
+    let (_agent, mut scheduler) = Agent::registered().await;
     let nonsense = json!({"type": "Nonsense", "much": "x".repeat(3 << 20)});
-    let said = stuff(&server, &rmp_serde::to_vec(&nonsense).unwrap()).await;
+    let said = stuff(&scheduler, &rmp_serde::to_vec(&nonsense).unwrap()).await;
     assert!((8..25).contains(&said), "{said} times 3 MiB");
-    assert_eq!(server.heard().await.len(), said);
+    assert_eq!(scheduler.heard().await.len(), said);
 }
 
 #[actix::test]
-async fn running_results_are_pushed_where_that_is_set() {
+async fn running_results_are_pushed_if_an_interval_is_set() {
     let mut settings = options();
     settings.push_interval = Some(secs(5));
     let mut agent = Agent::new(settings, &[]);
-    let mut server = agent.welcomed().await;
+    let mut scheduler = agent.welcomed().await;
     agent.start(&["a", "b"]).await;
     agent.tell(ended("b", 0));
     settle().await;
-    server.heard().await;
+    scheduler.heard().await;
     for _ in 0..3 {
         sleep(secs(5)).await;
-        assert_eq!(server.heard().await, ["ProcResult a running"]);
+        assert_eq!(scheduler.heard().await, ["ProcResult a running"]);
     }
-    // A server that is behind gets no more of them.
+    // A scheduler that is behind gets no more of them.
     sleep(secs(19)).await;
-    server.activity.touch();
-    let pushed = server.heard().await.iter().filter(|line| line.starts_with("ProcResult")).count();
+    scheduler.activity.touch();
+    let pushed =
+        scheduler.heard().await.iter().filter(|line| line.starts_with("ProcResult")).count();
     assert!((1..=7).contains(&pushed), "{pushed}");
     agent.tell(ended("a", 0));
     settle().await;
-    server.heard().await;
+    scheduler.heard().await;
     sleep(secs(15)).await;
-    assert!(server.heard().await.iter().all(|line| line == "ping"));
-    server.lose().await;
-    let mut server = agent.welcomed().await;
+    assert!(scheduler.heard().await.iter().all(|line| line == "ping"));
+    scheduler.lose().await;
+    let mut scheduler = agent.welcomed().await;
     agent.start(&["c"]).await;
     sleep(secs(5)).await;
-    assert_eq!(server.heard().await, ["ProcResult c running", "ProcResult c running"]);
+    assert_eq!(scheduler.heard().await, ["ProcResult c running", "ProcResult c running"]);
 }

@@ -9,10 +9,10 @@ use procstar::actors::messages::{
 use super::harness::*;
 use procstar::engine::{ProcessCommand, StopOrder};
 
-fn new(prompt: bool) -> (Supervised, Journal) {
+fn new(auto_starts: bool) -> (Supervised, Journal) {
     tokio::time::pause();
     let journal = Journal::default();
-    (supervise(&journal.clone().start(), EndWhen::Never, prompt), journal)
+    (supervise(&journal.clone().start(), EndWhen::Never, auto_starts), journal)
 }
 
 fn signal(id: &str, signum: i32) -> CommandProcess {

@@ -1,4 +1,4 @@
-//! A connection whose socket is played by the test: what the agent says comes out, what the server says goes in.
+//! A connection whose socket is played by the test: what the agent says comes out, what the scheduler says goes in.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -38,14 +38,14 @@ pub enum Plan {
     Hang,
 }
 
-/// Dials servers that are the test's.
+/// Dials schedulers that are the test's.
 #[derive(Clone)]
 pub struct FakeDial(Rc<Dialled>);
 
 struct Dialled {
     plan: RefCell<VecDeque<Plan>>,
     at: RefCell<Vec<Instant>>,
-    servers: mpsc::UnboundedSender<Server>,
+    schedulers: mpsc::UnboundedSender<Scheduler>,
 }
 
 impl Dial for FakeDial {
@@ -63,15 +63,15 @@ impl Dial for FakeDial {
                 let (out, from_agent) = outbound(4);
                 let activity = Activity::new();
                 let link = Link { inbound, outbound: out, activity: activity.clone() };
-                let _ = self.0.servers.send(Server { to_agent, from_agent, activity });
+                let _ = self.0.schedulers.send(Scheduler { to_agent, from_agent, activity });
                 Box::pin(async { Ok(link) })
             }
         }
     }
 }
 
-/// The server's end of one connection.
-pub struct Server {
+/// The scheduler's end of one connection.
+pub struct Scheduler {
     pub to_agent: mpsc::Sender<Inbound>,
     pub from_agent: OutboundRx,
     pub activity: Activity,
@@ -84,7 +84,7 @@ pub fn bytes(mut payload: Box<dyn Payload>) -> Vec<u8> {
     out
 }
 
-impl Server {
+impl Scheduler {
     /// The next message, as it is; pings on the way are passed over.
     pub async fn raw(&mut self) -> Vec<u8> {
         loop {
@@ -150,7 +150,7 @@ impl Server {
         }
     }
 
-    /// The server closes the connection.
+    /// The scheduler closes the connection.
     pub async fn close(self, code: u16, reason: &str) {
         let close = Inbound::Close { code: Some(code), reason: reason.into() };
         self.to_agent.send(close).await.unwrap();
@@ -181,7 +181,7 @@ pub struct Agent {
     pub status: Arc<LinkStatus>,
     pub outcome: oneshot::Receiver<Outcome>,
     dial: FakeDial,
-    servers: mpsc::UnboundedReceiver<Server>,
+    schedulers: mpsc::UnboundedReceiver<Scheduler>,
 }
 
 pub fn options() -> ConnectionOptions {
@@ -212,7 +212,7 @@ impl Agent {
     }
 
     /// An agent whose engine does not tell of starts by itself.
-    pub fn unprompted(options: ConnectionOptions) -> Agent {
+    pub fn with_manual_starts(options: ConnectionOptions) -> Agent {
         Agent::made(options, &[], EndWhen::Never, false, |_| ())
     }
 
@@ -230,20 +230,20 @@ impl Agent {
         options: ConnectionOptions,
         plan: &[Plan],
         end_when: EndWhen,
-        prompt: bool,
+        auto_starts: bool,
         replace: impl FnOnce(&mut Mailboxes),
     ) -> Agent {
         tokio::time::pause();
         let results = Results::default().start();
-        let supervised = supervise(&results, end_when, prompt);
+        let supervised = supervise(&results, end_when, auto_starts);
         let supervisor = &supervised.supervisor;
         let mut peers = Mailboxes::of(supervisor, &results);
         replace(&mut peers);
-        let (accepted, servers) = mpsc::unbounded_channel();
+        let (accepted, schedulers) = mpsc::unbounded_channel();
         let dial = FakeDial(Rc::new(Dialled {
             plan: RefCell::new(plan.iter().copied().collect()),
             at: RefCell::default(),
-            servers: accepted,
+            schedulers: accepted,
         }));
         let (tell, outcome) = oneshot::channel();
         let context = Arc::new(ResultContext::new(ProcReader::default()));
@@ -251,26 +251,26 @@ impl Agent {
         let conn = Connection::new(options, handle, context, Rc::new(dial.clone()), tell);
         let status = conn.status();
         let conn = conn.start();
-        Agent { conn, status, supervised, results, outcome, dial, servers }
+        Agent { conn, status, supervised, results, outcome, dial, schedulers }
     }
 
-    /// An agent that has registered, and its server.
-    pub async fn registered() -> (Agent, Server) {
+    /// An agent that has registered, and its scheduler.
+    pub async fn registered() -> (Agent, Scheduler) {
         let mut agent = Agent::new(options(), &[]);
-        let server = agent.welcomed().await;
-        (agent, server)
+        let scheduler = agent.welcomed().await;
+        (agent, scheduler)
     }
 
     /// Waits for the next connection.
-    pub async fn server(&mut self) -> Server {
-        soon(self.servers.recv()).await.unwrap()
+    pub async fn scheduler(&mut self) -> Scheduler {
+        soon(self.schedulers.recv()).await.unwrap()
     }
 
     /// Waits for the next connection, and accepts its registration.
-    pub async fn welcomed(&mut self) -> Server {
-        let mut server = self.server().await;
-        server.welcome().await;
-        server
+    pub async fn welcomed(&mut self) -> Scheduler {
+        let mut scheduler = self.scheduler().await;
+        scheduler.welcome().await;
+        scheduler
     }
 
     /// What becomes of the next attempts.

@@ -1,14 +1,14 @@
-//! A server that ends connections again and again, and how the log tells of trouble.
+//! A scheduler that ends connections again and again, and how the log tells of trouble.
 
 use procstar::dispatch::websocket::Outcome;
 use tokio::time::{Instant, sleep};
 
-use super::fake_server::*;
 use super::harness::*;
 use super::log::Log;
+use super::mock_scheduler::*;
 
 #[actix::test]
-async fn connections_that_the_server_ends_at_once_come_ever_more_rarely() {
+async fn reconnects_slow_down_if_the_scheduler_closes_at_once() {
     let mut agent = Agent::new(options(), &[]);
     let log = Log::new();
     let begin = Instant::now();
@@ -34,7 +34,7 @@ async fn connections_that_end_young_count_for_the_maximum() {
     let mut settings = options();
     settings.connect.count_max = Some(3);
     let mut agent = Agent::new(settings, &[]);
-    // The first five in a row are taken for a restart of the server.
+    // The first five in a row are taken for a restart of the scheduler.
     for _ in 0..7 {
         agent.welcomed().await.close(1000, "").await;
         settle().await;
@@ -55,17 +55,17 @@ async fn a_connection_that_lasts_ends_the_trouble() {
         for _ in 0..7 {
             agent.welcomed().await.close(1000, "").await;
         }
-        let server = agent.welcomed().await;
+        let scheduler = agent.welcomed().await;
         assert_eq!(agent.status.get().failures, 2);
-        server.lives(secs(65)).await;
+        scheduler.lives(secs(65)).await;
         assert_eq!(agent.status.get().failures, 0);
         assert_eq!(log.lines("stable again").len(), 1);
         let lost = Instant::now();
-        server.lose().await;
-        let server = agent.welcomed().await;
+        scheduler.lose().await;
+        let scheduler = agent.welcomed().await;
         assert!(lost.elapsed() < secs(1), "{:?}", lost.elapsed());
-        server.lives(secs(65)).await;
-        server.lose().await;
+        scheduler.lives(secs(65)).await;
+        scheduler.lose().await;
     }
     assert!(agent.ended().is_none());
 }
@@ -75,7 +75,7 @@ async fn a_failed_attempt_is_a_warning_and_an_error_once_the_trouble_lasts() {
     let mut agent = Agent::new(options(), &[Plan::Refuse; 12]);
     let log = Log::new();
     let begin = Instant::now();
-    let server = agent.welcomed().await;
+    let scheduler = agent.welcomed().await;
     let took = begin.elapsed();
     let lines = log.lines("");
     let attempts: Vec<_> = lines.iter().filter(|line| line.contains("attempt=")).collect();
@@ -91,9 +91,9 @@ async fn a_failed_attempt_is_a_warning_and_an_error_once_the_trouble_lasts() {
     assert!(recovery[0].starts_with("INFO") && recovery[0].contains("failed_attempts=12"));
     assert!(took > secs(120));
     // What comes later begins with warnings again.
-    server.lives(secs(65)).await;
+    scheduler.lives(secs(65)).await;
     agent.plan(&[Plan::Refuse]);
-    server.lose().await;
+    scheduler.lose().await;
     agent.welcomed().await;
     let lines = log.lines("");
     assert!(lines.iter().all(|line| !line.starts_with("ERROR")), "{lines:?}");
@@ -115,7 +115,7 @@ async fn giving_up_is_an_error() {
 async fn a_stalled_registration_is_a_timeout_and_a_closed_one_a_refusal() {
     let mut agent = Agent::new(options(), &[]);
     let log = Log::new();
-    let mut stalls = agent.server().await;
+    let mut stalls = agent.scheduler().await;
     stalls.message().await;
     sleep(secs(11)).await;
     let lines = log.lines("attempt=1");
@@ -123,14 +123,14 @@ async fn a_stalled_registration_is_a_timeout_and_a_closed_one_a_refusal() {
     assert!(!lines[0].contains("refused") && !lines[0].contains("token"), "{lines:?}");
     let error = agent.status.get().last_error.unwrap();
     assert!(error.starts_with("registration timed out"), "{error}");
-    let mut closes = agent.server().await;
+    let mut closes = agent.scheduler().await;
     closes.message().await;
     closes.close(1000, "").await;
     settle().await;
     let lines = log.lines("attempt=2");
     assert!(lines[0].contains("registration refused: server closed the connection with code 1000"));
     assert!(lines[0].contains("PROCSTAR_AGENT_TOKEN"), "{lines:?}");
-    let mut breaks = agent.server().await;
+    let mut breaks = agent.scheduler().await;
     breaks.message().await;
     breaks.lose().await;
     settle().await;
