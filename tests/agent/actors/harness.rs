@@ -1,4 +1,4 @@
-//! An engine whose events the test chooses, and probes that record what they receive.
+//! A fake engine whose events the test chooses, and actors that record the messages they receive.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ use procstar::keeper::format::Acceptance;
 use procstar::spec::{ProcId, Validated};
 use tokio::sync::{mpsc, oneshot};
 
-/// Lets everything that is under way come to rest.
+/// Waits until all actors are idle.
 pub async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
@@ -33,7 +33,7 @@ pub fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// A wait that fails the test instead of hanging it; in virtual time, so it costs nothing.
+/// Waits with a timeout, so that a test fails instead of hanging. Virtual time makes it free.
 pub async fn soon<F: Future>(what: F) -> F::Output {
     tokio::time::timeout(secs(1000), what).await.expect("it happens")
 }
@@ -63,7 +63,7 @@ pub fn failed(id: &str) -> Event {
     Event::Ended(Box::new(Ended { failures: vec![failure], ..end(id) }))
 }
 
-/// That a process of its tree could not be killed.
+/// A failure to kill a process of the tree.
 pub fn stop_failed(id: &str, pid: i32) -> Event {
     let failure = StopFailure { pid, comm: "su".into(), signum: libc::SIGKILL, errno: libc::EPERM };
     Event::StopFailed { id: id.into(), failures: vec![failure] }
@@ -92,33 +92,33 @@ pub enum Call {
     Forget(String),
 }
 
-/// What the engine was told to note.
+/// A note that the engine received for later workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
     Order(Shutdown),
     Assignment,
 }
 
-/// What becomes of a signal.
+/// The outcome of a signal.
 #[derive(Clone, Copy, Debug)]
 pub enum OnSignal {
-    /// It is sent, or fails with this errno.
+    /// Reports success, or this errno.
     Tell(Option<i32>),
-    /// Nothing is told.
+    /// Reports no outcome.
     Hold,
-    /// The actor that sends it comes to grief.
+    /// Panics in the actor that sends the signal.
     Panic,
 }
 
 /// An engine that starts nothing.
 pub struct FakeEngine {
     calls: Mutex<Vec<Call>>,
-    /// What a worker after this one would be told.
+    /// The notes for later workers.
     pub notes: Mutex<Vec<Note>>,
     on_signal: Mutex<OnSignal>,
-    /// Who waits for a process to be forgotten, where that does not happen at once.
+    /// The deletions to be confirmed by the test. `None`: the engine confirms each at once.
     pub held: Mutex<Option<Vec<oneshot::Sender<()>>>>,
-    /// Tells the start of every process out of the call itself, before anybody else can act.
+    /// Reports the start of every process within the launch call, before another actor can run.
     auto_starts: bool,
     events: Mutex<Option<mpsc::UnboundedSender<Event>>>,
 }
@@ -130,7 +130,7 @@ impl FakeEngine {
         }
     }
 
-    /// Its thread ends, which none should.
+    /// Ends the engine's thread, which should never happen.
     pub fn die(&self) {
         self.events.lock().unwrap().take();
     }
@@ -211,7 +211,7 @@ impl FakeEngine {
     }
 }
 
-/// The order by which the shutdown stops a process: as its spec says, or by this signal.
+/// The stop order of a shutdown. `None` sends the signal of the spec.
 pub fn shutdown(signum: Option<i32>) -> StopOrder {
     StopOrder { signum, grace: None, shutdown: true }
 }
@@ -317,7 +317,7 @@ impl Handler<Query> for Journal {
     }
 }
 
-/// A reader of every change, which writes them down.
+/// Subscribes to all changes, and records them in a journal.
 pub fn subscriber(results: &Addr<Results>) -> (Journal, actix_rt::task::JoinHandle<()>) {
     let journal = Journal::default();
     let subscribed = results.send(Subscribe { after: None, delivery: Delivery::Each });
@@ -337,7 +337,7 @@ pub fn subscriber(results: &Addr<Results>) -> (Journal, actix_rt::task::JoinHand
     (journal, reader)
 }
 
-/// A change as the scheduler receives it.
+/// A change in the lines that the scheduler receives.
 pub fn told(change: &Change) -> Vec<String> {
     match &change.what {
         ChangeKind::Started(record) => vec![format!("started {}", record.id)],

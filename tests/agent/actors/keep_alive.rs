@@ -78,7 +78,7 @@ async fn a_slow_request_does_not_time_the_connection_out() {
     for _ in 0..4 {
         sleep(secs(50)).await;
         assert!(scheduler.heard().await.iter().all(|heard| heard == "ping"));
-        // A ping has gone out. Nothing is read meanwhile, so nothing that the scheduler says counts.
+        // A ping was sent. During a request nothing is read, so silence must not count.
         scheduler.activity.touch_write();
     }
     assert!(!scheduler.from_agent.is_aborted());

@@ -1,4 +1,5 @@
-//! A connection whose socket is played by the test: what the agent says comes out, what the scheduler says goes in.
+//! A mock scheduler: the test reads the messages that the connection sends, and sends the
+//! scheduler's messages, without a socket.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -31,14 +32,14 @@ use tokio::time::{Instant, timeout};
 use super::harness::*;
 use crate::message::Message;
 
-/// What becomes of an attempt to connect; when nothing is planned, it succeeds.
+/// The outcome of an attempt to connect. An attempt without a plan succeeds.
 #[derive(Clone, Copy, Debug)]
 pub enum Plan {
     Refuse,
     Hang,
 }
 
-/// Dials schedulers that are the test's.
+/// Connects to mock schedulers.
 #[derive(Clone)]
 pub struct FakeDial(Rc<Dialled>);
 
@@ -85,7 +86,7 @@ pub fn bytes(mut payload: Box<dyn Payload>) -> Vec<u8> {
 }
 
 impl Scheduler {
-    /// The next message, as it is; pings on the way are passed over.
+    /// Returns the bytes of the next message, and skips pings.
     pub async fn raw(&mut self) -> Vec<u8> {
         loop {
             match soon(self.from_agent.next()).await {
@@ -100,7 +101,7 @@ impl Scheduler {
         rmp_serde::from_slice(&self.raw().await).unwrap()
     }
 
-    /// Everything that comes before the agent is at rest, in one line each; nothing follows a Close.
+    /// Returns all messages until the agent is idle, in one line each. The last may be a Close.
     pub async fn heard(&mut self) -> Vec<String> {
         let mut all = Vec::new();
         while let Ok(next) = timeout(Duration::from_millis(1), self.from_agent.next()).await {
@@ -123,7 +124,7 @@ impl Scheduler {
         all
     }
 
-    /// Says something; waits until the agent has room for it.
+    /// Sends a message; waits until the agent's queue has room for it.
     pub async fn say_raw(&self, message: impl Into<Bytes>) {
         self.activity.touch();
         soon(self.to_agent.send(Inbound::Message(message.into()))).await.unwrap();
@@ -133,7 +134,7 @@ impl Scheduler {
         self.say_raw(rmp_serde::to_vec(&message).unwrap()).await;
     }
 
-    /// Takes the registration and accepts it; gives it in one line.
+    /// Accepts the registration, and returns it in one line.
     pub async fn welcome(&mut self) -> String {
         let register = self.message().await;
         self.say(json!({"type": "Registered"})).await;
@@ -141,7 +142,7 @@ impl Scheduler {
         register.brief()
     }
 
-    /// The connection lives on for so long, with a sign of life now and then.
+    /// Keeps the connection alive for this time, with activity every ten seconds.
     pub async fn lives(&self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -173,7 +174,7 @@ impl Scheduler {
     }
 }
 
-/// An agent but for engine and socket.
+/// An agent with a fake engine and no socket.
 pub struct Agent {
     pub conn: Addr<Connection>,
     pub supervised: Supervised,
@@ -211,12 +212,12 @@ impl Agent {
         Agent::with(options, plan, EndWhen::Never, |_| ())
     }
 
-    /// An agent whose engine does not tell of starts by itself.
+    /// An agent whose engine reports a start only if the test sends the event.
     pub fn with_manual_starts(options: ConnectionOptions) -> Agent {
         Agent::made(options, &[], EndWhen::Never, false, |_| ())
     }
 
-    /// An agent some of whose peers are replaced.
+    /// An agent with some of its mailboxes replaced.
     pub fn with(
         options: ConnectionOptions,
         plan: &[Plan],
@@ -254,7 +255,7 @@ impl Agent {
         Agent { conn, status, supervised, results, outcome, dial, schedulers }
     }
 
-    /// An agent that has registered, and its scheduler.
+    /// A registered agent and its scheduler.
     pub async fn registered() -> (Agent, Scheduler) {
         let mut agent = Agent::new(options(), &[]);
         let scheduler = agent.welcomed().await;
@@ -273,12 +274,12 @@ impl Agent {
         scheduler
     }
 
-    /// What becomes of the next attempts.
+    /// Plans the outcomes of the next attempts to connect.
     pub fn plan(&self, plan: &[Plan]) {
         self.dial.0.plan.borrow_mut().extend(plan);
     }
 
-    /// When the attempts were made so far.
+    /// The times of all attempts so far.
     pub fn dialled(&self) -> Vec<Instant> {
         self.dial.0.at.borrow().clone()
     }
@@ -291,7 +292,7 @@ impl Agent {
         self.supervised.engine.tell_all(events);
     }
 
-    /// Starts processes by another way than the connection.
+    /// Starts processes through the supervisor, not through the connection.
     pub async fn start(&self, ids: &[&str]) {
         self.supervised.supervisor.send(request(ids)).await.unwrap().unwrap();
         settle().await;
@@ -307,7 +308,7 @@ impl Agent {
         self.supervised.supervisor.do_send(order);
     }
 
-    /// The outcome, if it is there.
+    /// The outcome, or `None` while the connection runs.
     pub fn ended(&mut self) -> Option<Outcome> {
         self.outcome.try_recv().ok()
     }

@@ -11,28 +11,28 @@ use super::mock_scheduler::*;
 
 const IDS: [&str; 3] = ["a", "b", "c"];
 
-/// What can happen; the number is of the process.
+/// One step of a scenario. The number is an index into [`IDS`].
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// The scheduler asks for a start; refused while the process is there.
+    /// The scheduler requests a start, which fails while the process exists.
     Start(usize),
-    /// Somebody else asks for one.
+    /// Another client requests a start.
     StartElsewhere(usize),
-    /// The engine tells the next thing about it, where there is one.
+    /// The engine sends the next event of the process, if any.
     Next(usize),
-    /// The engine tells that it could not be started.
+    /// The engine reports a failed start.
     Fail(usize),
-    /// The scheduler asks for its deletion.
+    /// The scheduler requests a deletion.
     Delete(usize),
-    /// Somebody else asks for it.
+    /// Another client requests a deletion.
     DeleteElsewhere(usize),
-    /// The scheduler asks for its result.
+    /// The scheduler requests the result.
     Ask(usize),
-    /// The scheduler signals it.
+    /// The scheduler sends a signal to the process.
     Signal(usize),
-    /// The scheduler reads all that has come.
+    /// The scheduler reads all its messages.
     Listen,
-    /// All that is under way is done.
+    /// All actors run until they are idle.
     Settle,
     /// The connection breaks.
     Lose,
@@ -55,11 +55,11 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// The scheduler's view of the processes, if it believes every message, as the real one does.
+/// The scheduler's view of the processes, built from the messages it receives.
 #[derive(Default)]
 struct Ledger {
     known: HashMap<String, Known>,
-    /// Requests for results that may still be answered; some that came while it was gone never will be.
+    /// Result requests that may still be answered. Requests for a missing process may never be.
     asked: HashMap<String, usize>,
 }
 
@@ -67,13 +67,13 @@ struct Ledger {
 enum Known {
     Running,
     Ended,
-    /// Its start has failed, and that has been told once.
+    /// Its start failed, and the first of the two results has been received.
     Failing,
     Gone,
 }
 
 impl Ledger {
-    /// At a registration, which must name exactly the processes that there are.
+    /// The view after a registration, which must list exactly the existing processes.
     fn of(register: &str, truths: &[Truth]) -> Ledger {
         let mut ids: Vec<&str> = register.split_whitespace().collect();
         let mut known = HashMap::new();
@@ -85,7 +85,7 @@ impl Ledger {
                 "{register} where it is {truth:?}"
             );
             match truth {
-                // Of one that is only being started, the start is still to be told.
+                // The start of a launched process is reported after the registration.
                 Truth::Absent | Truth::Launched => {}
                 Truth::Running => drop(known.insert((*id).to_owned(), Known::Running)),
                 Truth::Ended => drop(known.insert((*id).to_owned(), Known::Ended)),
@@ -95,7 +95,7 @@ impl Ledger {
         Ledger { known, asked: HashMap::new() }
     }
 
-    /// Takes a message; returns its inconsistency, if any.
+    /// Applies a message. Returns an error if it contradicts the messages before it.
     fn take(&mut self, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [kind, id, rest @ ..] = words.as_slice() else { return Ok(()) };
@@ -125,11 +125,11 @@ impl Ledger {
     }
 }
 
-/// What is true of a process.
+/// The true state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Truth {
     Absent,
-    /// Launched; the engine has told nothing yet.
+    /// Launched, with no event from the engine yet.
     Launched,
     Running,
     Ended,
@@ -142,7 +142,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// What the engine would say next, as it has been told; `fail` where both is possible.
+    /// Sends the engine's next event for the process. `fail` makes a launched one fail.
     fn next(&self, truth: &mut Truth, id: &str, fail: bool) {
         match (*truth, fail) {
             (Truth::Launched, true) => {
@@ -161,7 +161,7 @@ impl Scenario {
         }
     }
 
-    /// Takes note of what the engine was told.
+    /// Updates the true states from the commands that the engine received.
     fn look(&self, truths: &mut [Truth]) {
         for call in self.agent.supervised.engine.calls() {
             let (ids, truth) = match call {
@@ -175,7 +175,8 @@ impl Scenario {
         }
     }
 
-    /// Has the agent take requests again, where it waits for a start or for the scheduler to listen.
+    /// Makes room in the agent's request queue, which is full while the agent waits for a start or
+    /// for the scheduler to read.
     async fn make_room(&mut self, truths: &mut [Truth]) -> Result<(), TestCaseError> {
         while self.scheduler.to_agent.capacity() == 0 {
             self.listen().await?;

@@ -1,4 +1,4 @@
-//! Requests and their answers: each kind, what gets no answer, and a scheduler that does not listen.
+//! Requests and their answers: each kind, ignored messages, and a scheduler that does not read.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ async fn two_results_for_each_process_in_order() {
 }
 
 #[actix::test]
-async fn two_results_also_where_the_end_came_with_the_start() {
+async fn two_results_if_the_process_ends_at_once() {
     let (agent, mut scheduler) = Agent::registered().await;
     scheduler.start(&["a"]).await;
     settle().await;
@@ -45,24 +45,25 @@ async fn a_failed_start_sends_two_results() {
     assert!(scheduler.heard().await.is_empty());
 }
 
-/// However the answer falls among what is told anyway: two results for the request, the second one the last.
+/// An idempotent request gets two results in every state of its process, and the second is the last
+/// result of the process.
 #[actix::test]
-async fn two_results_also_of_a_process_that_is_there_already() {
+async fn an_idempotent_request_gets_two_results_of_an_existing_process() {
     let (agent, mut scheduler) = registered_with_manual_starts().await;
     let specs = json!({"a": {"argv": ["/usr/bin/true"]}});
     let start = json!({"type": "ProcStartRequest", "specs": specs, "idempotent": true});
     scheduler.say(start.clone()).await;
-    // Not started yet: its two results are those of this request too.
+    // Not started yet: the process's two results answer both requests.
     scheduler.say(start.clone()).await;
     assert!(scheduler.heard().await.is_empty());
     agent.tell(started("a"));
     assert_eq!(scheduler.heard().await, ["ProcResult a running"]);
-    // Running: one now, and one at its end.
+    // Running: one result now, and one at the end.
     scheduler.say(start.clone()).await;
     assert_eq!(scheduler.heard().await, ["ProcResult a running"]);
     agent.tell(ended("a", 0));
     assert_eq!(scheduler.heard().await, ["ProcResult a terminated"]);
-    // Ended: both at once.
+    // Ended: both results at once.
     scheduler.say(start.clone()).await;
     assert_eq!(scheduler.heard().await, ["ProcResult a terminated", "ProcResult a terminated"]);
     let other = json!({"a": {"argv": ["/usr/bin/false"]}});
@@ -74,7 +75,7 @@ async fn two_results_also_of_a_process_that_is_there_already() {
     assert_eq!(scheduler.heard().await, [error]);
 }
 
-/// An agent whose engine tells nothing by itself.
+/// A registered agent whose engine reports a start only if the test sends the event.
 pub async fn registered_with_manual_starts() -> (Agent, Scheduler) {
     let mut agent = Agent::with_manual_starts(options());
     let scheduler = agent.welcomed().await;
@@ -112,10 +113,10 @@ async fn every_kind_of_request() {
 }
 
 #[actix::test]
-async fn a_refused_request_comes_back_as_it_came() {
+async fn a_refused_request_is_returned_byte_for_byte() {
     let (_agent, mut scheduler) = Agent::registered().await;
     let requests: [&[u8]; 4] = [
-        // Keys of odd kinds and in odd order, a value that is no string but says it is, a long form of a short length.
+        // Unusual key types and order, a binary value, and a long encoding of a short length.
         b"\x83\xa5specs\x81\xa1x\xc0\x01\xc4\x02\xff\xfe\xa4type\xd9\x10ProcStartRequest",
         b"\x82\xa4type\xa8Nonsense\xa5extra\x93\x01\x02\xcb\x40\x09\x21\xfb\x54\x44\x2d\x18",
         b"\xdf\x00\x00\x00\x01\xa4type\xb1ProcDeleteRequest",
@@ -176,7 +177,7 @@ async fn a_missing_process_is_reported_once_until_it_exists_again() {
         every_request(&scheduler).await;
         assert_eq!(scheduler.heard().await, ["ProcResult a terminated", "ProcDelete a"]);
     }
-    // Started and deleted by another way.
+    // Started and deleted by another client.
     agent.start(&["a"]).await;
     agent.tell(ended("a", 0));
     settle().await;
@@ -184,7 +185,7 @@ async fn a_missing_process_is_reported_once_until_it_exists_again() {
     every_request(&scheduler).await;
     let expected = ["ProcResult a running", "ProcResult a terminated", "ProcDelete a"];
     assert_eq!(scheduler.heard().await, expected);
-    // Another connection has been told nothing.
+    // A new connection has not received `ProcUnknown` yet.
     let (mut agent, scheduler) = (agent, scheduler);
     scheduler.lose().await;
     let mut scheduler = agent.welcomed().await;
@@ -192,7 +193,7 @@ async fn a_missing_process_is_reported_once_until_it_exists_again() {
     assert_eq!(scheduler.heard().await, ["ProcUnknown a"]);
 }
 
-/// What a real process wrote.
+/// Captures the output of a real process.
 fn captured(script: &str) -> (Arc<Captures>, engine::EngineHarness) {
     let fds = json!([["stdout", {"capture": {"encoding": "utf-8"}}], ["3", {"capture": {"mode": "memory"}}]]);
     let (ended, harness) = engine::run(engine::sh(script, fds));
@@ -256,7 +257,7 @@ async fn a_large_result_keeps_its_place() {
     assert_eq!(scheduler.heard().await, ["ProcidList a b"]);
 }
 
-/// Says requests until the agent takes no more; how many.
+/// Sends requests until the agent's queue is full. Returns their number.
 async fn stuff(scheduler: &Scheduler, request: &[u8]) -> usize {
     let mut said = 0;
     loop {
@@ -278,14 +279,14 @@ async fn requests_are_not_read_while_the_scheduler_reads_no_answers() {
     let list = rmp_serde::to_vec(&json!({"type": "ProcidListRequest"})).unwrap();
     let said = stuff(&scheduler, &list).await;
     assert!((20..150).contains(&said), "{said}");
-    // Nobody else waits for it meanwhile.
+    // Other clients are not delayed meanwhile.
     let begin = Instant::now();
     agent.start(&["b"]).await;
     agent.tell(ended("b", 0));
     settle().await;
     agent.delete("b").await;
     assert!(begin.elapsed() < secs(1));
-    // It listens again: it has every answer, and can ask on.
+    // The scheduler reads again: it receives every answer, and can send more requests.
     let heard = scheduler.heard().await;
     assert_eq!(heard.iter().filter(|line| line.starts_with("ProcidList")).count(), said);
     assert_eq!(heard.iter().filter(|line| line.ends_with(" b")).count(), 1, "{heard:?}");
@@ -294,7 +295,7 @@ async fn requests_are_not_read_while_the_scheduler_reads_no_answers() {
 }
 
 #[actix::test]
-async fn large_refused_requests_do_not_gather() {
+async fn large_refused_requests_are_not_queued_without_limit() {
     let (_agent, mut scheduler) = Agent::registered().await;
     let nonsense = json!({"type": "Nonsense", "much": "x".repeat(3 << 20)});
     let said = stuff(&scheduler, &rmp_serde::to_vec(&nonsense).unwrap()).await;
@@ -316,7 +317,7 @@ async fn running_results_are_pushed_if_an_interval_is_set() {
         sleep(secs(5)).await;
         assert_eq!(scheduler.heard().await, ["ProcResult a running"]);
     }
-    // A scheduler that is behind gets no more of them.
+    // No more results are pushed to a scheduler that is behind.
     sleep(secs(19)).await;
     scheduler.activity.touch();
     let pushed =

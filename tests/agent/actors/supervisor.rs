@@ -25,7 +25,7 @@ async fn a_process_from_its_acceptance_to_its_deletion() {
     s.supervisor.send(request(&["a", "b"])).await.unwrap().unwrap();
     settle().await;
     assert_eq!(s.engine.calls(), [Call::Launch(vec!["a".into(), "b".into()])]);
-    // Although the engine told the starts from within the launch itself.
+    // The engine reported the starts within the launch call, but they come after the announcements.
     assert_eq!(journal.read(), ["announced a", "announced b", "started a", "started b"]);
     assert_eq!(s.supervisor.send(Delete("a".into())).await.unwrap(), Err(DeleteError::Running));
     s.engine.tell(ended("a", 0));
@@ -68,7 +68,7 @@ async fn nothing_of_a_request_with_a_used_id_is_started() {
     s.supervisor.send(request(&["x", "a"])).await.unwrap().unwrap();
 }
 
-/// An idempotent request for processes of this argument, those with a pipe from the one before.
+/// An idempotent request for processes with this argument. `piped` adds a pipe from each to the next.
 fn idempotent(ids: &[&str], arg: &str, piped: bool) -> Start {
     let mut specs = serde_json::Map::new();
     for (i, id) in ids.iter().enumerate() {
@@ -105,7 +105,7 @@ async fn an_idempotent_request_starts_missing_processes() {
     let present = s.supervisor.send(idempotent(&["b", "a"], "1", false)).await.unwrap().unwrap();
     assert_eq!(present, ["a".into(), "b".into()], "in the order of the request");
     assert!(s.engine.calls().is_empty(), "nothing is missing");
-    // Also of one that has ended, until it is deleted.
+    // An ended process is present too, until it is deleted.
     s.engine.tell(ended("a", 0));
     settle().await;
     assert_eq!(
@@ -127,7 +127,7 @@ async fn an_idempotent_request_that_is_refused_starts_nothing() {
         error.unwrap_err().to_string(),
         "process ID already in use with another spec: a, b; delete the process first, or choose another ID"
     );
-    // Without the word for it, an ID in use is an error whatever the spec.
+    // Without `idempotent`, an ID in use is an error even if the spec is the same.
     let Start(mut plain) = idempotent(&["a", "b", "c"], "1", true);
     plain.idempotent = false;
     let error = s.supervisor.send(Start(plain)).await.unwrap().unwrap_err();
@@ -135,7 +135,7 @@ async fn an_idempotent_request_that_is_refused_starts_nothing() {
         error.to_string(),
         "process ID already in use: a, b, c; delete the process first, or choose another ID"
     );
-    // One that is there has no end of a pipe left for one that is to come.
+    // An existing process has no open pipe end for a new process.
     s.engine.tell(ended("b", 0));
     settle().await;
     s.supervisor.send(Delete("b".into())).await.unwrap().unwrap();
@@ -145,7 +145,7 @@ async fn an_idempotent_request_that_is_refused_starts_nothing() {
     assert!(s.engine.calls().is_empty());
 }
 
-/// Who could not be signaled changes what is known of a process that runs, and is known of its end.
+/// Failures to stop update the record of a running process only: its end lists them already.
 #[actix::test]
 async fn failures_to_stop_are_published() {
     let (s, journal) = new(true);
@@ -166,7 +166,7 @@ async fn failures_to_stop_are_published() {
 }
 
 #[actix::test]
-async fn no_new_processes_once_it_is_shutting_down() {
+async fn no_process_starts_during_a_shutdown() {
     let (s, journal) = new(true);
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     s.supervisor.send(Shutdown::Idle).await.unwrap();
@@ -194,7 +194,7 @@ async fn outcomes_of_a_signal() {
     assert!(matches!(error, CommandError::Os(_)));
     let text = "failed to send signal: Operation not permitted (os error 1)";
     assert_eq!(error.to_string(), text);
-    // It has ended, but the engine has not told so yet.
+    // The process has ended, but the engine has not reported it yet.
     s.engine.on_signal(OnSignal::Tell(Some(libc::ESRCH)));
     let error = send("a", 9).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "no process");
@@ -248,13 +248,13 @@ async fn a_slow_signal_delays_no_other_request() {
     settle().await;
     assert!(journal.read().contains(&"ended a".to_owned()));
     s.supervisor.send(Delete("a".into())).await.unwrap().unwrap();
-    // With its process, the answer will never come: that is an answer too.
+    // The process is deleted, so the outcome will never come: the waiter gets an error.
     let answer = soon(held).await.unwrap().unwrap();
     assert_eq!(answer.unwrap_err().to_string(), "no process");
 }
 
 #[actix::test]
-async fn a_process_actor_that_is_lost_is_replaced() {
+async fn a_process_actor_that_panicked_is_replaced() {
     let (s, journal) = new(true);
     s.supervisor.send(request(&["a", "b"])).await.unwrap().unwrap();
     settle().await;
@@ -266,7 +266,7 @@ async fn a_process_actor_that_is_lost_is_replaced() {
     }
     s.engine.on_signal(OnSignal::Tell(None));
     s.engine.calls();
-    // Whoever comes first, an order or an event, has a new actor.
+    // A new actor is created by the next command (a) or event (b).
     s.supervisor.send(signal("a", 2)).await.unwrap().unwrap();
     assert_eq!(s.engine.calls(), [Call::Signal("a".into(), 2)]);
     s.engine.tell_all([ended("b", 0), ended("a", 0)]);
@@ -277,7 +277,7 @@ async fn a_process_actor_that_is_lost_is_replaced() {
 }
 
 #[actix::test]
-async fn a_shutdown_reaches_a_process_whose_actor_was_lost() {
+async fn a_shutdown_stops_a_process_whose_actor_panicked() {
     let (s, _journal) = new(true);
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     s.engine.on_signal(OnSignal::Panic);
@@ -295,7 +295,7 @@ async fn a_deletion_is_reported_after_a_simultaneous_end() {
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     settle().await;
     journal.read();
-    // Both are there when the supervisor wakes; again and again, until the end has been heard.
+    // Both messages wait when the supervisor wakes. Retries until it has handled the end.
     s.engine.tell(ended("a", 0));
     while s.supervisor.send(Delete("a".into())).await.unwrap().is_err() {}
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
@@ -309,7 +309,7 @@ async fn without_an_engine_the_supervisor_ends() {
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     settle().await;
     s.engine.die();
-    // A waiter for the end gets an error instead of a success, but does not wait on.
+    // A waiter for the end gets an error at once.
     assert!(soon(s.done).await.is_err());
     settle().await;
     assert!(!s.supervisor.connected());

@@ -1,4 +1,4 @@
-//! A scheduler that ends connections again and again, and how the log tells of trouble.
+//! A scheduler that keeps closing connections, and the log levels of failed attempts.
 
 use procstar::dispatch::websocket::Outcome;
 use tokio::time::{Instant, sleep};
@@ -34,7 +34,7 @@ async fn connections_that_end_young_count_for_the_maximum() {
     let mut settings = options();
     settings.connect.count_max = Some(3);
     let mut agent = Agent::new(settings, &[]);
-    // The first five in a row are taken for a restart of the scheduler.
+    // The first five in a row do not count: they look like a restart of the scheduler.
     for _ in 0..7 {
         agent.welcomed().await.close(1000, "").await;
         settle().await;
@@ -82,7 +82,7 @@ async fn a_failed_attempt_is_a_warning_and_an_error_once_the_trouble_lasts() {
     assert_eq!(attempts.len(), 12);
     assert!(attempts[0].starts_with("WARN") && attempts[3].starts_with("WARN"), "{attempts:?}");
     assert!(attempts[11].starts_with("ERROR"), "{attempts:?}");
-    // At the latest a wait after a minute.
+    // The level rises with the first attempt after a minute of failures.
     let warnings = attempts.iter().filter(|line| line.starts_with("WARN")).count();
     let waited = agent.dialled()[warnings] - agent.dialled()[0];
     assert!(secs(60) <= waited && waited <= secs(120), "{waited:?}");
@@ -90,7 +90,7 @@ async fn a_failed_attempt_is_a_warning_and_an_error_once_the_trouble_lasts() {
     assert_eq!(recovery.len(), 1);
     assert!(recovery[0].starts_with("INFO") && recovery[0].contains("failed_attempts=12"));
     assert!(took > secs(120));
-    // What comes later begins with warnings again.
+    // After a stable connection, the next failure is a warning again.
     scheduler.lives(secs(65)).await;
     agent.plan(&[Plan::Refuse]);
     scheduler.lose().await;
