@@ -1,4 +1,5 @@
-//! Descriptors that a worker has read to their end, such as a shell's `<(...)`, and that a later worker reads again.
+//! Descriptors that a worker has read to their end, such as a shell's `<(...)`. Each is replaced by a
+//! file with the same bytes, so that a later worker can read it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,7 +9,7 @@ use super::launch_environment::LaunchEnvironment;
 use crate::engine::sys::{seal, sealable_memory_file};
 
 impl LaunchEnvironment {
-    /// Puts what was read of one of the user's descriptors where that was.
+    /// Replaces one of the user's descriptors by a file with the bytes read from it.
     pub(super) fn put_back(&self, fd: RawFd, bytes: &[u8]) {
         if !self.fds.contains(&fd) {
             return tracing::error!(fd, "the worker has read what the user has not given");
@@ -17,21 +18,21 @@ impl LaunchEnvironment {
     }
 }
 
-/// Puts what was read of a descriptor of the user's back, for later processes of this program.
+/// Replaces one of the user's descriptors by a file with the bytes read from it, for later workers.
 pub fn put_back(fd: RawFd, bytes: &[u8]) {
     if let Err(error) = replace(fd, bytes) {
         tracing::warn!(fd, %error, "cannot keep what was read of a descriptor for a later worker");
     }
 }
 
-/// Has a number mean a file that holds these bytes.
+/// Replaces the descriptor by a read-only memory file with these bytes.
 fn replace(fd: RawFd, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::from(sealable_memory_file()?);
     file.write_all(bytes)?;
     seal(&file)?;
-    // An open file of its own: only for reading, at its start.
+    // Opened again, because the descriptor must be read-only and start at offset 0.
     let reader = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    // SAFETY: the number is the user's, which nothing of ours owns; what it meant is closed.
+    // SAFETY: the descriptor is the user's, and no Rust value owns it; `dup3` closes the old file.
     if unsafe { libc::dup3(reader.as_raw_fd(), fd, libc::O_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -52,7 +53,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(std::fs::read(format!("/proc/self/fd/{fd}")).unwrap(), b"some text");
         }
-        // SAFETY: the number is ours alone.
+        // SAFETY: `into_raw_fd` gave up ownership, and no other value owns the descriptor.
         drop(unsafe { File::from_raw_fd(fd) });
     }
 }

@@ -74,14 +74,14 @@ fn an_interrupt_is_acknowledged_as_its_command() {
     worker.die();
     let (mut worker, _) = keeper.welcomed();
     assert_eq!(brief(&worker.next()), "order Interrupt");
-    // Workers of every version acknowledge it so: it is not sent again either.
+    // Workers of every version acknowledge an interrupt as `Terminate`: it is not sent again.
     let noted = WorkerState { orders: vec![ShutdownCommand::Terminate], ..WorkerState::default() };
     worker.tell(&ToKeeper::Remember(noted));
     worker.heard();
     worker.die();
     let (mut worker, _) = keeper.welcomed();
     worker.heard();
-    // A later signal is sent nevertheless: it may be the second.
+    // A later signal is sent nevertheless: it may be the second interrupt.
     keeper.signal(Signal::SIGINT);
     assert_eq!(brief(&worker.next()), "order Interrupt");
 }

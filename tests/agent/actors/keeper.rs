@@ -1,4 +1,5 @@
-//! The worker's side of the keeper, with the test as the keeper. In real time: there is a socket in between.
+//! The worker's end of the keeper's socket, with the test as the keeper. The tests use real time
+//! because virtual time does not wait for a socket.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -82,7 +83,7 @@ impl Keeper {
         self.socket.write_all(&frames(messages)).unwrap();
     }
 
-    /// The next message, in short. It must have been sent: nobody else runs meanwhile.
+    /// Reads the next message. Blocks the runtime, so the message must have been sent already.
     fn heard(&mut self) -> Option<ToKeeper> {
         let mut buf = [0; 4096];
         loop {
@@ -96,7 +97,7 @@ impl Keeper {
         }
     }
 
-    /// The next message, as soon as there is one.
+    /// Waits for the next message, and returns it in one line.
     async fn hear(&mut self) -> String {
         self.socket.set_nonblocking(true).unwrap();
         let mut buf = [0; 4096];
@@ -114,7 +115,7 @@ impl Keeper {
         }
     }
 
-    /// What was said up to the end of the stream.
+    /// Reads all messages up to the end of the stream.
     fn all(mut self) -> Vec<String> {
         std::iter::from_fn(|| self.heard()).map(|message| brief(&message)).collect()
     }
@@ -161,9 +162,9 @@ fn introduced(answer: Vec<u8>) -> (Result<Welcome, LinkError>, Keeper) {
     let keeper = std::thread::spawn(move || {
         let hello = brief(&keeper.heard().unwrap());
         assert_eq!(hello, format!("hello {VERSION} 2"));
-        // In pieces: it is one message all the same.
+        // Written in pieces, which the worker joins to one message.
         for piece in answer.chunks(7) {
-            // It may have been understood, and refused, before its end.
+            // The worker may close the socket before the last piece.
             let _ = keeper.socket.write_all(piece);
         }
         if answer.is_empty() {
@@ -207,7 +208,7 @@ fn no_welcome() {
     }
 }
 
-/// A link to the test, with what was left and what has come already.
+/// A link whose keeper is the test, with the worker state that the keeper holds.
 fn link(memory: WorkerState) -> (KeeperLink, Streams, Keeper) {
     let (keeper, worker) = Keeper::pair();
     let (link, streams) = KeeperLink::start(KeeperSocket::new(worker), memory).unwrap();
@@ -243,7 +244,7 @@ async fn events_and_orders_come_in_their_order() {
             Event::Ended(ended) => format!("ended {} {}", ended.id, ended.status),
             Event::StopFailed { id, .. } => format!("stop failed {id}"),
             Event::Suspended { id, .. } => format!("suspended {id}"),
-            Event::Held(_) | Event::Released(_) => panic!("only the keeper's"),
+            Event::Held(_) | Event::Released(_) => panic!("events of the keeper only"),
             Event::Signaled { ticket, result, .. } => {
                 format!("signaled {ticket} {:?}", result.unwrap_err().raw_os_error())
             }
@@ -252,30 +253,30 @@ async fn events_and_orders_come_in_their_order() {
     assert_eq!(told, ["started a", "signaled 3 Some(1)", "stop failed a", "ended a 9"]);
     assert_eq!(soon(streams.orders.recv()).await, Some(Shutdown::Idle));
     assert_eq!(soon(streams.orders.recv()).await, Some(Shutdown::Terminate));
-    // Its death ends both streams, and is told.
+    // The keeper's death ends both streams, and is reported.
     drop(keeper);
     assert!(soon(streams.events.recv()).await.is_none());
     soon(&mut streams.gone).await.unwrap();
 }
 
 #[actix::test]
-async fn a_keeper_that_talks_nonsense_is_lost() {
+async fn an_invalid_frame_ends_the_link() {
     let (link, mut streams, mut keeper) = link(WorkerState::default());
     keeper.socket.write_all(b"\0\0\0\x02\xc1\xc1").unwrap();
     soon(&mut streams.gone).await.unwrap();
     drop(keeper);
-    // Nothing waits for what cannot be told any more.
+    // Requests after the loss return at once.
     assert!(soon(link.forget("a".into())).await.is_err());
     soon(link.bye(ProgramExit::Code(0))).await;
 }
 
 #[test]
 fn commands_are_sent_in_their_order_and_all_before_the_goodbye_is_done() {
-    // More than the socket holds: the keeper is slow.
+    // More messages than the socket buffers hold.
     const COUNT: usize = 20_000;
     let (keeper, worker) = Keeper::pair();
     let heard = std::thread::spawn(move || keeper.all());
-    // With the runtime the tasks end, as they do with the program, and the socket is closed.
+    // When the runtime ends, its tasks end and the socket is closed, as at the program's exit.
     actix::System::new().block_on(async {
         let (link, _streams) =
             KeeperLink::start(KeeperSocket::new(worker), WorkerState::default()).unwrap();
@@ -300,7 +301,7 @@ async fn each_launch_gets_its_own_answer() {
     assert_eq!(keeper.hear().await, "launch c acknowledged 1");
     assert_eq!(keeper.hear().await, "launch d acknowledged 2");
     keeper.tell([
-        // Nobody waits for this one.
+        // No launch has this ticket.
         ToWorker::Accepted { ticket: 77, acceptance: Acceptance::InUse },
         ToWorker::Accepted { ticket: 1, acceptance: Acceptance::InUse },
     ]);
@@ -308,7 +309,7 @@ async fn each_launch_gets_its_own_answer() {
     assert!(first.try_recv().is_err(), "it has no answer yet");
     keeper.tell([ToWorker::Accepted { ticket: 0, acceptance: Acceptance::Journaled }]);
     assert_eq!(soon(first).await, Ok(Acceptance::Journaled));
-    // No answer comes from a keeper that is gone.
+    // After the keeper's death, every pending launch fails.
     drop(keeper);
     assert!(soon(third).await.is_err());
     soon(&mut streams.gone).await.unwrap();
@@ -323,7 +324,7 @@ async fn only_changes_are_remembered() {
     link.note_assignment();
     link.remember(|memory| memory.conn_id = Some("x".into()));
     link.remember(|memory| memory.conn_id = Some("x".into()));
-    // Followed again out of memory, it is not noted again.
+    // This order is in the state already, so it is not sent again.
     link.note(Shutdown::Idle);
     link.note(Shutdown::GiveUp);
     link.note(Shutdown::GiveUp);
@@ -338,7 +339,7 @@ async fn only_changes_are_remembered() {
     }
 }
 
-/// A worker that comes after another.
+/// A worker that replaces an earlier one.
 struct Later {
     supervisor: Addr<Supervisor>,
     results: Addr<Results>,
@@ -348,7 +349,7 @@ struct Later {
 }
 
 impl Later {
-    /// Deletes a process; it is not deleted before the keeper has forgotten it.
+    /// Deletes a process, and checks that the deletion waits for the keeper's confirmation.
     async fn delete(&mut self, id: &str) {
         let deleted = self.supervisor.send(Delete(id.into()));
         let deleted = actix_rt::spawn(deleted);
@@ -391,7 +392,7 @@ fn later(records: Vec<ProcessEntry>, memory: WorkerState, end_when: EndWhen) -> 
         supervisor.adopt(records, memory.any, ctx);
         supervisor
     });
-    // As the connection does, before it registers.
+    // Subscribes before `Ready`, as the connection does.
     let (journal, _) = subscriber(&results);
     for (order, age) in memory.orders_by_age() {
         supervisor.do_send(ResumeShutdown { order: order.into(), age });
@@ -400,7 +401,7 @@ fn later(records: Vec<ProcessEntry>, memory: WorkerState, end_when: EndWhen) -> 
     Later { supervisor, results, journal, done, keeper }
 }
 
-/// What a worker leaves: ended, running, only launched, failed.
+/// The entries left by an earlier worker: ended, running, launched, failed.
 fn left() -> Vec<ProcessEntry> {
     let record = |id: &str, started, ended: Option<Ended>| ProcessEntry {
         started,
@@ -419,7 +420,7 @@ fn left() -> Vec<ProcessEntry> {
 async fn a_later_worker_adopts_the_recorded_processes() {
     let mut later = later(left(), WorkerState::default(), EndWhen::Never);
     assert_eq!(later.keeper.hear().await, "remember None [] true", "there has been a process");
-    // Registered in the order of launch, results or not.
+    // The snapshot lists processes in launch order, with or without a result.
     let mut told = Vec::new();
     eventually_async("all results", || {
         told.extend(later.journal.read());
@@ -432,7 +433,7 @@ async fn a_later_worker_adopts_the_recorded_processes() {
     };
     let all = later.results.send(GetAll).await.unwrap();
     assert_eq!(states(&all), ["z false", "run true", "fail false"]);
-    // It goes on from there.
+    // Later events of the adopted processes are handled.
     later
         .keeper
         .tell([ToWorker::Started(start_of("new")), ToWorker::Ended(Box::new(end_of("run", 9)))]);
@@ -443,12 +444,12 @@ async fn a_later_worker_adopts_the_recorded_processes() {
     .await;
     for line in ["started z", "ended z", "started run", "ended run", "started new", "ended fail"] {
         let count = told.iter().filter(|told| *told == line).count();
-        // What was before the subscription is in the snapshot.
+        // The events of z may come before the subscription, which then has z in its snapshot.
         assert!(count == 1 || (count == 0 && line.ends_with('z')), "{line} {count}: {told:?}");
     }
     let all = later.results.send(GetAll).await.unwrap();
     assert_eq!(states(&all), ["z false", "run false", "new true", "fail false"]);
-    // IDs are in use, and what has ended can be deleted.
+    // The IDs are in use, and the ended processes can be deleted.
     let used = later.supervisor.send(request(&["z", "x"])).await.unwrap().unwrap_err();
     assert_eq!(
         used.to_string(),
@@ -479,7 +480,7 @@ async fn signal_outcomes_of_another_worker_are_ignored() {
     let Ok(Some(ToKeeper::Signal { ticket, .. })) = later.keeper.decoder.next_message() else {
         panic!("no signal")
     };
-    // A worker counts from somewhere: these were asked by one before.
+    // Each worker's tickets start at a random number: these belong to an earlier worker.
     let stranger = |ticket| ToWorker::Signaled { id: "run".into(), ticket, errno: None };
     later.keeper.tell((0..10).chain([ticket.wrapping_sub(1)]).map(stranger));
     later.keeper.tell([ToWorker::Signaled { id: "run".into(), ticket, errno: Some(libc::EPERM) }]);
@@ -488,14 +489,14 @@ async fn signal_outcomes_of_another_worker_are_ignored() {
 }
 
 #[actix::test]
-async fn orders_in_memory_are_followed_again() {
+async fn a_later_worker_follows_the_noted_orders() {
     let orders = vec![ShutdownCommand::Idle, ShutdownCommand::Terminate];
     let memory = WorkerState { orders, any: true, ..WorkerState::default() };
     let mut later = later(left(), memory, EndWhen::NoneRuns);
-    // To what has not ended, and with no new note of what is known.
+    // Only unfinished processes are stopped, and the known orders are not sent to the keeper again.
     let mut stopped = [later.keeper.hear().await, later.keeper.hear().await];
     stopped.sort();
-    // Those whose end was still on its way to the results may be among them.
+    // The list may include a process whose end is still on the way to the results.
     assert!(stopped.iter().all(|line| line.starts_with("stop ") && line.ends_with(" None")));
     let refused = later.supervisor.send(request(&["x"])).await.unwrap().unwrap_err();
     assert_eq!(refused.to_string(), "agent shutting down: idling");
@@ -510,16 +511,16 @@ async fn orders_in_memory_are_followed_again() {
 async fn waiting_counts_processes_of_workers_before() {
     let far = tokio::time::Instant::now() + Duration::from_secs(1000);
     let end_when = EndWhen::Idle { unassigned_until: Some(far) };
-    // There were some, and all are deleted: it is over.
+    // An earlier worker had processes, all deleted: the worker is done.
     let memory = WorkerState { any: true, ..WorkerState::default() };
     soon(later(Vec::new(), memory, end_when).done).await.unwrap();
-    // There were none: it waits for the first.
+    // No process so far: the worker waits for the first.
     let mut waiting = later(Vec::new(), WorkerState::default(), end_when);
     waiting.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     assert!(waiting.done.try_recv().is_err());
     assert_eq!(waiting.keeper.hear().await, "remember None [] true");
     assert_eq!(waiting.keeper.hear().await, "launch a");
-    // There is one still, to be deleted.
+    // Processes remain: the worker waits for their deletion.
     let mut one = later(left(), WorkerState::default(), end_when);
     one.keeper.tell([
         ToWorker::Ended(Box::new(end_of("run", 0))),
@@ -539,9 +540,9 @@ async fn waiting_counts_processes_of_workers_before() {
     soon(one.done).await.unwrap();
 }
 
-/// The grace of an order counts from when it was given, whichever worker followed it first.
+/// The grace of an order counts from the time of the order, not from the start of a later worker.
 #[actix::test]
-async fn a_grace_goes_on_with_the_next_worker() {
+async fn the_grace_period_continues_with_the_next_worker() {
     let grace = super::harness::GRACES.term.as_nanos() as u64;
     let now = TimePoint::now().monotonic_nanos;
     let signals = |given| async move {
@@ -553,7 +554,7 @@ async fn a_grace_goes_on_with_the_next_worker() {
         };
         let mut later = later(left(), memory, EndWhen::Never);
         let mut heard = Vec::new();
-        // Told or not by then, nothing is heard of these two after what is asked for now.
+        // Further stop orders come before this signal, so the list is complete after it.
         heard.push(later.keeper.hear().await);
         while heard.last().is_none_or(|line| !line.starts_with("signal run 10")) {
             if heard.iter().any(|line| line.starts_with("stop run ")) {
@@ -564,7 +565,7 @@ async fn a_grace_goes_on_with_the_next_worker() {
         heard.retain(|line| line.starts_with("stop run "));
         heard
     };
-    // An order of an older program has no time, and begins anew; one that has just been given goes on.
+    // An order of an older version has no time, so its grace restarts. A recent order has grace left.
     for given in [vec![], vec![now]] {
         assert_eq!(signals(given).await, ["stop run None"]);
     }
@@ -584,7 +585,7 @@ fn an_order_is_noted_with_its_time() {
     assert_eq!(memory.orders, [ShutdownCommand::Idle, ShutdownCommand::Kill]);
     assert!(memory.given.iter().all(|at| (before..=TimePoint::now().monotonic_nanos).contains(at)));
     assert_eq!(memory.given.len(), 2);
-    // Of an older program's order there is no time, and none is made up for it.
+    // An older version's order has no time, and none is invented.
     let mut memory = WorkerState { orders: vec![ShutdownCommand::Idle], ..WorkerState::default() };
     memory.note(ShutdownCommand::Kill);
     assert!(memory.given.is_empty());

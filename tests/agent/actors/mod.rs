@@ -1,7 +1,8 @@
-//! The actors with probes for neighbours, in virtual time: no network, no children but where a test says so.
+//! Tests of single actors against fake neighbours, in virtual time, without a network. Few tests start
+//! real processes.
 //!
-//! Paused time stands still while anything runs, and jumps to the next timer when all wait: after a virtual
-//! millisecond ([`harness::settle`]) everything that was under way has been done.
+//! Paused time advances only when every task waits, and then jumps to the next timer. So after a
+//! virtual millisecond ([`harness::settle`]) all actors are idle.
 
 mod acknowledged;
 mod answer_order;

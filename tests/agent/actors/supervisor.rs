@@ -68,7 +68,7 @@ async fn nothing_of_a_request_with_a_used_id_is_started() {
     s.supervisor.send(request(&["x", "a"])).await.unwrap().unwrap();
 }
 
-/// An idempotent request for processes with this argument. `piped` adds a pipe from each to the next.
+/// An idempotent request for processes with this argument. `piped` connects each to the next.
 fn idempotent(ids: &[&str], arg: &str, piped: bool) -> Start {
     let mut specs = serde_json::Map::new();
     for (i, id) in ids.iter().enumerate() {
