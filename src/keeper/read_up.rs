@@ -1,5 +1,5 @@
-//! Descriptors that a worker has read to their end, such as a shell's `<(...)`. Each is replaced by a
-//! file with the same bytes, so that a later worker can read it.
+//! Descriptors that a worker has read to their end, such as a shell's `<(...)`. Each is replaced by
+//! a file with the same bytes, so that a later worker can read it.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -565,7 +565,7 @@ async fn the_grace_period_continues_with_the_next_worker() {
         heard.retain(|line| line.starts_with("stop run "));
         heard
     };
-    // An order of an older version has no time, so its grace restarts. A recent order has grace left.
+    // An older version's order has no time, so its grace restarts. A recent order has grace left.
     for given in [vec![], vec![now]] {
         assert_eq!(signals(given).await, ["stop run None"]);
     }

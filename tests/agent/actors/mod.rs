@@ -1,5 +1,5 @@
-//! Tests of single actors against fake neighbours, in virtual time, without a network. Few tests start
-//! real processes.
+//! Tests of single actors against fake neighbours, in virtual time, without a network. Few tests
+//! start real processes.
 //!
 //! Paused time advances only when every task waits, and then jumps to the next timer. So after a
 //! virtual millisecond ([`harness::settle`]) all actors are idle.

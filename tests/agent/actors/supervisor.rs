@@ -145,7 +145,7 @@ async fn an_idempotent_request_that_is_refused_starts_nothing() {
     assert!(s.engine.calls().is_empty());
 }
 
-/// Failures to stop update the record of a running process only: its end lists them already.
+/// A failure to stop updates the record of a running process, and not of an ended one.
 #[actix::test]
 async fn failures_to_stop_are_published() {
     let (s, journal) = new(true);
