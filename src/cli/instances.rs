@@ -8,9 +8,9 @@ use crate::config::{Env, Settings};
 use crate::keeper::registry::{self, Running};
 
 /// Maximum time to wait for an instance that is starting.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// Time between two searches meanwhile.
-pub(super) const LOOK: Duration = Duration::from_millis(20);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two searches while waiting.
+pub(super) const SEARCH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why no single instance was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,21 +110,21 @@ impl Search {
         InstanceError::None { pid: self.pid, place, taken }
     }
 
-    fn is_one_about_to_enter(&self) -> bool {
+    fn is_one_unregistered(&self) -> bool {
         let known: Vec<i32> = registry::running(&self.places).iter().map(|one| one.pid).collect();
-        starting::is_one_starting(&self.env, &known)
+        starting::is_one_unregistered(&self.env, &known)
     }
 
-    /// Whether an instance that was not found is about to register itself, or has just done so. It
-    /// cannot be inspected from then on, so the search is repeated after the one among processes.
-    fn is_one_to_come(&self) -> bool {
-        self.is_one_about_to_enter() || !self.found().is_empty()
+    /// Whether an instance that was not found is about to register itself, or has just done so. The
+    /// registry is read again because the search among processes skips registered instances.
+    fn is_one_expected(&self) -> bool {
+        self.is_one_unregistered() || !self.found().is_empty()
     }
 
     /// Whether an instance is starting that may be the target.
     pub(super) fn is_one_starting(&self) -> bool {
         let is_known = || self.found().iter().any(Running::is_starting);
-        is_known() || self.is_one_about_to_enter() || is_known()
+        is_known() || self.is_one_unregistered() || is_known()
     }
 
     /// The only instance, with a socket or without. Waits for one that is starting.
@@ -132,13 +132,13 @@ impl Search {
     /// # Errors
     /// No instance, or several.
     pub(super) fn one(&self) -> Result<Running, InstanceError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let found = self.found();
             match found.as_slice() {
                 [one] => return Ok(one.clone()),
-                [] if Instant::now() < deadline && self.is_one_to_come() => {
-                    std::thread::sleep(LOOK);
+                [] if Instant::now() < deadline && self.is_one_expected() => {
+                    std::thread::sleep(SEARCH_INTERVAL);
                 }
                 [] => return Err(self.none()),
                 _ => return Err(InstanceError::Several(found)),
@@ -151,13 +151,13 @@ impl Search {
     /// # Errors
     /// No instance, or several.
     pub(super) fn one_to_ask(&self) -> Result<Running, InstanceError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let (open, closed): (Vec<Running>, Vec<Running>) =
                 self.found().into_iter().partition(Running::is_open);
             let expected = match (open.as_slice(), closed.as_slice()) {
                 ([one], _) => return Ok(one.clone()),
-                ([], []) => self.is_one_to_come(),
+                ([], []) => self.is_one_expected(),
                 ([], closed) => closed.iter().any(Running::is_starting),
                 (_, _) => return Err(InstanceError::Several(open)),
             };
@@ -168,7 +168,7 @@ impl Search {
                     InstanceError::Unreachable(closed)
                 });
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(SEARCH_INTERVAL);
         }
     }
 }

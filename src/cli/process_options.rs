@@ -14,7 +14,7 @@ use crate::spec::{
     StopSpec, VarSpec,
 };
 
-/// What one process has.
+/// The attributes of one process.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ProcessOptions {
     /// ID of the process (default: from the command's file name)
@@ -88,7 +88,7 @@ pub struct ProcessOptions {
 pub(super) enum Environment {
     /// This program's: `-e NAME` names a variable to inherit.
     OfThisProgram,
-    /// A running instance's: `-e NAME` takes the value from this program.
+    /// A running instance's: `-e NAME` sets the variable to its value in this program.
     OfInstance,
 }
 
@@ -111,7 +111,7 @@ impl ProcessOptions {
     /// The spec of the process, without arguments and fds.
     ///
     /// # Errors
-    /// A text that names the wrong option.
+    /// A text that names the invalid option.
     pub(super) fn spec(self, environment: Environment) -> Result<ProcSpec, String> {
         let stop = (self.signal.is_some() || self.grace.is_some()).then(|| StopSpec {
             signal: self.signal.unwrap_or(StopSpec::SIGNAL),
@@ -120,7 +120,7 @@ impl ProcessOptions {
         let other_user = self.user.is_some();
         let env = match environment {
             Environment::OfThisProgram => inherited(self.env, self.no_env, other_user),
-            Environment::OfInstance => taken_along(self.env, self.no_env),
+            Environment::OfInstance => with_our_values(self.env, self.no_env),
         };
         let mut vars: IndexMap<String, VarSpec> =
             self.unset.into_iter().map(|name| (name, VarSpec::Unset)).collect();
@@ -142,8 +142,8 @@ impl ProcessOptions {
     }
 }
 
-/// The variables of options, where this program's environment is inherited: all of it, or, by
-/// another user, the default ones and those that are named.
+/// The environment of a process that inherits from this program: all variables, or, if it runs as
+/// another user, the default and the named ones. `none` is `--no-env`: only the named ones.
 fn inherited(variables: Vec<Variable>, none: bool, other_user: bool) -> EnvSpec {
     let mut vars = IndexMap::new();
     let mut named = Vec::new();
@@ -167,11 +167,12 @@ fn inherited(variables: Vec<Variable>, none: bool, other_user: bool) -> EnvSpec 
     EnvSpec { inherit, vars, ..EnvSpec::default() }
 }
 
-/// The variables of options, where an instance's environment is inherited.
-fn taken_along(variables: Vec<Variable>, none: bool) -> EnvSpec {
+/// The environment of a process that inherits from an instance; the values of named variables come
+/// from this program. `none` is `--no-env`.
+fn with_our_values(variables: Vec<Variable>, none: bool) -> EnvSpec {
     let taken = variables.into_iter().filter_map(|variable| match variable {
         Variable::Set(name, value) => Some((name, value)),
-        // As `env NAME` of a shell: a variable that is not set stays unset.
+        // A variable that is not set here is left alone.
         Variable::Inherit(name) => std::env::var(&name).ok().map(|value| (name, value)),
     });
     let vars = taken.map(|(name, value)| (name, VarSpec::Text(value))).collect();
@@ -179,15 +180,16 @@ fn taken_along(variables: Vec<Variable>, none: bool) -> EnvSpec {
     EnvSpec { inherit, vars, ..EnvSpec::default() }
 }
 
-/// A word of the command line as a text of a spec, which is JSON and therefore UTF-8.
+/// Converts a word of the command line to a string of a spec, which is JSON and therefore UTF-8.
+/// `what` names the word in an error.
 pub(super) fn text(what: &str, value: OsString) -> Result<String, String> {
     value.into_string().map_err(|value| {
         format!("{what}: {value:?} is not UTF-8; pass it by a script or a file, which may hold any bytes")
     })
 }
 
-/// An error of the spec as one of the command line: it names the option, not a place in a document
-/// that nobody wrote.
+/// The text of an error of the spec for users of the command line: it names the option instead of a
+/// place in the spec, which they did not write.
 pub(super) fn option_error(error: &SpecError) -> String {
     let key = error.place.segments().iter().skip(2).find_map(|segment| match segment {
         Segment::Key(key) => Some(key.as_str()),

@@ -1,8 +1,8 @@
-//! `procstar run`: one process in the foreground, from options to a spec, and from its end to an
-//! exit code.
+//! `procstar run`: runs one process in the foreground. This module converts the options to a spec,
+//! and the process's result to an exit code.
 //!
-//! It is a one-shot of one process: the same keeper and the same worker run it ([`crate::app`]).
-//! What differs is here: where the spec comes from, who gets signals, and what the exit code says.
+//! The keeper and the worker are those of a one-shot of one process ([`crate::app`]). Only the
+//! source of the spec, the handling of signals, and the exit code differ.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -25,9 +25,9 @@ use crate::spec::{
     Validated,
 };
 
-/// The exit code where the process's time was over, as of timeout(1).
+/// The exit code if the process's timeout expired, as of timeout(1).
 pub const TIMED_OUT: u8 = 124;
-/// The exit code where `procstar run` itself fails, or is called wrongly.
+/// The exit code if `procstar run` itself fails, or its arguments are invalid.
 pub const EXIT_INTERNAL: u8 = 125;
 
 /// Run one process in the foreground, as a shell would, with all that a spec can ask for.
@@ -39,7 +39,7 @@ pub struct RunCommand {
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 
-    /// What the process has.
+    /// The attributes of the process.
     #[command(flatten)]
     options: ProcessOptions,
 
@@ -53,24 +53,25 @@ pub struct RunCommand {
     capture: bool,
 }
 
-/// One process in the foreground, checked.
+/// A validated request for one process in the foreground.
 #[derive(Clone, Debug)]
 pub struct Foreground {
     /// Its ID.
     pub id: ProcId,
     /// The request of this one process.
     pub request: Validated,
-    /// Where the result goes.
+    /// The destination of the result, if one was requested.
     pub result: Option<ResultTo>,
-    /// Whether its output is captured, and copied to ours.
+    /// Whether its output is captured and also copied to our own output.
     pub capture: bool,
-    /// How long it may take to end once it is asked.
+    /// Time between the stop signal and SIGKILL.
     pub grace: Duration,
-    /// Whether it is a part of our own job on the terminal, and gets what that sends.
+    /// Whether it belongs to our own job on the terminal, and gets the signals that the terminal
+    /// sends to the job.
     pub shares_terminal: bool,
 }
 
-/// Where a result goes.
+/// The destination of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResultTo {
     /// Standard output.
@@ -86,8 +87,8 @@ impl From<PathBuf> for ResultTo {
 }
 
 impl Foreground {
-    /// The request, its process having these descriptors of ours too, as under a shell; but not the
-    /// one that the result goes to.
+    /// The request, with `fds` added to the descriptors that its process inherits, as from a shell.
+    /// The descriptor that the result is written to is left out.
     pub fn with_fds(&self, fds: &[RawFd]) -> Validated {
         let result = match &self.result {
             Some(ResultTo::Path(path)) => descriptor::resolve(path).ok(),
@@ -103,12 +104,14 @@ impl Foreground {
 }
 
 impl RunCommand {
-    /// What is asked for, as a request of one process. On a terminal the process is a part of our
-    /// own job there; unless it is another user's, who could type into the terminal for us. That
-    /// one does not read from a terminal in whose background it is.
+    /// Converts the options to a request of one process, and validates it.
+    ///
+    /// On a terminal the process belongs to our own job, unless it runs as another user or group:
+    /// such a process could insert input into our terminal. It also does not read from the terminal
+    /// if we run in the background there.
     ///
     /// # Errors
-    /// A text that names the option that is wrong.
+    /// A text that names the invalid option.
     pub fn check(self, on: OnTerminal) -> Result<Foreground, String> {
         let result = self.results.clone().map(ResultTo::from);
         let capture = self.capture;
@@ -141,7 +144,8 @@ impl RunCommand {
             fds.push(FdEntry(FdName::STDIN, FdSpec::Null(NullSpec::default())));
         }
         let other_user = self.options.has_user();
-        // Redirections of a command are meant for its process, another user's too.
+        // By default, a process of another user inherits no descriptors. But redirections on our
+        // command line are meant for it.
         for fd in [FdName::STDIN, FdName::STDOUT, FdName::STDERR] {
             if other_user && fds.iter().all(|FdEntry(named, _)| *named != fd) {
                 fds.push(FdEntry(fd, FdSpec::Inherit));
@@ -157,23 +161,23 @@ impl RunCommand {
     }
 }
 
-/// How this program is on a terminal.
+/// The relation of this program to a terminal.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OnTerminal {
     /// Whether it has a controlling terminal.
     pub controlling: bool,
-    /// Whether its standard input is that one, whose foreground is somebody else. A process with a
-    /// session of its own is not stopped when it reads from there all the same, and would take what
-    /// is meant for that one.
+    /// Whether its standard input is that terminal, and another job is in the foreground there. A
+    /// process in a session of its own is not stopped by SIGTTIN when it reads from the terminal,
+    /// so it would take the input of the foreground job.
     pub in_background: bool,
 }
 
 impl OnTerminal {
-    /// How it is now.
+    /// The present relation.
     pub fn now() -> OnTerminal {
         let flags = libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
         let terminal = File::options().read(true).custom_flags(flags).open("/dev/tty");
-        // An error is that it is not our terminal.
+        // An error means that standard input is not our controlling terminal.
         let foreground = nix::unistd::tcgetpgrp(io::stdin());
         OnTerminal {
             controlling: terminal.is_ok(),
@@ -193,8 +197,9 @@ fn captures() -> Vec<FdEntry> {
     [FdName::STDOUT, FdName::STDERR].map(|fd| FdEntry(fd, FdSpec::Capture(capture.clone()))).into()
 }
 
-/// How the program ends after this end of its process: with the process's own exit code; 124 where
-/// its time was over; by the signal that has ended it; 127, 126 and 125 where it was not started.
+/// The way in which this program exits for the result of its process: with the process's own exit
+/// code, by the signal that ended the process, with 124 if its timeout expired, or with 127, 126 or
+/// 125 if it was not started.
 pub fn exit_of(record: &ProcessRecord) -> ProgramExit {
     if record.reason().as_deref() == Some("timeout") {
         return ProgramExit::Code(TIMED_OUT);

@@ -1,4 +1,4 @@
-//! `procstar config show`: the effective configuration, and where each value comes from. `procstar
+//! `procstar config show`: the effective configuration with the source of each value. `procstar
 //! schema`: the JSON Schemas.
 
 use std::fmt::Write;
@@ -13,14 +13,14 @@ use crate::config::{FileState, Loaded, Origin};
 ///
 /// As text: the files, then one line for each setting, `NAME = VALUE # ORIGIN`, aligned. As JSON,
 /// one object: `files` is an array of `{path, state: "read"|"absent"|"denied"}` in the order of the
-/// layers, and `settings` an object of `{value, source, ...}` by dotted name. `value` is null where
-/// there is none. `source` is `"default"`, `"file"` (with `path` and `line`), `"environment"`
+/// layers, and `settings` an object of `{value, source, ...}` by dotted name. `value` is null if
+/// unset. `source` is `"default"`, `"file"` (with `path` and `line`), `"environment"`
 /// (`name`), `"secret-file"` (`name`, `path`), `"credential"` (`path`) or `"flag"` (`name`).
 pub fn render(loaded: &Loaded, as_json: bool) -> String {
     if as_json { json(loaded) } else { text(loaded) }
 }
 
-/// The JSON Schema of what is asked or of what is answered, with a newline at the end.
+/// The JSON Schema of specs or of results, with a newline at the end.
 pub fn schema(of: Described) -> String {
     let schema = match of {
         Described::Specs => crate::spec::schema(),
@@ -55,7 +55,7 @@ fn text(loaded: &Loaded) -> String {
     out
 }
 
-/// A value as TOML would have it, so that control characters are escaped.
+/// A value in the syntax of TOML, so that control characters are escaped.
 fn shown(value: Value) -> String {
     match value {
         Value::Null => "(unset)".to_owned(),

@@ -1,10 +1,9 @@
-//! Whether an instance of this user is evidently starting, though it has no entry in the registry
-//! yet.
+//! The search for instances of this user that are starting and have no entry in the registry yet.
 //!
-//! `procstar --serve & procstar ps` is two processes that start at once: the second one must not
-//! say that there is no instance. So it looks for a process that is about to be one: this program,
-//! started a moment ago and meant to serve; or a process of the same shell that has not become the
-//! program that it was made for.
+//! `procstar --serve & procstar ps` starts two processes at once, and the second one must not
+//! report that no instance runs. So it searches `/proc` for a process that will become an instance:
+//! a young process of this program whose arguments may make it serve, or a child of the same shell
+//! that has not called exec yet.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -15,17 +14,18 @@ use super::definition::definition_of;
 use crate::config::Env;
 use crate::procfs::ProcFs;
 
-/// How old an instance may be that has not entered itself. On a machine that is overloaded, that
-/// takes its time.
-const YOUNG: Duration = Duration::from_secs(10);
-/// How long a shell's child takes at most to become another program.
-const FORKED: Duration = Duration::from_secs(1);
+/// Maximum age of an instance that is not in the registry yet. Registration is slow on an
+/// overloaded machine.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time between the fork of a shell's child and its exec.
+const EXEC_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where an instance enters itself depends on these.
-const REGISTRY: [&str; 2] = ["PROCSTAR_RUN_RUNTIME_DIR", "XDG_RUNTIME_DIR"];
+/// The environment variables that select the directory of the registry.
+const REGISTRY_VARIABLES: [&str; 2] = ["PROCSTAR_RUN_RUNTIME_DIR", "XDG_RUNTIME_DIR"];
 
-/// Whether an instance of this user is about to enter itself; those with the pids of `known` have.
-pub(super) fn is_one_starting(env: &Env, known: &[i32]) -> bool {
+/// Whether an instance of this user is about to register itself. The pids in `known` are registered
+/// already.
+pub(super) fn is_one_unregistered(env: &Env, known: &[i32]) -> bool {
     let Some(own) = StartingProcess::read(std::process::id() as i32) else { return false };
     let parent = StartingProcess::read(own.ppid);
     let user = nix::unistd::geteuid().as_raw();
@@ -41,30 +41,30 @@ pub(super) fn is_one_starting(env: &Env, known: &[i32]) -> bool {
         .filter_map(StartingProcess::read)
         .filter(|process| ![process.pid, process.ppid].iter().any(|pid| known.contains(pid)))
         .filter(|process| process.is_starting(&own, parent.as_ref(), &words))
-        .any(|process| enters_where_we_look(process.pid, env))
+        .any(|process| shares_our_registry(process.pid, env))
 }
 
-/// Whether a process has the environment that leads to our registry; or one that cannot be read.
-fn enters_where_we_look(pid: i32, env: &Env) -> bool {
+/// Whether the process's environment selects our registry; true if its environment is unreadable.
+fn shares_our_registry(pid: i32, env: &Env) -> bool {
     let its = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     if its.is_empty() {
-        // It is just becoming another program.
+        // It is in the middle of an exec.
         return true;
     }
-    REGISTRY.iter().all(|name| {
+    REGISTRY_VARIABLES.iter().all(|name| {
         let prefix = format!("{name}=");
         let its = its.split(|byte| *byte == 0).find_map(|var| var.strip_prefix(prefix.as_bytes()));
         its == env.get(std::ffi::OsStr::new(name)).map(|value| value.as_bytes())
     })
 }
 
-/// What tells a process that is about to be an instance.
+/// The properties of a process by which an instance that is starting is recognized.
 #[derive(Clone, Debug)]
 struct StartingProcess {
     pid: i32,
     ppid: i32,
     age: Duration,
-    /// Device and inode of its program.
+    /// Device and inode of its executable; `None` if unreadable.
     exe: Option<(u64, u64)>,
     args: Vec<Vec<u8>>,
 }
@@ -83,8 +83,8 @@ impl StartingProcess {
         })
     }
 
-    /// Whether it is about to be an instance; `own` is the process that asks, with its parent, and
-    /// `words` name the commands.
+    /// Whether it will become an instance. `own` is the process that searches, `parent` its parent,
+    /// and `words` are the names of the commands.
     fn is_starting(
         &self,
         own: &StartingProcess,
@@ -92,15 +92,15 @@ impl StartingProcess {
         words: &[String],
     ) -> bool {
         if self.exe.is_some() && self.exe == own.exe {
-            return self.age <= YOUNG && serves(&self.args, words);
+            return self.age <= REGISTRATION_TIMEOUT && may_serve(&self.args, words);
         }
-        let forked = self.ppid == own.ppid && self.age <= FORKED;
-        let is_shells = parent.is_some_and(|parent| parent.exe.is_some() && parent.exe == self.exe);
-        forked && (is_shells || self.runs(own))
+        let forked = self.ppid == own.ppid && self.age <= EXEC_TIMEOUT;
+        let is_shell = parent.is_some_and(|parent| parent.exe.is_some() && parent.exe == self.exe);
+        forked && (is_shell || self.wraps(own))
     }
 
-    /// Whether it is to run our program: `nohup procstar --serve`.
-    fn runs(&self, own: &StartingProcess) -> bool {
+    /// Whether its arguments name our program, as in `nohup procstar --serve`.
+    fn wraps(&self, own: &StartingProcess) -> bool {
         let file = |arg: &[u8]| {
             Path::new(std::ffi::OsStr::from_bytes(arg)).file_name().map(ToOwned::to_owned)
         };
@@ -109,15 +109,15 @@ impl StartingProcess {
     }
 }
 
-/// Whether arguments of this program are no command's, so that it may serve.
-fn serves(args: &[Vec<u8>], words: &[String]) -> bool {
-    // These two commands are instances.
+/// Whether arguments of this program contain no client command, so that it may serve.
+fn may_serve(args: &[Vec<u8>], words: &[String]) -> bool {
+    // These two commands start an instance.
     let words = words.iter().filter(|word| !matches!(word.as_str(), "serve" | "agent"));
     let own = args.iter().skip(1).take_while(|arg| arg.as_slice() != b"--");
     !own.clone().any(|arg| words.clone().any(|word| word.as_bytes() == arg.as_slice()))
 }
 
-/// How long ago a process started, by its start in ticks after boot.
+/// The age of a process that started `start` ticks after boot.
 fn age(start: u64) -> Option<Duration> {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok()?;
     let start = start as f64 / ::procfs::ticks_per_second().max(1) as f64;
@@ -135,19 +135,19 @@ mod tests {
     }
 
     #[test]
-    fn who_is_about_to_be_an_instance() {
+    fn starting_instances_are_recognized_by_program_age_and_arguments() {
         let words = ["ps", "run", "serve", "agent"].map(str::to_owned);
         let shell = process(1, 0, 99.0, 2, &["bash"]);
         let own = process(3, 1, 0.1, 3, &["procstar", "ps"]);
         for (starting, why, age, exe, args) in [
             (true, "a service", 0.1, 3, &["procstar", "--serve"][..]),
             (true, "a service by its command", 0.1, 3, &["procstar", "serve"]),
-            (true, "one that the configuration has serve", 5.0, 3, &["procstar", "--wait"]),
-            (true, "by another path", 0.1, 3, &["./p", "--agent"]),
-            (false, "an old one", 11.0, 3, &["procstar", "--serve"]),
+            (true, "a service enabled by the configuration", 5.0, 3, &["procstar", "--wait"]),
+            (true, "an agent run by another path", 0.1, 3, &["./p", "--agent"]),
+            (false, "an old process", 11.0, 3, &["procstar", "--serve"]),
             (false, "a command", 0.1, 3, &["procstar", "--config", "x", "ps"]),
             (false, "a foreground process", 0.1, 3, &["procstar", "run", "--", "--serve"]),
-            (true, "the shell's child, before it is a program", 0.2, 2, &["bash"]),
+            (true, "the shell's child before its exec", 0.2, 2, &["bash"]),
             (false, "a subshell", 1.5, 2, &["bash"]),
             (true, "a wrapper", 0.2, 4, &["nohup", "/usr/bin/procstar", "--serve"]),
             (false, "another program", 0.2, 4, &["sleep", "9"]),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_young() {
+    fn this_process_has_an_age_and_an_executable() {
         let own = StartingProcess::read(std::process::id() as i32).unwrap();
         assert!(own.age < Duration::from_secs(600) && own.exe.is_some());
     }

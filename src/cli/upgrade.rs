@@ -1,5 +1,5 @@
-//! `procstar upgrade`: asks a running instance to replace itself by the program that is now on
-//! disk, and reports the outcome.
+//! `procstar upgrade`: asks a running instance to replace itself with the program now on disk, and
+//! reports the outcome.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,42 +18,42 @@ use crate::engine::permitted::pidfd_open;
 use crate::keeper::instance;
 use crate::keeper::registry::Running;
 
-/// How long an instance may take: to check the new program, to finish the starts of processes that
-/// are under way, and to start the new worker.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum time to wait for the answer. Before it answers, the instance checks the new program,
+/// finishes starts of processes that are in progress, and starts the new worker.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why nothing was upgraded.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// There is no instance.
+    /// No instance was found.
     #[error("{0}")]
     None(InstanceError),
-    /// There are several.
+    /// Several instances were found, with these pids, and the user named none of them.
     #[error("multiple instances of this user are running; give a pid: {0}")]
     Several(String),
-    /// The instance refused, and runs on as before; the text is its reason.
+    /// The instance refused for this reason, and continues unchanged.
     #[error("{0}")]
     Refused(String),
-    /// The instance did not answer in time.
+    /// The instance with this pid did not answer in time.
     #[error("no answer from the instance with pid {0} within 30 s; see its log")]
     Silent(i32),
-    /// The instance has ended.
+    /// The instance with this pid ended before it answered.
     #[error("the instance with pid {0} has ended; see its log")]
     Ended(i32),
     /// The request cannot be delivered.
     #[error("cannot ask the instance with pid {pid} to upgrade: {source}")]
     Ask {
-        /// The instance.
+        /// The pid of the instance.
         pid: i32,
-        /// Why not.
+        /// The error of the file, the watch or the signal.
         source: io::Error,
     },
 }
 
-/// Upgrades the instance of `pid`, or the only one that runs; returns a line for the user.
+/// Upgrades the instance with `pid`, or the only running one, and returns a line for the user.
 ///
 /// # Errors
-/// If there is no such instance, or if it was not upgraded.
+/// If not exactly one instance is found, or if it was not upgraded.
 pub fn upgrade(settings: &Settings, env: &Env, pid: Option<i32>) -> Result<String, UpgradeError> {
     match Search::new(pid, settings, env).one() {
         Ok(running) => ask(&running),
@@ -86,8 +86,8 @@ fn ask(running: &Running) -> Result<String, UpgradeError> {
     asked
 }
 
-/// The signal that makes a keeper read the request: SIGUSR2, which it never ignores, or SIGHUP if
-/// SIGUSR2 would kill it, as it would an older program.
+/// The signal on which the keeper reads the request: SIGUSR2, which it never ignores, or SIGHUP for
+/// an older program, which SIGUSR2 would kill. A keeper that handles SIGUSR2 blocks it.
 fn signal_for(pid: i32) -> Signal {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
@@ -96,7 +96,7 @@ fn signal_for(pid: i32) -> Signal {
     if waits { Signal::SIGUSR2 } else { Signal::SIGHUP }
 }
 
-/// Waits until the keeper has written an answer other than `before`.
+/// Waits until the keeper writes an answer that differs from `before`, and returns it.
 fn await_answer(
     watch: &Inotify,
     pidfd: &OwnedFd,
@@ -105,7 +105,7 @@ fn await_answer(
     pid: i32,
 ) -> Result<String, UpgradeError> {
     let failed = |source: io::Error| UpgradeError::Ask { pid, source };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     let mut ended = false;
     loop {
         match read(answer) {
@@ -133,9 +133,9 @@ fn await_answer(
         ];
         let limit = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         poll(&mut fds, limit).map_err(|errno| failed(errno.into()))?;
-        // The answer may have come just before the end, so it is read once more.
+        // The keeper may have answered just before its end, so the answer is read once more.
         ended = fds.last().and_then(PollFd::any).unwrap_or(false);
-        // Only the fact of a change matters, not which.
+        // Only clears the events: the answer is read after any of them.
         let _ = watch.read_events();
     }
 }

@@ -1,5 +1,4 @@
-//! `procstar validate`: every error of a spec at once, with its place and, where there is one, its
-//! remedy.
+//! `procstar validate`: every error of a spec at once, with its place and its remedy, if any.
 
 use serde_json::json;
 
@@ -15,14 +14,14 @@ pub struct Verdict {
     pub valid: bool,
 }
 
-/// Reads a spec and checks it; nothing is started.
+/// Reads a spec and validates it, without starting processes.
 ///
 /// As text: `FILE: valid, N processes`, or a line `FILE:LINE:COLUMN: PLACE: MESSAGE` for each
 /// error. As JSON, one object: `{valid, processes, errors: [{place, message, line, column,
-/// remedy}]}`; `processes` is null where the spec is not valid, `remedy` where there is none.
+/// remedy}]}`; `processes` is null if the spec is not valid, `remedy` if the error has none.
 ///
 /// # Errors
-/// `InputError`, if it cannot be read.
+/// `InputError` if the spec cannot be read.
 pub fn validate(input: &Input, as_json: bool) -> Result<Verdict, InputError> {
     let text = read_text(input)?;
     let name = match input {

@@ -17,7 +17,7 @@ const ROUNDS: usize = 4 * ERRORS;
 /// The budget of the search for errors in a client's request. A valid request is read once, and
 /// needs none of it.
 pub(super) const BUDGET: Budget = Budget { text: 1 << 20, again: 4 << 20 };
-/// There is no limit to what a user's own file may cost.
+/// No limit, for a user's own file: the search uses only the user's own CPU time.
 pub(super) const UNLIMITED: Budget = Budget { text: usize::MAX, again: usize::MAX };
 
 /// The limits of the search for errors.
@@ -35,7 +35,8 @@ const TOO_LARGE: &str = "the request is too large to be searched for further err
 /// Values that are tried in turn in place of a missing one.
 const STUBS: [&str; 4] = ["\"-\"", "0", "[\"-\"]", "{}"];
 
-/// Everything that is wrong with a request in JSON, which a reader has refused for `first`.
+/// All errors of a request in JSON. `first` is the error for which the reader rejected it, and is
+/// returned if the search finds none.
 pub(super) fn diagnose_within(text: &[u8], mut first: SpecErrors, budget: Budget) -> SpecErrors {
     let tree = serde_json::from_slice::<serde::de::IgnoredAny>(text).ok();
     if tree.is_some() && text.len() > budget.text {
@@ -407,7 +408,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// It finds an error exactly if reading and validating does.
+        /// The search finds errors exactly if reading or validating the text fails.
         #[test]
         fn agrees_with_the_reader(request in crate::spec::tests::request(), cut in 0usize..2000, put in "[a-z7\"{},\\[\\]:]{0,3}") {
             let mut text = serde_json::to_string(&request).unwrap();

@@ -159,7 +159,7 @@ fn signal() -> impl Strategy<Value = SignalRef> {
     (1i32..=64).prop_map(|signum| SignalRef::from_number(signum).unwrap())
 }
 
-/// A process of which only the attributes are given.
+/// A spec with random attributes only, without arguments and fds.
 fn attributes() -> impl Strategy<Value = ProcSpec> {
     let resource = prop::sample::select(vec![Resource::Nofile, Resource::Cpu, Resource::As]);
     let bound = prop_oneof![Just(Bound::Unlimited), (0..1u64 << 60).prop_map(Bound::Value)];
@@ -255,7 +255,8 @@ pub(super) fn request() -> impl Strategy<Value = StartRequest> {
 }
 
 proptest! {
-    /// What is written is read again as the same, in both formats, and both say the same of it.
+    /// A request is read back unchanged from both formats, and validation has the same result for
+    /// both.
     #[test]
     fn round_trips(request in request()) {
         let json = serde_json::to_vec(&request).unwrap();
@@ -277,7 +278,6 @@ proptest! {
         }
     }
 
-    /// The schema accepts what the parser accepts.
     #[test]
     fn the_schema_accepts_every_valid_request(request in request()) {
         static SCHEMA: std::sync::LazyLock<jsonschema::Validator> =
@@ -322,7 +322,7 @@ fn only_the_first_100_errors_are_reported() {
     assert_eq!(errors[100].message, "only the first 100 errors are shown");
 }
 
-/// With a text that is too large, and one that would have to be read too often.
+/// For a text that is too large, and for one that would be read again too often.
 #[test]
 fn the_search_for_errors_is_bounded() {
     let further = "the request is too large to be searched for further errors";
@@ -347,10 +347,9 @@ fn the_search_for_errors_is_bounded() {
     assert_eq!(often.last().map(String::as_str), Some(further));
 }
 
-/// A request of the server is searched for its errors like one of HTTP, in the same words, but has
-/// no lines.
+/// The messages equal those for JSON, but have no line and column.
 #[test]
-fn all_errors_of_messagepack() {
+fn all_errors_of_a_request_in_messagepack_are_reported() {
     let specs = serde_json::json!({
         "a": {"argvv": ["x"], "cwd": 7, "nice": 99, "fds": [["x1", "close"]]},
         "b": {"argv": "/bin/true"},
@@ -368,7 +367,7 @@ fn all_errors_of_messagepack() {
     packed.sort();
     read.sort();
     assert_eq!(packed, read);
-    // What JSON could not say has its first error all the same.
+    // For a key that JSON cannot represent, only the first error is reported.
     let odd = rmp_serde::to_vec(&std::collections::BTreeMap::from([(1, "x")])).unwrap();
     assert_eq!(from_msgpack(&odd, false, false).unwrap_err().0.len(), 1);
 }
@@ -383,12 +382,12 @@ fn ids_that_no_url_path_can_contain_are_rejected() {
         (&"\u{e9}".repeat(2049), 4098),
         (&"x".repeat(70_000), 70_000),
     ] {
-        let told = from_json(with(id).to_string().as_bytes()).unwrap_err().0;
-        assert_eq!(told.len(), 1);
+        let errors = from_json(with(id).to_string().as_bytes()).unwrap_err().0;
+        assert_eq!(errors.len(), 1);
         let message = format!("the process ID has {length} bytes: it must have 1 to 4096");
-        assert_eq!(told[0].message, message);
-        // The place names it as far as that can be read.
-        assert!(told[0].to_string().len() < 500);
+        assert_eq!(errors[0].message, message);
+        // The place abbreviates a long ID.
+        assert!(errors[0].to_string().len() < 500);
         let packed = rmp_serde::to_vec(&with(id)["specs"]).unwrap();
         assert_eq!(from_msgpack(&packed, false, false).unwrap_err().0[0].message, message);
         assert!(length == 4098 || !validator.is_valid(&with(id)));
@@ -446,7 +445,7 @@ fn the_digest_differs_between_specs() {
     }
 }
 
-/// An idempotent start of the same thing must find it the same, whoever has written the object.
+/// An idempotent start compares digests, and programs may write the keys of an object in any order.
 #[test]
 fn the_digest_ignores_the_order_of_unordered_keys() {
     let digest = |proc: &str| {
@@ -465,7 +464,7 @@ fn the_digest_ignores_the_order_of_unordered_keys() {
             [one, other].map(|keys| digest(&format!(r#"{{"argv": ["x"], {keys}}}"#)));
         assert_eq!(one, other);
     }
-    // The order of an array of fds means something.
+    // The order of an array of fds is significant.
     let array = |fds: &str| digest(&format!(r#"{{"argv": ["x"], "fds": [{fds}]}}"#));
     assert_ne!(
         array(r#"["1", "close"], ["2", {"dup": {"fd": 1}}]"#),

@@ -11,7 +11,7 @@ use awc::http::Uri;
 use super::address::{InstanceAddress, is_loopback};
 use super::error::ClientError;
 use super::options::Target;
-use crate::cli::instances::{LOOK, PATIENCE, Search};
+use crate::cli::instances::{SEARCH_INTERVAL, START_TIMEOUT, Search};
 use crate::config::{Env, Settings};
 use crate::http::SocketPath;
 use crate::trust::{self, Need, Untrusted};
@@ -140,14 +140,14 @@ fn unread(path: &Path, error: Untrusted) -> ClientError {
 
 /// Waits until somebody listens at an address, as long as an instance is evidently starting.
 fn await_listener(place: &InstanceAddress, search: &Search) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + START_TIMEOUT;
     let is_pending = || match place {
         InstanceAddress::Socket(_) => is_refused(place) && search.is_one_starting(),
         // A server of another kind could mistake a probe for a client.
         InstanceAddress::Url { .. } => search.is_one_starting() && is_refused(place),
     };
     while is_pending() && Instant::now() < deadline {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(SEARCH_INTERVAL);
     }
 }
 

@@ -8,9 +8,9 @@ use crate::spec::{Account, LimitPair, Resource, SignalRef};
 /// `NAME=VALUE`, or `NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
-    /// Has this value.
+    /// Set to this value.
     Set(String, String),
-    /// Passed on by its name, if it is set.
+    /// Inherited under this name, if it is set.
     Inherit(String),
 }
 

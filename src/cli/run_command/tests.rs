@@ -1,4 +1,4 @@
-//! Options of `procstar run` to specs.
+//! Tests of the conversion of the options of `procstar run` to specs.
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ fn every_option_is_in_the_spec() {
 }
 
 #[test]
-fn defaults() {
+fn options_left_out_get_defaults() {
     let plain = spec(&["--", "-odd"]);
     assert_eq!(plain["argv"], json!(["-odd"]));
     assert_eq!(plain["lookup_path"], true);
@@ -91,7 +91,7 @@ fn defaults() {
 }
 
 #[test]
-fn another_user_inherits_what_it_does_by_default_and_what_is_named() {
+fn another_user_inherits_default_and_named_variables_and_standard_streams() {
     let user = ["-u", "nobody", "cat"];
     assert_eq!(spec(&user)["env"]["inherit"], json!(null));
     let bare = spec(&[&["--no-env", "-e", "A"][..], &user].concat());
@@ -102,7 +102,7 @@ fn another_user_inherits_what_it_does_by_default_and_what_is_named() {
 }
 
 #[test]
-fn times() {
+fn durations_are_parsed_with_units() {
     for (text, seconds) in [
         ("90", Some(90.0)),
         ("0.25", Some(0.25)),
@@ -163,7 +163,7 @@ fn arguments_that_are_not_utf_8_are_refused() {
 }
 
 #[test]
-fn ids() {
+fn the_default_id_is_the_file_name_of_the_command() {
     let id = |args: &[&str]| parse(args).unwrap().id().unwrap();
     assert_eq!(id(&["/usr/bin/make", "x"]).as_str(), "make");
     assert_eq!(id(&["make"]).as_str(), "make");
@@ -184,7 +184,7 @@ fn a_dash_is_standard_output() {
 }
 
 #[test]
-fn a_process_in_the_foreground_has_our_descriptors() {
+fn a_foreground_process_inherits_our_fds_except_that_of_the_result() {
     let foreground =
         parse(&["-r", "/dev/fd/63", "cat"]).unwrap().check(OnTerminal::default()).unwrap();
     let passed = |request: Validated| request.procs.values().next().unwrap().passed.clone();
@@ -193,7 +193,7 @@ fn a_process_in_the_foreground_has_our_descriptors() {
 }
 
 #[test]
-fn in_the_background_nothing_is_read() {
+fn in_the_background_standard_input_is_null() {
     let spec = parse(&["cat"]).unwrap().spec(true).unwrap();
     let fds = serde_json::to_value(spec.fds).unwrap();
     assert_eq!(fds, json!([["stdin", {"null": {"flags": "Default"}}]]));
