@@ -144,8 +144,8 @@ impl RunCommand {
             fds.push(FdEntry(FdName::STDIN, FdSpec::Null(NullSpec::default())));
         }
         let other_user = self.options.has_user();
-        // By default, a process of another user inherits no descriptors. But redirections on our
-        // command line are meant for it.
+        // By default, another user's process has /dev/null as standard streams. But redirections
+        // on our command line are meant for it.
         for fd in [FdName::STDIN, FdName::STDOUT, FdName::STDERR] {
             if other_user && fds.iter().all(|FdEntry(named, _)| *named != fd) {
                 fds.push(FdEntry(fd, FdSpec::Inherit));

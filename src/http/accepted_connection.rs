@@ -28,7 +28,7 @@ impl<S> AcceptedConnection<S> {
         &self.peer
     }
 
-    /// Whether its time has expired while it waits for its peer in vain.
+    /// Whether the probation has expired.
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         let (Some(timer), Some(probation)) = (&mut self.timer, self.peer.probation()) else {
             return false;

@@ -1,22 +1,22 @@
-//! Who may use the HTTP service: this user and root, or who bears the token, and no web page but
-//! our own.
+//! Access control of the HTTP service: it admits this user, root and clients that present the
+//! token, and no web page but its own.
 //!
-//! Four questions, all of which must be answered well:
+//! Four checks, all of which must pass:
 //!
 //! 1. Does `Host` name this machine's loopback? A page whose name was rebound to 127.0.0.1 still
 //!    sends its own name here.
-//! 2. Is `Origin`, where a browser sends one, that of this very service? A page of another port may
-//!    belong to another user.
+//! 2. Is `Origin`, if a browser sends one, that of this service? A page of another port may belong
+//!    to another user.
 //! 3. Does the peer's socket belong to our user or to root, and does a process in our own
 //!    namespaces hold it ([`peer_user`])? Or does the request have the configured token?
 //!
-//! 4. If a browser is to change something: does the request have a session, or the token? Any
+//! 4. If a browser requests a change: does the request have a session, or the token? Any
 //!    program that once had our port may have left a service worker in the browser, whose requests
 //!    look like our page's; see [`session`].
 //!
 //! [`decide`] is pure: it knows no sockets and no HTTP library. [`peer_user`] is called once, when
 //! a connection is accepted, and its result is kept for that connection: that costs least, and it
-//! leaves a peer no time to close its socket and have somebody else get the same port.
+//! leaves a peer no time to close its socket and let another process get the same port.
 
 mod authority;
 mod browser;
@@ -151,7 +151,7 @@ pub fn decide(
 /// Whether the peer is our user or root, or presents the token.
 fn check_user(policy: &Policy, request: &AccessRequest<'_>, port: u16) -> Result<(), Refusal> {
     let ours = request.peer.filter(|peer| peer.uid == policy.own_uid || peer.uid == 0);
-    // A connection without a port is one to the Unix socket.
+    // A connection to the Unix socket has port 0.
     let token_required = policy.token_required && port != 0;
     if ours.is_some_and(|peer| peer.is_here) && !token_required {
         return Ok(());

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn choices() {
+    fn the_coding_is_chosen_by_weight_and_our_preference() {
         for (header, choice) in [
             ("", Some((ContentEncoding::Identity, true))),
             ("gzip", Some((ContentEncoding::Gzip, true))),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gains_nothing_is_encoded_only_where_the_client_wants_it_so() {
+    fn incompressible_bodies_are_encoded_only_if_the_client_excludes_identity() {
         let mut random = vec![0; 5000];
         fastrand::Rng::with_seed(1).fill(&mut random);
         for (whole, worth) in [(b"{}".to_vec(), false), (random, false), (vec![7; 5000], true)] {
@@ -287,7 +287,7 @@ mod tests {
         }
     }
 
-    /// Some blocks.
+    /// A body of these blocks.
     struct Some_(std::vec::IntoIter<Vec<u8>>);
 
     impl BodySource for Some_ {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn every_coding_gives_the_bytes_back() {
+    fn every_coding_round_trips() {
         let text: Vec<u8> = (0..200_000u32).flat_map(|n| n.to_string().into_bytes()).collect();
         let mut random = vec![0; 300_000];
         fastrand::Rng::with_seed(1).fill(&mut random);

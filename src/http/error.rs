@@ -158,7 +158,7 @@ pub(super) enum ApiError {
     /// A condition of the request does not hold.
     #[error("precondition failed: what is there has another ETag than the request names")]
     Precondition,
-    /// The client has closed its connection; nobody reads this.
+    /// The client has closed its connection; this error reaches no client.
     #[error("the client has closed the connection")]
     Gone,
     /// A capture cannot be read.
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_method_is_told_the_right_ones() {
+    fn the_error_of_a_wrong_method_lists_the_allowed_methods() {
         let failure =
             ApiError::Method { method: "PUT".into(), allow: "GET, HEAD, POST, DELETE".into() };
         let answer = failure.error_response();

@@ -2,7 +2,7 @@
 //!
 //! A reader takes the changes of its subscription when it has room. The subscription is bounded:
 //! changes that do not fit in are coalesced by process, and the next event contains the number of
-//! skipped changes. So a reader costs a bounded amount of memory, and delays nobody.
+//! skipped changes. So a reader costs a bounded amount of memory, and does not delay others.
 
 use std::borrow::Cow;
 use std::io;

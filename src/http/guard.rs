@@ -67,11 +67,11 @@ pub(super) struct Peer {
 impl Peer {
     /// Identifies the peer of a TCP connection. Must be called as soon as the connection is
     /// accepted: it costs some microseconds then, and the peer has no time to let another process
-    /// have its port. A peer that is not known to be authorized takes one of the slots for such
+    /// get its port. A peer that is not known to be authorized takes one of the slots for such
     /// peers.
     ///
     /// # Errors
-    /// It has gone already, or no slot is free.
+    /// The peer has closed the connection already, or no slot is free.
     pub(super) fn meet(
         stream: &TcpStream,
         policy: &Policy,
@@ -92,7 +92,7 @@ impl Peer {
     /// Identifies the peer of a connection to the Unix socket.
     ///
     /// # Errors
-    /// It has gone already.
+    /// The peer has closed the connection already.
     pub(super) fn on_unix(stream: &UnixStream) -> io::Result<Peer> {
         let user = Some(unix_user(stream.peer_cred()?.uid()));
         let fd = stream.as_raw_fd();

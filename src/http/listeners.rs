@@ -106,7 +106,7 @@ pub fn listen_on(address: SocketAddr, mut given: Vec<TcpListener>) -> BoundListe
     bind_both(address, &mut given)
 }
 
-/// Listens on an address as [`listen_on`] does, on all of it or not at all.
+/// Listens on an address as [`listen_on`] does, but fails unless all its addresses can be bound.
 ///
 /// # Errors
 /// The OS error's kind, with a text that names the address, and the process that listens there
@@ -285,8 +285,8 @@ pub fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(short).map_err(named)?;
     relisten(&listener);
-    // Until here, every user who may search the directory could connect; but each connection's user
-    // is checked all the same.
+    // Until here, every user who may search the directory could connect. That is harmless: each
+    // connection's user is checked.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
     Ok(listener)
 }

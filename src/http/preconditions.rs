@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_of_what_has_not_changed() {
+    fn a_range_is_sent_only_for_the_tag_in_if_range() {
         let strong = Some("\"a\"");
         assert!(range_holds(&headers(&[]), None));
         let of = |value| headers(&[(header::IF_RANGE, value)]);

@@ -1,8 +1,8 @@
 //! Refused requests: they are counted and logged, and answered late if they may be guesses at a
 //! secret.
 //!
-//! The counts are kept by address and, within this machine, by user: nobody waits because of
-//! another user. Only refusals wait. A request with the right token never waits, not even among
+//! The counts are kept by address and, within this machine, by user: no user waits because of
+//! another one. Only refusals wait. A request with the right token never waits, not even among
 //! wrong ones from the same address: a token of 128 bits cannot be guessed at any rate, and a
 //! client that shares an address with an attacker must not be locked out. The delay saves work and
 //! log entries.

@@ -79,7 +79,7 @@ impl RequestContext<'_> {
         found.ok_or_else(|| ApiError::UnknownProc(id.clone()))
     }
 
-    /// The result of `answer`, unless the client goes before.
+    /// Returns the result of `answer`, unless the client closes its connection first.
     pub(super) async fn unless_gone<T>(
         &self,
         answer: impl Future<Output = Result<T, ApiError>>,

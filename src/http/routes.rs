@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_and_what_they_read() {
+    fn routes_have_their_methods_body_limits_and_error_forms() {
         let limits = HttpLimits::DEFAULT;
         for (path, allow, method, body, form) in [
             (

@@ -232,7 +232,7 @@ mod tests {
         kept.push(all.admit(address("192.0.2.2"), FEW).unwrap());
         assert_eq!(all.admit(address("192.0.2.3"), FEW).unwrap_err(), LimitReached::All);
         assert_eq!((all.count(), all.refused()), (4, [("total", 1), ("source", 1)]));
-        // One that has authenticated, though it stays, and one that has gone.
+        // One peer authenticates and stays, another one closes its connection.
         kept[0].end();
         kept.pop();
         assert_eq!(all.count(), 2);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_is_one_source_and_a_user_is_another_than_an_address() {
+    fn an_ipv6_network_is_one_source_and_users_differ_from_addresses() {
         assert_eq!(address("2001:db8::1"), address("2001:db8:0:0:ffff::2"));
         assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
         assert_eq!(address("2001:db8::1").to_string(), "2001:db8::/64");

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_the_most_that_anybody_has_seen() {
+    fn a_peak_is_the_maximum_of_samples_kernel_and_usage() {
         let (stat, marks) = (stat(), RawPeaks { vsize: 9000, rss: 20_000 });
         let sampled = Peaks { rss: 4, vsize: 10_000, threads: 3 };
         let of = |sampled, live, rusage| Peak::new(sampled, live, rusage, &CLOCK);

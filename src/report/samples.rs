@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_of_its_pid_is_not_it() {
+    fn a_history_is_neither_of_a_zombie_nor_of_a_reused_pid() {
         let known = stat(0, 0);
         let history = SampleHistory::new(7, Some(&known), at(0), 1);
         assert!(history.is_of(&known));

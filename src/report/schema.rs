@@ -67,10 +67,9 @@ mod tests {
         out
     }
 
-    /// The result of a running process, this one, contains every optional part, and is the same in
-    /// both formats.
+    /// The result is of this very process, and the same in both formats.
     #[test]
-    fn a_running_process_with_all_there_is() {
+    fn a_running_process_has_a_result_with_every_optional_part() {
         let procfs = ProcFs::default();
         let pid = std::process::id() as i32;
         let stat = procfs.read_stat(pid).unwrap();

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exits_have_a_code_only() {
+    fn exits_have_only_a_code() {
         for code in 0..=255 {
             let status = Status::from_raw(code << 8);
             assert_eq!(status, Status::from_exit_code(code));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn deaths_have_a_signal_only() {
+    fn deaths_by_signal_have_only_a_signal() {
         for signum in 1..=64 {
             for core_dump in [false, true] {
                 let raw = signum | if core_dump { 0x80 } else { 0 };
@@ -98,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_is_no_end() {
+    fn a_stopped_process_has_neither_code_nor_signal() {
         let status = Status::from_raw(0x137f);
         assert_eq!((status.exit_code, status.signum, status.core_dump), (None, None, false));
     }
 
     #[test]
-    fn only_running_changes() {
+    fn every_state_but_running_is_final() {
         assert!(!ProcState::Running.is_final());
         assert!(ProcState::Terminated.is_final() && ProcState::Error.is_final());
     }

@@ -128,10 +128,10 @@ mod tests {
     }
 
     proptest! {
-        /// However somebody sets the wall clock while a process runs, what has passed is what the
-        /// other clock says, and never negative.
+        /// If the wall clock is set while a process runs, the elapsed time is still that of the
+        /// monotonic clock, and never negative.
         #[test]
-        fn a_clock_that_is_set_changes_no_elapsed_time(
+        fn setting_the_clock_does_not_change_the_elapsed_time(
             set in prop::collection::vec((any::<i64>(), 0u64..1 << 40), 2..20),
         ) {
             let mut monotonic_nanos = 0;
@@ -148,7 +148,7 @@ mod tests {
                 let passed = (after.monotonic_nanos - before.monotonic_nanos) as f64 / 1e9;
                 prop_assert_eq!(elapsed, passed);
                 prop_assert!(before.seconds_since(*after) == 0.0);
-                // What is shown is what was set.
+                // The text shows the wall clock as it was set.
                 prop_assert_eq!(
                     Rfc3339::from(*after).timestamp().as_microsecond(),
                     after.unix_nanos / 1000,
@@ -157,7 +157,7 @@ mod tests {
         }
 
         #[test]
-        fn texts_lead_back_to_their_time_and_sort_as_times_do(
+        fn texts_round_trip_and_sort_as_their_times(
             a in 0_i64..250_000_000_000_000_000, b in 0_i64..250_000_000_000_000_000,
         ) {
             let [a, b] = [a, b].map(|us| Rfc3339::from(Timestamp::from_microsecond(us).unwrap()));

@@ -1,4 +1,4 @@
-//! A word of a result: one of those that this version knows, or another.
+//! A word of a result: one known to this version, or one of another version.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-/// A word that is written as one of `T`. A reader of another version keeps a word that its own `T` does not have.
+/// A word, written as one of `T`. A reader of another version keeps a word that its own `T` lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Word<T> {
@@ -29,7 +29,7 @@ impl<T: PartialEq> PartialEq<T> for Word<T> {
 }
 
 impl<T: Serialize> fmt::Display for Word<T> {
-    /// The word as results have it.
+    /// The word as written in results.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Word::Known(word) => word.serialize(f),

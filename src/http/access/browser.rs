@@ -130,8 +130,8 @@ mod tests {
         assert_eq!(decide(&policy, &there(Act::Read, Header::Absent), 3000, false), Ok(()));
         let without = there(Act::Write, Header::Absent);
         assert_eq!(decide(&policy, &without, 3000, false), Err(Refusal::NoSession));
-        // With the session of that host, at another address of this service: an earlier program may
-        // have been there.
+        // The session of that host does not count at another address of this service, which an
+        // earlier program may have used.
         let here = AccessRequest { session: with, ..by_script(Act::Write) };
         assert_eq!(decide(&policy, &here, 3000, false), Err(Refusal::WrongSession));
         let other = format!("{}:3000", policy.new_code(false).unwrap().host.unwrap());
@@ -148,7 +148,7 @@ mod tests {
         let peer = Some(PeerUser { uid: 1001, is_here: true });
         let stranger = AccessRequest { peer, ..there(Act::Write, with) };
         assert!(matches!(decide(&policy, &stranger, 3000, false), Err(Refusal::Stranger { .. })));
-        // To another service, or one with another keeper, the host is nobody's.
+        // Another service, or one with another keeper, does not recognize the host name.
         assert!(matches!(decided(&there(Act::Page, with)), Err(Refusal::ForeignHost { .. })));
     }
 

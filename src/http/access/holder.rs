@@ -36,9 +36,9 @@ pub fn is_held_here(inode: u64) -> bool {
 
 struct Search {
     proc: PathBuf,
-    /// The text of the link in /proc of an open socket.
+    /// The target of the link in /proc for the open socket.
     link: PathBuf,
-    /// Device and inode of each of [`NAMESPACES`], as ours.
+    /// Device and inode of each of our [`NAMESPACES`].
     ours: [(u64, u64); NAMESPACES.len()],
     budget: CpuBudget,
 }

@@ -56,8 +56,8 @@ pub fn server_user(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32
     }
 }
 
-/// The user who listens at an address of this machine; `None` if nobody listens there, or the user
-/// cannot be determined.
+/// The user who listens at an address of this machine; `None` if no socket listens there, or its
+/// user cannot be determined.
 pub fn listening_user(address: SocketAddr) -> Option<u32> {
     proc_net_tcp::find_listener(address).ok().flatten()
 }
@@ -126,7 +126,7 @@ mod tests {
         lookups
     }
 
-    /// The client's end, ours, and both ends as we see them.
+    /// The client's end, our end, and the addresses of both as seen from our end.
     fn connect(listen: &str, to: IpAddr) -> io::Result<(TcpStream, TcpStream, Ends)> {
         let listener = TcpListener::bind(listen)?;
         let client = TcpStream::connect((to, listener.local_addr()?.port()))?;

@@ -13,7 +13,7 @@ use crate::rotating::Rotating;
 use super::session::site_of;
 use super::{AccessRequest, Bearer, Header, Policy, Refusal, browser, quote};
 
-/// The facts, besides the token, that a decision on a request from another machine rests upon.
+/// The input, besides the token, of the decision on a request from another machine.
 #[derive(Clone)]
 pub struct Remote {
     /// Our certificate: requests must be for one of its names.

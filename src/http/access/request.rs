@@ -1,4 +1,4 @@
-//! What a decision about a request rests upon.
+//! The input of the decision about a request.
 
 use super::peer::PeerUser;
 
@@ -64,10 +64,11 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The facts that a decision rests upon.
+/// The input of the decision.
 #[derive(Clone, Copy, Default)]
 pub struct AccessRequest<'a> {
-    /// The user at the other end, as returned by [`peer_user`](super::peer_user); `None` if unknown.
+    /// The user at the other end, as returned by [`peer_user`](super::peer_user); `None` if
+    /// unknown.
     pub peer: Option<PeerUser>,
     /// The header `Host`.
     pub host: Header<'a>,

@@ -1,4 +1,4 @@
-//! Sessions of the page, which a browser needs to change something.
+//! Sessions of the page, which a browser needs to make changes.
 //!
 //! A program that had our port before us can have left a service worker, cached files or an open
 //! page in the user's browser, for every origin by which it was reached: `http://127.0.0.1:PORT`,
@@ -90,7 +90,9 @@ impl Sessions {
         Some(NewCode { text, host })
     }
 
-    /// The session for a code that was made for this site, whose label it is where there is one. The code is used up by that.
+    /// Returns the session for a code, and deletes the code. `None` if the code is unknown, has
+    /// expired, or was issued for another site. A code without a host name is for every site over
+    /// TLS.
     pub(super) fn trade(
         &self,
         code: &str,
@@ -116,7 +118,7 @@ impl Sessions {
         Some(format!("{expires}.{}", hex(proof.as_ref())))
     }
 
-    /// Whether this is a session at that site, and lasts.
+    /// Whether this is a session at that site that has not expired.
     pub(super) fn is_session(&self, session: &[u8], site: &str, uptime: Duration) -> bool {
         let expires = std::str::from_utf8(session).ok().and_then(|text| text.split_once('.'));
         let Some((expires, _)) = expires else { return false };
@@ -135,7 +137,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a session at a host of our certificate is bound to: the host without its port.
+/// The site that a session at a host of our certificate is bound to: the host without its port.
 pub(super) fn site_of(host: &[u8]) -> String {
     let text = String::from_utf8_lossy(host).to_ascii_lowercase();
     match text.rsplit_once(':') {

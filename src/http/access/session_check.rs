@@ -9,16 +9,16 @@ use super::session::{CODE_LIFETIME, NewCode, site_of};
 use super::{AccessRequest, Authority, Header, Policy, Refusal, browser, check_bearer};
 
 impl Policy {
-    /// A new code for a session, and the host to open the page at. None where there are no
-    /// sessions.
+    /// Returns a new code for a session, and the host to open the page at; `None` if sessions are
+    /// disabled.
     pub fn new_code(&self, tls: bool) -> Option<NewCode> {
         self.sessions.new_code(tls, Instant::now())
     }
 
-    /// Trades a code for a session at the host that a request is for, over TLS or not.
+    /// Trades a code for a session at `host`, the value of the request's `Host` header.
     ///
     /// # Errors
-    /// The code is not one, or was made for another host.
+    /// The code is invalid, has expired, or was issued for another host.
     pub fn trade(&self, code: &str, host: &[u8], tls: bool) -> Result<String, Refusal> {
         let local = || Authority::parse_loopback(host, &self.sessions)?.session_site(tls);
         let site = local().or_else(|| tls.then(|| site_of(host)));
@@ -26,8 +26,8 @@ impl Policy {
             .ok_or(Refusal::WrongCode { seconds: CODE_LIFETIME.as_secs() })
     }
 
-    /// Whether a request has the session that it needs, for this site; or the token, which proves
-    /// more.
+    /// Checks that a request has a session for this site, if it needs one. The token replaces a
+    /// session.
     pub(super) fn check_session(
         &self,
         request: &AccessRequest<'_>,
@@ -47,8 +47,8 @@ impl Policy {
     }
 }
 
-/// The time since the machine's boot, also while it was suspended: every worker of a keeper has the
-/// same, and nobody sets it.
+/// The time since the machine's boot, suspension included. It is the same in successive workers of
+/// a keeper, and cannot be set.
 fn uptime() -> Option<Duration> {
     clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
 }

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_kernel_are_told_from_absence() {
+    fn errors_of_the_kernel_differ_from_absence() {
         assert_eq!(parse_reply(&error(-libc::ENOENT), &ends()).unwrap(), None);
         let refused = parse_reply(&error(-libc::EPERM), &ends()).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPERM));

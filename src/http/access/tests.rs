@@ -43,7 +43,7 @@ fn try_origin(host: &str, origin: &str) -> Result<(), Refusal> {
 }
 
 #[test]
-fn our_user_and_root_are_let_in() {
+fn our_user_and_root_are_admitted() {
     for uid in [1000, 0] {
         assert_eq!(
             decide(
@@ -121,7 +121,7 @@ fn a_required_token_is_required_by_tcp_and_not_by_the_unix_socket() {
 }
 
 #[test]
-fn only_the_configured_token_lets_others_in() {
+fn only_the_configured_token_admits_others() {
     let with = |token: Option<&str>, authorization: &[u8]| {
         let authorization = Header::One(authorization);
         decide(&policy(token), &AccessRequest { peer: None, authorization, ..GOOD }, PORT, false)
@@ -145,7 +145,7 @@ fn only_the_configured_token_lets_others_in() {
         assert_eq!(*bearer, expected, "{bad}");
         assert!(!refusal.to_string().contains("s3cre"), "{refusal}");
     }
-    // Without a configured token, an empty one admits nobody either.
+    // Without a configured token, an empty one admits no client either.
     for none in [None, Some("")] {
         for authorization in ["Bearer ", "Bearer", "Bearer x", ""] {
             let refusal = with(none, authorization.as_bytes()).unwrap_err();
@@ -169,7 +169,7 @@ fn a_token_does_not_make_up_for_a_foreign_host_or_origin() {
 }
 
 #[test]
-fn hosts_of_loopback_are_let_in() {
+fn hosts_of_loopback_are_admitted() {
     for host in [
         "localhost",
         "localhost:3000",
@@ -240,7 +240,7 @@ fn other_hosts_are_refused() {
 }
 
 #[test]
-fn only_our_own_origin_is_let_in() {
+fn only_our_own_origin_is_admitted() {
     for (host, origin) in [
         ("localhost:3000", "http://localhost:3000"),
         ("LOCALHOST:3000", "HTTP://localhost:3000"),
@@ -277,7 +277,7 @@ fn only_our_own_origin_is_let_in() {
 }
 
 #[test]
-fn headers_are_counted() {
+fn repeated_headers_are_detected() {
     assert_eq!(Header::collect([]), Header::Absent);
     assert_eq!(Header::collect([b"a".as_slice()]), Header::One(b"a"));
     assert_eq!(Header::collect([b"a".as_slice(), b"a"]), Header::Several);
@@ -300,7 +300,7 @@ fn texts_are_bounded_and_hold_no_secret() {
 
 proptest! {
     #[test]
-    fn any_address_is_let_in_exactly_where_it_is_loopback(
+    fn an_address_is_admitted_exactly_if_it_is_loopback(
         v4 in any::<[u8; 4]>(), v6 in any::<[u8; 16]>(), local in any::<[u8; 3]>(), port in any::<u16>(),
     ) {
         let [b, c, d] = local;
@@ -319,7 +319,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_but_a_port_may_stand_beside_localhost(
+    fn localhost_may_be_followed_only_by_a_port(
         before in "[ -~]{0,8}", after in "[ -~]{0,8}",
     ) {
         let host = format!("{before}localhost{after}");
@@ -333,7 +333,7 @@ proptest! {
     }
 
     #[test]
-    fn no_header_makes_it_panic_or_lets_a_stranger_in(
+    fn no_header_panics_or_admits_another_user(
         host in prop::collection::vec(any::<u8>(), 0..40),
         origin in prop::collection::vec(any::<u8>(), 0..40),
         authorization in prop::collection::vec(any::<u8>(), 0..40),

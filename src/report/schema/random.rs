@@ -287,7 +287,8 @@ fn cgroup() -> impl Strategy<Value = Option<CgroupAccounting>> {
     )
 }
 
-/// What the captures, which are files, and the control group add to a record.
+/// The parts of a result that are not in the record: they come from capture files and the control
+/// group.
 #[derive(Clone, Debug)]
 struct Outside {
     fds: Fds,
@@ -328,7 +329,7 @@ proptest! {
     ) {
         let context = context();
         let Outside { fds, offsets, notices, .. } = outside.clone();
-        // As of its start, nothing but the record is looked at.
+        // A result as of the start is made from the record alone.
         let written = ResultBody {
             captures: outside.captures,
             chunk_times: outside.chunk_times,
