@@ -1,7 +1,8 @@
-//! The descriptors that one process of this program leaves open for the next one, and names by number in the environment.
+//! Descriptors that one process of this program leaves open for the next one. An environment
+//! variable passes their numbers.
 //!
-//! Anybody can set such a variable, and the number may be that of any file: each descriptor is checked to be ours before it is used, and
-//! nothing about a foreign one changes.
+//! Anybody can set such a variable, and the number may belong to any file. So each descriptor is
+//! checked to be ours before it is used, and a foreign one stays unchanged.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,12 +18,12 @@ use nix::sys::socket::{
 
 use crate::engine::sys;
 
-/// The names of the files in memory that hold a state: of programs whose states have version 1 or 2, and of later ones.
+/// The names of a state's memory file: in versions 1 and 2 of the state, and in later ones.
 const STATE_FILES: [&str; 2] = ["/memfd:procstar (deleted)", "/memfd:procstar data (deleted)"];
-/// The largest state: beyond what a million processes need.
+/// The largest state: more than a million processes need.
 const MAX_STATE: u64 = 1 << 32;
 
-/// A descriptor that is named by a variable is not ours.
+/// The descriptor in an environment variable is not ours.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable} is reserved for procstar itself; unset it")]
 pub struct Foreign {
@@ -30,10 +31,11 @@ pub struct Foreign {
     pub variable: &'static str,
 }
 
-/// The file that holds a state, as the environment variable `variable` names it by number. Its position stays as it is.
+/// Opens the state file whose descriptor has this `number`, the value of the environment variable
+/// `variable`. The file's position stays unchanged.
 ///
 /// # Errors
-/// Where the number is that of another file, or of none.
+/// The number is that of another file, or of none.
 pub fn state_file(variable: &'static str, number: &str) -> Result<File, Foreign> {
     let foreign = Foreign { variable };
     let Ok(fd) = number.parse::<RawFd>() else { return Err(foreign) };
@@ -42,31 +44,33 @@ pub fn state_file(variable: &'static str, number: &str) -> Result<File, Foreign>
     if !ours {
         return Err(foreign);
     }
-    // SAFETY: it is open, as its name could be read; there is one thread yet, so nothing closes it during this call.
+    // SAFETY: the descriptor is open, because its name could be read. This process has one thread
+    // so far, so nothing closes it during this call.
     let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
     copy.map(File::from).map_err(|_| foreign)
 }
 
-/// All bytes of a state's file.
+/// Reads all bytes of a state file.
 ///
 /// # Errors
-/// The OS error; `InvalidData` where the file is too large for a state.
+/// The OS error; `InvalidData` if the file is too large for a state.
 pub fn read_state(file: &File) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
     if length > MAX_STATE {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    // At its own place: the position is shared with whoever has left the file open.
+    // By offset, because the process that left the file open shares its position.
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }
 
-/// The socket to the keeper that has started this process, as `variable` names it by number. It must be one of `inherited`, which this
-/// process was started with.
+/// Takes the socket to the keeper that started this process, whose descriptor has this number, the
+/// value of `variable`. It must be one of `inherited`, the descriptors that this process was
+/// started with.
 ///
 /// # Errors
-/// Where the number is that of something else.
+/// The number is that of another file.
 pub fn keeper_socket(
     variable: &'static str,
     number: &str,
@@ -75,7 +79,8 @@ pub fn keeper_socket(
     from_keeper(variable, number, inherited, SockType::Stream).map(UnixStream::from)
 }
 
-/// The socket at which this process asks its keeper for [files](super::files), as `variable` names it by number.
+/// Takes the socket on which this process asks its keeper for [files](super::files), by the number
+/// in `variable`.
 ///
 /// # Errors
 /// As [`keeper_socket`].
@@ -105,7 +110,7 @@ fn from_keeper(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether this is one end of a pair of Unix sockets of this kind that our parent has made.
+/// Whether this is an end of a pair of Unix sockets of this kind that our parent created.
 fn is_from_parent(fd: BorrowedFd<'_>, kind: SockType) -> bool {
     let is_it = getsockopt(&fd, sockopt::SockType) == Ok(kind);
     let maker = getsockopt(&fd, sockopt::PeerCredentials);
@@ -113,26 +118,26 @@ fn is_from_parent(fd: BorrowedFd<'_>, kind: SockType) -> bool {
     is_it && maker.is_ok_and(|maker| u32::try_from(maker.pid()) == Ok(parent))
 }
 
-/// Has exec close the descriptor of this number; returns whether there is one.
+/// Makes the descriptor with this number close-on-exec; returns whether it is open.
 pub fn close_on_exec(number: RawFd) -> bool {
     sys::set_cloexec_of(number, true).is_ok()
 }
 
-/// Descriptors that the kernel takes with one message at most.
+/// The most descriptors that the kernel accepts with one message.
 pub(super) const MAX_SENT: usize = 253;
 
-/// Sends bytes, and a descriptor with the first of them; returns how many bytes were sent.
+/// Sends bytes, and a descriptor with the first of them; returns the number of bytes sent.
 ///
 /// # Errors
-/// The OS error; nothing was sent then.
+/// The OS error; nothing was sent.
 pub fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
     send_with_all(socket, bytes, &[fd.as_raw_fd()])
 }
 
-/// The same with up to [`MAX_SENT`] descriptors.
+/// As [`send_with`], with up to [`MAX_SENT`] descriptors.
 ///
 /// # Errors
-/// The OS error; nothing was sent then.
+/// The OS error; nothing was sent.
 pub(super) fn send_with_all(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -144,12 +149,12 @@ pub(super) fn send_with_all(
     Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], rights, flags, None)?)
 }
 
-/// What was received.
+/// The result of one receive call.
 #[derive(Clone, Copy, Debug)]
 pub struct Receipt {
-    /// How many bytes; 0 at the end of the stream.
+    /// The number of bytes; 0 at the end of the stream.
     pub bytes: usize,
-    /// Whether descriptors are missing: this process has as many open as it may.
+    /// Whether descriptors were lost, because this process has reached its open-file limit.
     pub incomplete: bool,
 }
 
@@ -176,7 +181,7 @@ pub fn receive_with(
     Ok(Receipt { bytes: message.bytes, incomplete })
 }
 
-/// A duplicate of a descriptor by its number, close-on-exec.
+/// Duplicates the descriptor with this number, close-on-exec.
 ///
 /// # Errors
 /// The OS error; EBADF if it is not open.
@@ -190,40 +195,42 @@ pub(super) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// Takes a descriptor that the program before has left open in this process for one purpose.
+/// Takes ownership of a descriptor that the previous program left open in this process for one
+/// purpose.
 ///
 /// # Errors
-/// It is not open, or it is one of the three that every process has.
+/// It is not open, or it is one of the three standard descriptors.
 pub(super) fn take_over(fd: RawFd) -> io::Result<OwnedFd> {
     if fd <= 2 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     sys::set_cloexec_of(fd, true)?;
-    // SAFETY: it is open, was left open for this call, and no value owns it.
+    // SAFETY: the descriptor is open, was left open for this call, and no value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Has a child that `command` starts inherit this descriptor under its own number. It stays close-on-exec in this process, so that no
-/// other child that is started meanwhile inherits it too.
+/// Lets the child of `command` inherit this descriptor under its own number. It stays close-on-exec
+/// in this process, so that no other child started meanwhile inherits it too.
 pub(super) fn pass_on(command: &mut std::process::Command, fd: &impl AsFd) {
     use std::os::unix::process::CommandExt;
     let fd = fd.as_fd().as_raw_fd();
-    // SAFETY: between fork and exec the closure makes one system call, which is safe there, on the child's own table of descriptors.
-    // The caller keeps `fd` open until the child is started.
+    // SAFETY: between fork and exec the closure makes one system call, which is safe there, on the
+    // child's own table of descriptors. The caller keeps `fd` open until the child is started.
     unsafe {
         command.pre_exec(move || sys::set_cloexec_of(fd, false));
     }
 }
 
-/// Has a child that `command` starts inherit these descriptors of the user's: its command line may name them.
+/// Lets the child of `command` inherit these descriptors of the user's, because its command line
+/// may name them.
 pub(super) fn pass_on_inherited(command: &mut std::process::Command, fds: &[RawFd]) {
     use std::os::unix::process::CommandExt;
     if fds.is_empty() {
         return;
     }
     let fds = fds.to_vec();
-    // SAFETY: between fork and exec the closure makes system calls only, which are safe there, on the child's own table of descriptors. A
-    // number that is not open any more fails, and is passed over.
+    // SAFETY: between fork and exec the closure makes system calls only, which are safe there, on
+    // the child's own table of descriptors. A number that is no longer open fails, and is skipped.
     unsafe {
         command.pre_exec(move || {
             for fd in &fds {
@@ -250,7 +257,7 @@ mod tests {
             assert_eq!(error, "PROCSTAR_TEST is reserved for procstar itself; unset it");
         }
         assert_eq!(file.stream_position().unwrap(), 3);
-        // The name of a file on a disk that looks like that of a file in memory.
+        // The name of a file on a disk that looks like that of a memory file.
         let dir = tempfile::tempdir().unwrap();
         let lookalike = File::create(dir.path().join("memfd:procstar")).unwrap();
         assert!(state_file(NAME, &lookalike.as_raw_fd().to_string()).is_err());

@@ -1,8 +1,9 @@
-//! How a worker gets at the files that specs have named: by the descriptors that the keeper holds.
+//! A worker's access to the files that specs name: by the keeper's descriptors.
 //!
-//! Such a file may have gone from its path, and something else be there. So the worker opens none: it asks the keeper, by the key that
-//! captures bear, over a socket of its own, and gets a copy of the keeper's descriptor. A thread of the keeper answers, which touches no
-//! file system and waits for nobody else. A worker that comes later asks again, so nothing is lost with one that dies.
+//! Such a file may be removed from its path, and another file take its place. So the worker opens
+//! none by path. It asks the keeper on a socket of its own, by the key of the capture, and receives
+//! a copy of the keeper's descriptor. A thread of the keeper answers; it touches no file system and
+//! waits for nothing else. A later worker asks again, so a worker's death loses nothing.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -21,12 +22,13 @@ use crate::engine::{held_file, sys};
 
 /// The stack of the thread that answers.
 const STACK: usize = 64 * 1024;
-/// How long a worker waits for an answer: a keeper that has no CPU time, or is being debugged, is not waited for without end.
+/// How long a worker waits for an answer: a keeper without CPU time, or in a debugger, must not
+/// block it for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The size of a key.
 const SIZE: usize = size_of::<u64>();
 
-/// A pair of sockets: the keeper's, and the worker's.
+/// Creates a pair of sockets: the keeper's, and the worker's.
 ///
 /// # Errors
 /// The OS error.
@@ -35,10 +37,11 @@ pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
 
-/// Starts to answer a worker at the other end of this socket. The thread ends with the worker.
+/// Starts the thread that answers the worker at the other end of this socket. The thread ends with
+/// the worker.
 ///
 /// # Errors
-/// The OS error of making the thread.
+/// The OS error of creating the thread.
 pub(super) fn serve(ours: OwnedFd) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("files".into()).stack_size(STACK);
     let answering = thread.spawn(move || {
@@ -52,13 +55,14 @@ pub(super) fn serve(ours: OwnedFd) -> io::Result<()> {
         }
     });
     match answering {
-        // Where no thread may be made, no process can be started, and there is no file to ask for. The worker still prints help and errors.
+        // If no thread may be created, no process can be started, so there is no file to ask for.
+        // The worker still prints help and errors.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         answering => answering.map(drop),
     }
 }
 
-/// Has this worker ask its keeper behind `socket`, from now on.
+/// Makes this worker ask its keeper behind `socket` from now on.
 pub fn ask(socket: OwnedFd) {
     let client = Mutex::new(Client::new(socket));
     crate::engine::ask_for_files(Box::new(move |key| {
@@ -72,17 +76,18 @@ struct Client(OwnedFd);
 impl Client {
     fn new(socket: OwnedFd) -> Client {
         let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
-        // Without it, it waits as long as the keeper lives.
+        // If this fails, the worker waits as long as the keeper lives.
         let _ = setsockopt(&socket, sockopt::ReceiveTimeout, &patience);
         let _ = sys::set_cloexec(&socket, true);
         Client(socket)
     }
 
-    /// A copy of the keeper's descriptor of the file with this key; none where the keeper has none.
+    /// Asks for a copy of the keeper's descriptor of the file with this key; `None` if the keeper
+    /// has none.
     fn ask(&self, key: u64) -> io::Result<Option<OwnedFd>> {
         send(&self.0, key, None)?;
         loop {
-            // An answer that has come too late for the question before is not for this one.
+            // Skip a late answer to an earlier question.
             match receive(&self.0)? {
                 (answered, file) if answered == key => return Ok(file),
                 _ => {}
@@ -100,7 +105,7 @@ fn send(socket: &OwnedFd, key: u64, file: Option<&File>) -> nix::Result<()> {
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], rights, flags, None).map(drop)
 }
 
-/// The next key, with the descriptor that comes with it. The end of the socket is an error.
+/// Receives the next key and its descriptor. The end of the socket is an error.
 fn receive(socket: &OwnedFd) -> io::Result<(u64, Option<OwnedFd>)> {
     let mut bytes = [0; SIZE];
     let mut room = nix::cmsg_space!(RawFd);
@@ -119,7 +124,7 @@ fn receive(socket: &OwnedFd) -> io::Result<(u64, Option<OwnedFd>)> {
             }
         }
     };
-    // SAFETY: the kernel has just given it to us.
+    // SAFETY: the kernel has just created the descriptor for this process.
     let file = received.1.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     if received.0 == SIZE {
         Ok((u64::from_ne_bytes(bytes), file))

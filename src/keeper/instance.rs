@@ -296,7 +296,7 @@ impl Instance {
         let written = std::fs::write(&beside, format!("{:016x}\n{text}", fastrand::u64(..)))
             .and_then(|()| std::fs::rename(&beside, dir.join(UPGRADED)));
         if let Err(error) = written {
-            tracing::error!(%error, "cannot leave word of the upgrade");
+            tracing::error!(%error, "cannot write the outcome of the upgrade");
         }
     }
 

@@ -1,8 +1,9 @@
-//! The journal: what has been started and what became of it, for the case that the keeper dies.
+//! The journal: the starts and ends of processes, for the case that the keeper dies.
 //!
-//! Frames as in [`format`](super::format), one for each entry, appended as things happen: what happens at one moment, with one
-//! write, before anybody is told of it. A last frame that was cut off by the keeper's death is left out. It is written anew when
-//! most of it is about processes that have been forgotten.
+//! It consists of frames as in [`format`](super::format), one for each entry, appended as events
+//! happen. All entries of one moment are written by one write, before anybody is notified. A last
+//! frame that the keeper's death has cut off is ignored. The journal is rewritten when most of its
+//! entries are about deleted processes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,34 +18,35 @@ use super::process_table::ProcessTable;
 use crate::procfs::ProcFs;
 use crate::spec::ProcId;
 
-/// Entries about forgotten processes that are borne before the journal is written anew.
+/// The number of entries about deleted processes above which the journal is rewritten.
 const MAX_STALE_ENTRIES: usize = 4096;
 
-/// How much room for entries that are not written is kept.
+/// The capacity that is kept for entries to be written.
 const KEPT: usize = 64 * 1024;
 
-/// How often it is tried to write the journal again where that has failed.
+/// Time between two attempts to rewrite the journal after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// An open journal.
 pub struct Journal {
     path: PathBuf,
     file: File,
-    /// How much of the file is whole entries.
+    /// The length of the complete entries in the file.
     length: u64,
-    /// Entries about forgotten processes.
+    /// The number of entries about deleted processes.
     stale_entries: usize,
-    /// When writing has last failed: some entries are missing, and none is added until the whole is written anew.
+    /// When writing last failed. Some entries are missing then, and none is added until the journal
+    /// is rewritten.
     failed: Option<Instant>,
-    /// Entries that are not written yet.
+    /// Entries that are not yet written.
     pending: Vec<u8>,
 }
 
 impl Journal {
-    /// Begins a journal with what is known already.
+    /// Creates a journal with the present state.
     ///
     /// # Errors
-    /// The OS error; an earlier journal at the path is there still.
+    /// The OS error; an earlier journal at the path remains.
     pub fn begin(path: &Path, table: &ProcessTable, memory: &WorkerState) -> io::Result<Journal> {
         let mut bytes = image(table, memory)?;
         if let Some(id) = boot_id() {
@@ -59,7 +61,7 @@ impl Journal {
             Ok(file)
         };
         let file = write().inspect_err(|_: &io::Error| {
-            // It takes room that there may not be.
+            // The disk may be full.
             let _ = std::fs::remove_file(&beside);
         })?;
         let length = bytes.len() as u64;
@@ -70,24 +72,24 @@ impl Journal {
     /// Adds an entry, which is written by the next [`flush`](Self::flush).
     pub fn add(&mut self, entry: &JournalEntry) {
         if let Err(error) = encode(entry, &mut self.pending) {
-            tracing::error!(%error, "cannot enter something into the journal");
+            tracing::error!(%error, "cannot encode an entry of the journal");
         }
     }
 
-    /// Adds whole entries as they will stand in the file.
+    /// Adds complete entries, encoded as in the file.
     pub fn add_encoded(&mut self, entries: &[u8]) {
         self.pending.extend_from_slice(entries);
     }
 
-    /// Adds that a process is forgotten.
+    /// Adds the deletion of a process.
     pub fn forgotten(&mut self, id: ProcId) {
         self.add(&JournalEntry::Forgotten(id));
         self.stale_entries += 1;
     }
 
-    /// Writes what was added, which `table` and `memory` know of already; or the whole anew if that pays. An entry that cannot be
-    /// written is lost to a keeper's successor alone: that is worth an error in the log, and no process. The journal is
-    /// written anew as soon as there is room.
+    /// Writes the added entries, which `table` and `memory` contain already; rewrites the journal
+    /// if most entries are stale. A failed write is logged and stops no process, because only a
+    /// successor of the keeper needs the entry. The journal is rewritten as soon as there is room.
     pub fn flush(&mut self, table: &ProcessTable, memory: &WorkerState) {
         if self.pending.is_empty() {
             return;
@@ -103,14 +105,14 @@ impl Journal {
             Ok(()) => self.length += self.pending.len() as u64,
             Err(error) => {
                 tracing::error!(path = %self.path.display(), %error, "cannot write the journal");
-                // A part of an entry, with others behind it, would make all of them unreadable. If it cannot be taken
-                // back, it stays the last.
+                // An incomplete entry would make all later ones unreadable, so it is cut off. If
+                // that fails, it stays the last.
                 let _ = self.file.set_len(self.length);
                 self.failed = Some(Instant::now());
             }
         }
         self.pending.clear();
-        // The room that a burst has taken is not kept.
+        // Free the memory of a burst.
         self.pending.shrink_to(KEPT);
         if self.stale_entries > MAX_STALE_ENTRIES.max(table.len()) && self.failed.is_none() {
             self.renew(table, memory);
@@ -122,7 +124,7 @@ impl Journal {
         self.failed.is_none() && self.pending.is_empty()
     }
 
-    /// Whether somebody has removed the file, and it is time to write another.
+    /// Whether somebody has removed the file, and the next attempt to create one is due.
     pub fn is_gone(&self) -> bool {
         self.failed.is_none_or(|at| at.elapsed() >= RETRY) && self.is_unlinked()
     }
@@ -131,13 +133,13 @@ impl Journal {
         self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
     }
 
-    /// Writes the whole anew.
+    /// Rewrites the journal from the present state.
     pub fn renew(&mut self, table: &ProcessTable, memory: &WorkerState) {
         match Journal::begin(&self.path, table, memory) {
             Ok(journal) => *self = journal,
             Err(error) => {
-                tracing::error!(path = %self.path.display(), %error, "cannot renew the journal");
-                // Where nothing is missing in the old one, it goes on.
+                tracing::error!(path = %self.path.display(), %error, "cannot rewrite the journal");
+                // Continue with the old journal, unless entries are missing in it.
                 self.stale_entries = 0;
                 if self.failed.is_some() || self.is_unlinked() {
                     self.failed = Some(Instant::now());
@@ -147,7 +149,7 @@ impl Journal {
     }
 }
 
-/// A journal of all that is known.
+/// The bytes of a journal with the present state.
 fn image(table: &ProcessTable, memory: &WorkerState) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     encode(&JournalEntry::Version(JOURNAL_VERSION), &mut bytes)?;
@@ -167,15 +169,15 @@ fn image(table: &ProcessTable, memory: &WorkerState) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a journal tells: every process that was not forgotten, in the order of launch.
+/// Reads a journal: every process that was not deleted, in the order of launch.
 ///
 /// # Errors
-/// The OS error, or that it is of a version that this program does not know.
+/// The OS error, or the journal has an unknown version.
 pub fn read(path: &Path) -> io::Result<Vec<ProcessEntry>> {
     read_all(path).map(|(records, _)| records)
 }
 
-/// The same, and what the last worker had left.
+/// As [`read`], with the state of the last worker.
 ///
 /// # Errors
 /// As [`read`].
@@ -216,15 +218,15 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, WorkerState)> {
             }
             Ok(Some(JournalEntry::Memory(latest))) => memory = latest,
             Ok(Some(JournalEntry::Boot(id))) => other_boot = boot_id().is_some_and(|now| now != id),
-            // At its end, or at the entry that was being written.
+            // The end of the file, or an incomplete last entry.
             Ok(None) => break,
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "the journal is damaged, and read up to there");
+                tracing::error!(path = %path.display(), %error, "the journal is damaged, ignoring the rest of it");
                 break;
             }
         }
     }
-    // An ID may have been used again: its last launch counts.
+    // An ID may have been reused: its last launch counts.
     let mut listed: Vec<ProcessEntry> =
         order.iter().rev().filter_map(|id| records.remove(id)).collect();
     listed.reverse();
@@ -237,7 +239,7 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, WorkerState)> {
     Ok((listed, memory))
 }
 
-/// Takes the version, which comes first. Returns false where the journal was cut off before it.
+/// Reads the version, the first entry. Returns false if the journal was cut off before it.
 fn has_version(decoder: &mut Decoder) -> io::Result<bool> {
     match decoder.next_message() {
         Ok(Some(JournalEntry::Version(1..=JOURNAL_VERSION))) => Ok(true),
@@ -250,22 +252,22 @@ fn has_version(decoder: &mut Decoder) -> io::Result<bool> {
     }
 }
 
-/// Which boot of the machine this is, if the kernel tells.
+/// The ID of this boot of the machine, if the kernel reports one.
 fn boot_id() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
 }
 
-/// Whether a record's process still runs: one of its pid and start time.
+/// Whether a record's process is still running: one with its pid and start time.
 pub fn is_alive(record: &ProcessEntry, procfs: &ProcFs) -> bool {
     state_now(record, procfs).is_some_and(|state| state != 'Z')
 }
 
-/// Whether the process of a record runs, or is a zombie whose exit status can be read.
+/// Whether a record's process is running, or is a zombie whose exit status can be read.
 pub fn is_unreaped(record: &ProcessEntry, procfs: &ProcFs) -> bool {
     state_now(record, procfs).is_some()
 }
 
-/// The state letter of a record's process: one of its pid and start time.
+/// The present state letter of a record's process: the one with its pid and start time.
 fn state_now(record: &ProcessEntry, procfs: &ProcFs) -> Option<char> {
     let (Some(started), None) = (&record.started, &record.ended) else { return None };
     let now = procfs.read_stat(started.pid).ok()?;

@@ -195,9 +195,7 @@ pub fn inherited(text: Option<&str>, inherited: &[RawFd]) -> Vec<Listener> {
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let ours = passed.into_iter().filter(|passed| inherited.contains(&passed.fd));
     ours.filter_map(|passed| {
-        take(passed)
-            .inspect_err(|error| tracing::warn!(%error, "cannot go on with a listener"))
-            .ok()
+        take(passed).inspect_err(|error| tracing::warn!(%error, "cannot keep a listener")).ok()
     })
     .collect()
 }

@@ -1,19 +1,24 @@
-//! The keeper: a small process that keeps processes, exit statuses and output while the worker above it dies and comes back.
+//! The keeper: a small process that keeps processes, exit statuses and output while its worker dies
+//! and restarts.
 //!
-//! It is the process that the user launched, of the same program. It owns the [`engine`](crate::engine), and so every child; it starts the worker,
-//! a process of its own with the actors and the network, and starts it again when it dies. Between them is a socket
-//! with typed messages ([`format`](mod@format)). Whatever the engine tells, the keeper writes into its [`process_table`] and journal, and passes on to the
-//! worker; a new worker gets the whole table, and goes on from there. Captures are files in the instance's directory
-//! ([`instance`]), which the worker reads itself; of those that specs have named it gets the keeper's descriptors ([`files`]).
+//! It is the process that the user launched. It owns the [`engine`](crate::engine), and so every
+//! child. It starts the worker, a separate process of the same program with the actors and the
+//! network, and restarts it when it dies. A socket with typed messages ([`format`](mod@format))
+//! connects the two. The keeper writes each event of the engine into its [`process_table`] and
+//! journal, and sends it to the worker. A new worker receives the whole table, and continues from
+//! there. Captures are files in the instance's directory ([`instance`]), which the worker reads
+//! itself. For captures in files that specs name, it receives the keeper's descriptors ([`files`]).
 //!
-//! Neither waits for the other. A stopped worker costs the keeper a queue of at most a few events per process; a busy keeper
-//! costs the worker nothing but the time of an answer.
+//! Neither process waits for the other. A stopped worker costs the keeper a queue of at most a few
+//! events per process; a busy keeper costs the worker only the delay of an answer.
 //!
-//! When the keeper dies, its children live on, and the worker becomes the next keeper ([`succession`]): it holds a duplicate of each
-//! descriptor that is needed to read the exit status and the output of a process. If both die, the next start on the same directory takes up
-//! what the journal tells: ended processes as they were, running ones by their pid and start time.
+//! When the keeper dies, its children live on, and the worker becomes the next keeper
+//! ([`succession`]): it holds a duplicate of each descriptor that is needed to read the exit status
+//! and the output of a process. If both die, the next start on the same directory reads the
+//! journal. It restores ended processes from their entries, and adopts running ones by their pid
+//! and start time.
 //!
-//! No actor, no network, no TLS is here.
+//! This module contains no actor, no network and no TLS.
 
 pub mod activation;
 pub mod check;

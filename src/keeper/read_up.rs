@@ -12,7 +12,10 @@ impl LaunchEnvironment {
     /// Replaces one of the user's descriptors by a file with the bytes read from it.
     pub(super) fn put_back(&self, fd: RawFd, bytes: &[u8]) {
         if !self.fds.contains(&fd) {
-            return tracing::error!(fd, "the worker has read what the user has not given");
+            return tracing::error!(
+                fd,
+                "ignoring the contents of a descriptor that the user did not pass"
+            );
         }
         put_back(fd, bytes);
     }

@@ -292,7 +292,7 @@ impl WorkerProcess {
                 Ok(Receipt { bytes: n, .. }) => {
                     self.decoder.push(self.buf.get(..n).unwrap_or_default());
                     if let Err(error) = self.decode(&mut messages) {
-                        tracing::error!(%error, "cannot understand the worker, starting another");
+                        tracing::error!(%error, "invalid message from the worker, restarting it");
                         self.kill();
                         self.socket = None;
                     }
