@@ -25,18 +25,20 @@ use super::sweep::{FILES, JOURNAL, SHARED_MEMORY, base, memory_name, sweep_place
 use crate::engine::CaptureDirs;
 use crate::path_bytes;
 
-/// Where captures go if they cannot go where they should, and nobody has chosen the place.
+/// The directories for captures if the default one cannot be used, and the user has not configured
+/// one.
 const LAST_RESORTS: [&str; 2] = ["/tmp", SHARED_MEMORY];
 
 /// The file in the home directory with the outcome of the last requested upgrade.
 pub const UPGRADED: &str = "upgraded";
-/// The name, in the home directory, of what the worker should listen on, and does not: an error on each line.
+/// The file in the home directory that lists the addresses on which the worker could not listen:
+/// one error a line.
 pub const NOT_LISTENING: &str = "not-listening";
 
-/// The directories as they are handed over to another program in this process.
+/// The directories in the handover to another program in this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceHandover {
-    /// The home, which held everything until version 3.
+    /// The home, which contained everything until version 3.
     #[serde(with = "path_bytes")]
     dir: PathBuf,
     #[serde(with = "path_bytes::optional")]
@@ -48,7 +50,7 @@ pub struct InstanceHandover {
     more: Option<Box<HandoverDetails>>,
 }
 
-/// What there is besides.
+/// The parts of the handover since version 3.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct HandoverDetails {
     guard: Option<RawFd>,
@@ -90,11 +92,11 @@ impl InstanceHandover {
     }
 }
 
-/// The directories of captures, which the engine has made again too.
+/// The directories of captures, which the engine creates again too if they are removed.
 struct Stores {
     files: PrivateDir,
     memory: Option<PrivateDir>,
-    /// At the end: nothing is made again.
+    /// After the ordered end, no directory is created again.
     closed: bool,
 }
 
@@ -118,25 +120,25 @@ impl Stores {
     }
 }
 
-/// The directories of an instance that runs.
+/// The directories of a running instance.
 pub struct Instance {
-    /// None where it is that of the captures.
+    /// `None` if it is the directory of the captures.
     home: Option<PrivateDir>,
     stores: Arc<Mutex<Stores>>,
-    /// The entry in the registry of an instance whose home is elsewhere.
+    /// The registry entry of an instance whose home is elsewhere.
     link: Option<PathBuf>,
-    /// Where the registry may be.
+    /// The possible locations of the registry.
     places: Vec<PathBuf>,
     lasting: bool,
-    /// Whether something could not be made again: that is logged once.
+    /// Whether a directory could not be created again, which is logged once.
     failing: bool,
 }
 
 impl Instance {
-    /// Takes or makes the directories that the settings ask for, and sweeps what earlier instances have left.
+    /// Creates or takes the configured directories, and sweeps those of earlier instances.
     ///
     /// # Errors
-    /// Where there can be none; with its path and what to mend.
+    /// No directory is usable; the error names the path and the remedy.
     pub fn open(settings: &KeeperSettings, opening: &Opening) -> Result<Instance, InstanceError> {
         let places = opening.places.clone();
         for place in registry::present(&places) {
@@ -149,7 +151,7 @@ impl Instance {
         }
     }
 
-    /// One whose state directory has everything, with a link in the registry.
+    /// An instance that keeps everything in its state directory, with a link in the registry.
     fn lasting(dir: &Path, serves: bool, places: Vec<PathBuf>) -> Result<Instance, InstanceError> {
         let files = PrivateDir::open(&absolute(dir)).map_err(|error| match error {
             InstanceError::Io { path, source } => {
@@ -183,7 +185,7 @@ impl Instance {
         let name = settings.conn_id.as_deref().and_then(plain_name);
         let files = files(settings, opening, name)?;
         let home = home(&places, name).map_err(|source| {
-            // Nothing is left of a start that fails.
+            // A failed start leaves nothing behind.
             files.remove();
             match opening.places.as_slice() {
                 [place] => configured("run.runtime_dir", place, source),
@@ -201,7 +203,7 @@ impl Instance {
         self.stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a link to the home into the registry.
+    /// Creates a link to the home in the registry.
     fn enter_link(&mut self) -> Result<(), InstanceError> {
         let home = self.dir();
         let enter = |place: &PathBuf| -> Result<PathBuf, InstanceError> {
@@ -215,7 +217,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Makes again what somebody has removed. Gives whether that was the home, whose socket then is gone too.
+    /// Creates removed directories again. Returns whether the home was one of them, because its
+    /// socket is gone then.
     pub fn restore(&mut self) -> bool {
         let mut outcome = self.stores().restore();
         if let Ok(true) = &outcome {
@@ -226,7 +229,7 @@ impl Instance {
             outcome = self.enter_link().and(outcome);
         }
         let before = self.dir();
-        // In an instance without a home of its own, the socket is with the captures.
+        // An instance without a home of its own has its socket in the directory of the captures.
         let lost_socket = self.home.is_none() && matches!(outcome, Ok(true));
         let outcome = match self.restore_home() {
             Ok(restored) => outcome.map(|_| restored || lost_socket),
@@ -251,7 +254,7 @@ impl Instance {
         let Some(home) = &mut self.home else { return Ok(false) };
         let restored = match home.restore() {
             Ok(restored) => restored,
-            // The session has ended, and its runtime directory with it.
+            // The login session has ended, and its runtime directory was removed.
             Err(_) => {
                 *home = self::home(&self.places, None)?;
                 true
@@ -265,13 +268,13 @@ impl Instance {
         Ok(restored)
     }
 
-    /// What keeps cleaners off that go by age.
+    /// Updates the access times of all files, for cleaners that go by age.
     pub fn touch(&self) {
         let stores = self.stores();
         let memory = stores.memory.as_ref();
         let dirs = self.home.iter().chain(memory).chain([&stores.files]);
         let dirs: Vec<PathBuf> = dirs.map(|dir| dir.path().to_path_buf()).collect();
-        // There may be many captures.
+        // On a thread, because there may be many captures.
         let touching = std::thread::Builder::new()
             .name("procstar-touch".to_owned())
             .spawn(move || dirs.iter().for_each(|dir| touch(dir)));
@@ -280,7 +283,7 @@ impl Instance {
         }
     }
 
-    /// Takes the request for an upgrade, if there is one.
+    /// Removes the request for an upgrade; returns whether there was one.
     pub fn take_request(&self) -> bool {
         std::fs::remove_file(self.dir().join(REQUEST)).is_ok()
     }
@@ -300,7 +303,7 @@ impl Instance {
         }
     }
 
-    /// Leaves word of what the worker should listen on, and does not, for `procstar doctor`.
+    /// Records the addresses on which the worker could not listen, for `procstar doctor`.
     pub(super) fn note_missing(&self, missing: &[MissingListener]) {
         let path = self.dir().join(NOT_LISTENING);
         let lines: Vec<String> =
@@ -317,7 +320,7 @@ impl Instance {
         }
     }
 
-    /// What another program needs to go on with the directories.
+    /// The handover of the directories to the next program in this process.
     pub fn handover(&self) -> InstanceHandover {
         let stores = self.stores();
         let home = self.home.as_ref().unwrap_or(&stores.files).handover();
@@ -337,10 +340,10 @@ impl Instance {
         }
     }
 
-    /// Goes on with directories that another program has left in this process.
+    /// Takes directories that the previous program left in this process.
     ///
     /// # Errors
-    /// The OS error, where the lock was not left open.
+    /// The OS error, if the lock was not left open.
     pub fn from_handover(handover: InstanceHandover) -> io::Result<Instance> {
         let InstanceHandover { dir, memory, lasting, lock, more } = handover;
         let guard = more.as_ref().and_then(|more| more.guard);
@@ -358,7 +361,7 @@ impl Instance {
         Ok(Instance { home, link, places, ..Instance::without_home(stores, lasting) })
     }
 
-    /// Everything was in one directory then, and nothing in a registry.
+    /// In version 2, everything was in one directory, and nothing in a registry.
     fn of_version_2(dir: PrivateDir, memory: Option<&Path>, lasting: bool) -> Instance {
         let base = dir.path().parent().and_then(Path::parent).unwrap_or(Path::new("/tmp"));
         let uid = nix::unistd::geteuid().as_raw();
@@ -375,7 +378,7 @@ impl Instance {
         instance
     }
 
-    /// Whether the next start finds what is left in it.
+    /// Whether the next start uses the same directory.
     pub fn is_lasting(&self) -> bool {
         self.lasting
     }
@@ -388,12 +391,12 @@ impl Instance {
         }
     }
 
-    /// The journal.
+    /// The path of the journal.
     pub fn journal(&self) -> PathBuf {
         self.stores().files.path().join(JOURNAL)
     }
 
-    /// Where captures go.
+    /// The directories of captures.
     pub fn places(&self) -> CaptureDirs {
         let stores = self.stores();
         let files = stores.files.path().to_path_buf();
@@ -401,7 +404,8 @@ impl Instance {
         CaptureDirs { files, memory: memory.path().to_path_buf() }
     }
 
-    /// Makes the directories of captures again, for an engine that finds them gone.
+    /// A function that creates the directories of captures again, for an engine that finds them
+    /// removed.
     pub fn restorer(&self) -> impl Fn() -> io::Result<()> + Send + Sync + use<> {
         let stores = Arc::clone(&self.stores);
         move || {
@@ -410,7 +414,7 @@ impl Instance {
         }
     }
 
-    /// At the ordered end: removes the directories, or what need not last of them.
+    /// At the ordered end: removes the directories, except a state directory.
     pub fn close(self) {
         if let Some(link) = &self.link {
             let _ = std::fs::remove_file(link);
@@ -418,12 +422,13 @@ impl Instance {
         let mut stores = self.stores();
         stores.closed = true;
         let files = (!self.lasting).then_some(&stores.files);
-        // First what only the others lead to.
+        // The home last, because the other directories are found through it.
         stores.memory.iter().chain(files).chain(&self.home).for_each(PrivateDir::remove);
     }
 }
 
-/// Has commands wait for the socket, where there will be one: one of an earlier instance is no good.
+/// Makes commands wait for the socket, if there will be one, and removes that of an earlier
+/// instance.
 fn announce_socket(home: &Path, serves: bool) {
     if !serves {
         return;
@@ -446,7 +451,7 @@ fn configured(key: &'static str, path: &Path, source: InstanceError) -> Instance
     InstanceError::Configured { key, path, uid, source: Box::new(source) }
 }
 
-/// What the first place gives that can; the error of the first one, where none can.
+/// The first success among the places; the error of the first place if all fail.
 fn first<T>(
     places: &[PathBuf],
     mut at: impl FnMut(&PathBuf) -> Result<T, InstanceError>,
@@ -456,7 +461,7 @@ fn first<T>(
         match at(place) {
             Ok(made) => return Ok(made),
             Err(error) => {
-                // Somebody has taken a name that would be ours.
+                // Another user has taken our name.
                 if matches!(error, InstanceError::Untrusted { .. }) {
                     tracing::warn!(%error, "keeping this instance's lock and socket elsewhere");
                 }
@@ -468,12 +473,12 @@ fn first<T>(
     Err(failed.unwrap_or_else(none))
 }
 
-/// Makes the home directory in the registry.
+/// Creates the home directory in the registry.
 fn home(places: &[PathBuf], name: Option<&str>) -> Result<PrivateDir, InstanceError> {
     first(places, |place| PrivateDir::below(|| registry::open(place), name))
 }
 
-/// Makes the directory of the captures.
+/// Creates the directory of the captures.
 fn files(
     settings: &KeeperSettings,
     opening: &Opening,
@@ -489,13 +494,14 @@ fn files(
         if opening.captures_chosen {
             return Err(configured("capture.dir", &settings.base_dir, first));
         }
-        // Programs run where TMPDIR names nothing, or is full, as long as they can be kept somewhere.
+        // If TMPDIR names no directory, or is full, processes still run as long as there is any
+        // place for their files.
         tracing::warn!(error = %first, "keeping this instance's files elsewhere");
         LAST_RESORTS.into_iter().find_map(|place| below(Path::new(place)).ok()).ok_or(first)
     })
 }
 
-/// Makes a directory for memory captures, where there is a file system in memory.
+/// Creates a directory for memory captures, if there is a file system in memory.
 fn memory(files: &Path) -> Option<PrivateDir> {
     let shared = Path::new(SHARED_MEMORY);
     let in_memory = nix::sys::statfs::statfs(shared)
@@ -511,7 +517,7 @@ fn memory(files: &Path) -> Option<PrivateDir> {
     Some(dir)
 }
 
-/// Has a directory of ours name that of the captures.
+/// Makes a directory of ours link to that of the captures.
 fn link_to(files: &Path, from: &Path) {
     let link = from.join(FILES);
     let _ = std::fs::remove_file(&link);
@@ -520,7 +526,7 @@ fn link_to(files: &Path, from: &Path) {
     }
 }
 
-/// A connection ID that can be a file's name as it is.
+/// The connection ID, if it can be a file name without changes.
 fn plain_name(conn_id: &str) -> Option<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     let fits = !conn_id.is_empty() && conn_id.len() <= 100 && !conn_id.starts_with('.');

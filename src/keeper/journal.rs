@@ -231,7 +231,7 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, WorkerState)> {
         order.iter().rev().filter_map(|id| records.remove(id)).collect();
     listed.reverse();
     if other_boot {
-        // Without what tells a process from others of its pid, none of them is taken to be alive.
+        // Without a start time, no process counts as alive.
         for started in listed.iter_mut().filter_map(|record| record.started.as_mut()) {
             started.stat = None;
         }

@@ -1,9 +1,12 @@
-//! The listening sockets of the worker's services, which the keeper holds too: while no worker lives, and over upgrades, nobody else can
-//! bind their addresses, and connections wait in their backlogs.
+//! The listening sockets of the worker's services, which the keeper holds too. So while no worker
+//! lives, and during upgrades, nobody else can bind their addresses, and connections wait in their
+//! backlogs.
 //!
-//! A worker binds, and hands each listener to the keeper ([`ToKeeper::Hold`](super::format::ToKeeper::Hold)). The keeper never accepts: it
-//! passes the listeners to the next worker, under the numbers in the variable [`LISTENERS`], and to the program that it becomes. Once a worker
-//! serves, it reports what it listens on, and the keeper closes the others.
+//! A worker binds, and sends each listener to the keeper
+//! ([`ToKeeper::Hold`](super::format::ToKeeper::Hold)). The keeper never accepts. It passes the
+//! listeners to the next worker, under the numbers in the variable [`LISTENERS`], and to the
+//! program that replaces it in an upgrade. Once a worker serves, it reports its addresses, and the
+//! keeper closes the other listeners.
 
 use std::fmt;
 use std::io;
@@ -20,7 +23,7 @@ use super::variables::LISTENERS;
 use crate::engine::sys::{is_open, set_cloexec};
 use crate::path_bytes;
 
-/// What a listener listens on.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     /// An address and port.
@@ -41,7 +44,7 @@ impl fmt::Display for Address {
 /// Device and inode of a socket's file.
 pub type FileId = (u64, u64);
 
-/// The file at a path.
+/// Device and inode of the file at a path.
 pub fn file_at(path: &Path) -> Option<FileId> {
     path.symlink_metadata().ok().map(|meta| (meta.dev(), meta.ino()))
 }
@@ -49,7 +52,7 @@ pub fn file_at(path: &Path) -> Option<FileId> {
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    /// What it listens on.
+    /// Its address.
     pub address: Address,
     /// The file of a Unix socket: once another file has its path, nobody can connect to this one.
     pub file: Option<FileId>,
@@ -57,16 +60,17 @@ pub struct Listener {
     pub fd: OwnedFd,
 }
 
-/// An address that the worker was to listen on, and does not.
+/// A configured address on which the worker could not listen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingListener {
     /// The address.
     pub address: Address,
-    /// Why not, for the user; it names the address.
+    /// The reason, for the user; it names the address.
     pub error: String,
 }
 
-/// A listener as it crosses to another program of ours, which gets the descriptor under the same number.
+/// A listener in the handover to another program of ours, which has the descriptor under the same
+/// number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassedListener {
     address: Address,
@@ -76,7 +80,7 @@ pub struct PassedListener {
 }
 
 impl PassedListener {
-    /// What it listens on.
+    /// Its address.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -87,25 +91,26 @@ impl PassedListener {
     }
 }
 
-/// All that an upgrade needs to know of listeners.
+/// The listeners in the handover of an upgrade.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenersHandover {
-    /// Those that are held.
+    /// The held listeners.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<PassedListener>,
-    /// What the worker could not listen on.
+    /// The addresses on which the worker could not listen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<MissingListener>,
 }
 
 impl ListenersHandover {
-    /// Whether there is nothing to tell.
+    /// Whether there is neither a held listener nor a missing one.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty() && self.missing.is_empty()
     }
 }
 
-/// The listeners that the keeper holds, and the worker itself for the case that it becomes the keeper.
+/// The listeners that the keeper holds; and those that a worker holds in case it becomes the
+/// keeper.
 #[derive(Default)]
 pub(super) struct Listeners {
     held: Vec<Listener>,
@@ -113,24 +118,24 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Holds another one, in the place of one at the same address.
+    /// Adds a listener, in place of one at the same address.
     pub(super) fn hold(&mut self, listener: Listener) {
         self.held.retain(|held| held.address != listener.address);
         self.held.push(listener);
     }
 
-    /// The worker has reported what it listens on, and what it misses: the others are closed.
+    /// Keeps the listeners of the addresses that the worker has reported, and closes the others.
     pub(super) fn agree(&mut self, on: &[Address], missing: Vec<MissingListener>) {
         self.held.retain(|held| on.contains(&held.address));
         self.missing = missing;
     }
 
-    /// What the worker could not listen on.
+    /// The addresses on which the worker could not listen.
     pub(super) fn missing(&self) -> &[MissingListener] {
         &self.missing
     }
 
-    /// Has the worker that `command` starts inherit the listeners.
+    /// Lets the worker that `command` starts inherit the listeners.
     pub(super) fn pass_on(&self, command: &mut Command) -> io::Result<()> {
         let passed = serde_json::to_string(&self.passed()).map_err(io::Error::other)?;
         command.env(LISTENERS, passed);
@@ -138,7 +143,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// What another program in this process needs to go on with them.
+    /// The handover to the next program in this process.
     pub(super) fn handover(&self) -> ListenersHandover {
         ListenersHandover { held: self.passed(), missing: self.missing.clone() }
     }
@@ -152,8 +157,8 @@ impl Listeners {
         self.held.iter().map(pass).collect()
     }
 
-    /// Goes on with the listeners that another program has left in this process. One that was not left open is bound again by the next
-    /// worker.
+    /// Takes the listeners that the previous program left in this process. If one was not left
+    /// open, the next worker binds it again.
     pub(super) fn from_handover(handover: ListenersHandover) -> Listeners {
         let take = |passed| {
             let taken = take(passed).and_then(|listener| {
@@ -169,27 +174,30 @@ impl Listeners {
     }
 }
 
-/// Takes a descriptor that the program before, or the keeper, has left open for us.
+/// Takes a descriptor that the previous program, or the keeper, left open for us.
 fn take(PassedListener { address, file, fd }: PassedListener) -> io::Result<Listener> {
-    // SAFETY: it is open, and no value here owns it, so nothing closes it meanwhile.
+    // SAFETY: the descriptor is open, and no value here owns it, so nothing closes it meanwhile.
     let is_ours = is_open(fd) && is_listener(unsafe { BorrowedFd::borrow_raw(fd) });
     if !is_ours {
         return Err(io::Error::other(format!("descriptor {fd} is not a listener for {address}")));
     }
-    // SAFETY: it is an open listener that was left for this call, which is made once for each: no other value owns it.
+    // SAFETY: the descriptor is an open listener, left for this call, which is made once for each:
+    // no other value owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     Ok(Listener { address, file, fd })
 }
 
-/// Whether a descriptor is that of a stream socket that listens.
+/// Whether a descriptor is a listening stream socket.
 pub fn is_listener(fd: BorrowedFd<'_>) -> bool {
     use nix::sys::socket::{SockType, getsockopt, sockopt};
     getsockopt(&fd, sockopt::AcceptConn) == Ok(true)
         && getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream)
 }
 
-/// The listeners that the keeper has passed to this worker by the text of [`LISTENERS`]. Each must be one of `inherited`, which this process was
-/// started with. To be called once: each descriptor is taken. Call it only if the keeper is known to be our parent: nobody else sets the variable then.
+/// Takes the listeners that the keeper has passed to this worker, from the value of [`LISTENERS`].
+/// Each must be one of `inherited`, the descriptors that this process was started with. Call it
+/// only once, because it takes ownership, and only if our parent is known to be the keeper, because
+/// anybody else may set the variable.
 pub fn inherited(text: Option<&str>, inherited: &[RawFd]) -> Vec<Listener> {
     let passed: Vec<PassedListener> =
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();

@@ -1,8 +1,10 @@
-//! One private directory: made, locked, guarded against cleaners, made again where somebody has removed it.
+//! A private directory: created, locked, protected from cleaners, and created again if somebody
+//! removes it.
 //!
-//! A directory of ours belongs to our user and nobody else may enter it. It holds a file `lock`, which the keeper has locked and which
-//! names its pid: a directory whose lock is free is a dead keeper's. The directory itself is locked too, in the way
-//! that systemd-tmpfiles respects: it cleans no directory that somebody else has locked.
+//! It belongs to our user, and nobody else may enter it. It contains a file `lock`, which the
+//! keeper has locked and which contains its pid: if the lock is free, the keeper is dead. The
+//! directory itself is locked too, because systemd-tmpfiles cleans no directory that another
+//! process has locked.
 
 use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read, Seek, Write};
@@ -21,57 +23,57 @@ use crate::users::user_name;
 
 /// The name of the lock in its directory.
 pub(super) const LOCK: &str = "lock";
-/// How long a lock may outlast its holder, and a command may hold one to look at it.
+/// How long a lock may outlast its holder, or a command may hold one to examine it.
 const LOCK_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How the name of a directory begins that is being removed. No connection ID begins so that names a directory.
+/// The prefix of a directory that is being removed. The name of no instance begins with it.
 pub(super) const GONE: &str = ".gone-";
-/// How often a parent that others remove at the same moment is made again.
+/// The number of attempts to create a parent that others remove at the same moment.
 const TRIES: u32 = 100;
 
-/// Why there is no directory to work in.
+/// An error of creating or locking a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
-    /// Another instance works in it.
+    /// Another instance uses it.
     #[error("state directory {path} is in use by the procstar with pid {pid}")]
     InUse {
         /// The directory.
         path: String,
-        /// The other one's pid, as its lock says.
+        /// The pid of the other instance, from its lock.
         pid: String,
     },
-    /// It is not the user's alone, and what lies in it cannot be trusted.
+    /// Other users have access to it, so its contents cannot be trusted.
     #[error(
         "directory {path} must be a directory of user {uid} with mode 0700, {found}; remove or mend it"
     )]
     Untrusted {
         /// The directory.
         path: String,
-        /// Who we are.
+        /// Our user ID.
         uid: u32,
-        /// Whose it is, and its mode.
+        /// Its owner and mode.
         found: String,
     },
-    /// It cannot be made or used.
+    /// It cannot be created or used.
     #[error("cannot use directory {path}: {source}")]
     Io {
         /// The directory.
         path: String,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// A state directory cannot be made or used.
+    /// A state directory cannot be created or used.
     #[error(
         "cannot use state directory {path}: {source}; set --state-dir to a directory that user {uid} may make"
     )]
     State {
         /// The directory.
         path: String,
-        /// Who we are.
+        /// Our user ID.
         uid: u32,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// A directory that the configuration names cannot be used.
+    /// A configured directory cannot be used.
     #[error(
         "{key} {path} cannot be used: {source}; set {key} to a directory in which user {uid} may make others"
     )]
@@ -80,9 +82,9 @@ pub enum InstanceError {
         key: &'static str,
         /// Its value.
         path: String,
-        /// Who we are.
+        /// Our user ID.
         uid: u32,
-        /// Why not.
+        /// The reason.
         #[source]
         source: Box<InstanceError>,
     },
@@ -93,7 +95,7 @@ impl InstanceError {
         InstanceError::Io { path: path.display().to_string(), source }
     }
 
-    /// A directory is not ours alone.
+    /// The error for a directory that other users have access to.
     pub(super) fn untrusted(path: &Path, meta: &Metadata) -> InstanceError {
         InstanceError::Untrusted {
             path: path.display().to_string(),
@@ -107,7 +109,7 @@ impl InstanceError {
     }
 }
 
-/// What something is that was to be a directory of ours, for messages.
+/// The owner and the mode of a file that should be a directory of ours, for messages.
 pub(super) fn owner_and_mode(meta: &Metadata) -> String {
     let (owner, mode) = (user_name(meta.uid()), meta.mode() & 0o7777);
     match (meta.is_symlink(), meta.is_dir()) {
@@ -121,11 +123,11 @@ pub(super) fn owner_and_mode(meta: &Metadata) -> String {
 pub(super) struct PrivateDir {
     path: PathBuf,
     lock: Flock<File>,
-    /// The lock of the directory itself. None while a cleaner has it.
+    /// The lock of the directory itself; `None` while a cleaner has it.
     guard: Option<Flock<File>>,
 }
 
-/// A directory as it is handed over to another program in this process.
+/// A directory in the handover to another program in this process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DirHandover {
     #[serde(with = "path_bytes")]
@@ -136,19 +138,20 @@ pub(super) struct DirHandover {
 }
 
 impl PrivateDir {
-    /// Takes or makes the directory of this very path.
+    /// Locks the directory at exactly this path, and creates it if it is missing.
     ///
     /// # Errors
-    /// It cannot be made, is somebody else's, or another instance's.
+    /// It cannot be created, or belongs to another user or another instance.
     pub(super) fn open(path: &Path) -> Result<PrivateDir, InstanceError> {
         make(path).map_err(|source| InstanceError::io(path, source))?;
         Ok(PrivateDir::new(path.to_path_buf(), lock_in_time(path)?))
     }
 
-    /// Makes a directory below `parent`, which is made where it is missing: of the given name, or of one that nobody has.
+    /// Creates a directory below `parent`, which is created if it is missing: with the given name,
+    /// or with a random one.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub(super) fn below(
         mut parent: impl FnMut() -> Result<PathBuf, InstanceError>,
         name: Option<&str>,
@@ -156,7 +159,7 @@ impl PrivateDir {
         let mut tries = 0;
         loop {
             match own_dir(&parent()?, name) {
-                // Another instance has ended, and removed the parent just before we went into it.
+                // Another instance has ended, and removed the parent just before this one used it.
                 Err(error) if error.is(io::ErrorKind::NotFound) && tries < TRIES => tries += 1,
                 made => return made,
             }
@@ -172,10 +175,11 @@ impl PrivateDir {
         &self.path
     }
 
-    /// Makes the directory again if it is gone, or its lock. Gives whether that was so.
+    /// Creates the directory or its lock again if somebody has removed it. Returns whether that was
+    /// necessary.
     ///
     /// # Errors
-    /// It cannot be made, or another instance has taken its name.
+    /// It cannot be created, or another instance has taken its name.
     pub(super) fn restore(&mut self) -> Result<bool, InstanceError> {
         let there = is_in(&self.lock, &self.path);
         if !there {
@@ -190,30 +194,30 @@ impl PrivateDir {
         Ok(!there)
     }
 
-    /// Whether it is where it was made.
+    /// Whether it still exists at its path.
     #[cfg(test)]
     fn is_there(&self) -> bool {
         is_in(&self.lock, &self.path)
     }
 
-    /// What another program needs to go on with it. Its descriptors must stay open.
+    /// The handover to the next program in this process. Its descriptors must stay open.
     pub(super) fn handover(&self) -> DirHandover {
         let guard = self.guard.as_ref().map(|guard| guard.as_raw_fd());
         DirHandover { path: self.path.clone(), lock: self.lock.as_raw_fd(), guard }
     }
 
-    /// Goes on with a directory that another program has left in this process.
+    /// Takes a directory that the previous program left in this process.
     ///
     /// # Errors
-    /// The OS error, where the lock was not left open.
+    /// The OS error, if the lock was not left open.
     pub(super) fn from_handover(handover: DirHandover) -> io::Result<PrivateDir> {
         let inherit = |fd| {
-            // SAFETY: the program before has left it open for this alone.
+            // SAFETY: the previous program left the descriptor open for this call alone.
             let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
             set_cloexec(&file, true)?;
             Ok::<_, io::Error>(file)
         };
-        // The locks are the open files', and so ours already.
+        // The locks belong to the open files, so this process has them already.
         let mut lock = Flock::lock(inherit(handover.lock)?, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| errno)?;
         // After a succession, the holder has another pid.
@@ -225,7 +229,8 @@ impl PrivateDir {
         Ok(PrivateDir { path: handover.path, lock, guard })
     }
 
-    /// Removes it, and its parent if that is for directories of this kind only and has no more of them.
+    /// Removes the directory, and its parent if that only contains directories of this kind and is
+    /// empty.
     pub(super) fn remove(&self) {
         remove(&out_of_the_way(&self.path));
         if let Some(parent) = self.path.parent()
@@ -233,7 +238,7 @@ impl PrivateDir {
                 .file_name()
                 .is_some_and(|name| name.as_encoded_bytes().starts_with(b"procstar-"))
         {
-            // Only the last one finds it empty.
+            // This fails unless the parent is empty.
             let _ = std::fs::remove_dir(parent);
         }
     }
@@ -245,8 +250,8 @@ impl DirHandover {
     }
 }
 
-/// Gives a directory that is to be removed a name that no instance has: one that starts under its old name meanwhile must
-/// not work in it.
+/// Renames a directory that is to be removed to a name that no instance has, so that an instance
+/// that starts under its old name meanwhile does not use it.
 pub(super) fn out_of_the_way(dir: &Path) -> PathBuf {
     let gone = dir.with_file_name(format!("{GONE}{:016x}", fastrand::u64(..)));
     match std::fs::rename(dir, &gone) {
@@ -263,7 +268,7 @@ pub(super) fn remove(dir: &Path) {
     }
 }
 
-/// Makes a directory for us alone. One that is there already stays as it is.
+/// Creates a directory that only our user may enter. An existing one stays unchanged.
 pub(super) fn make(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -271,7 +276,7 @@ pub(super) fn make(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a directory is ours alone.
+/// Whether only our user has access to a directory.
 pub(super) fn is_ours(meta: &Metadata) -> bool {
     meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 == 0
 }
@@ -295,19 +300,19 @@ fn open_lock(dir: &Path, create: bool) -> Result<File, InstanceError> {
 
 fn pid_in(file: &mut File) -> String {
     let mut pid = String::new();
-    // Another's lock may be just being entered.
+    // Another instance may be writing its pid at this moment.
     let _ = file.take(20).read_to_string(&mut pid);
     pid
 }
 
-/// Writes our pid into a lock, for those that look for its holder.
+/// Writes our pid into a lock.
 fn enter_pid(lock: &mut Flock<File>) -> io::Result<()> {
     lock.set_len(0)?;
     lock.rewind()?;
     write!(&mut **lock, "{}", std::process::id())
 }
 
-/// Locks a directory that is the user's alone, and enters our pid.
+/// Locks a directory to which only our user has access, and writes our pid into the lock.
 pub(super) fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
     let failed = |source| InstanceError::io(dir, source);
     match Flock::lock(open_lock(dir, true)?, FlockArg::LockExclusiveNonblock) {
@@ -322,7 +327,8 @@ pub(super) fn lock(dir: &Path) -> Result<Flock<File>, InstanceError> {
     }
 }
 
-/// The pid of the keeper that works in a directory. Takes nothing from one that starts there meanwhile, but for a moment.
+/// The pid of the keeper that uses a directory. The brief shared lock delays a keeper that starts
+/// there at the same moment.
 pub(super) fn holder(dir: &Path) -> Option<i32> {
     let file = open_lock(dir, false).ok()?;
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
@@ -331,8 +337,9 @@ pub(super) fn holder(dir: &Path) -> Option<i32> {
     }
 }
 
-/// Locks the one directory that will do. Where its holder is dead, what shared its descriptors may be about to die, and where no
-/// holder is named, a command may be looking: that is waited for, by asking again, for no lock of a file can be waited for with an end.
+/// Locks a directory to which there is no alternative. If its holder is dead, a process that shares
+/// its descriptors may be about to die; if the lock names no holder, a command may be examining it.
+/// Both are waited for, by repeated attempts, because a file lock has no wait with a timeout.
 fn lock_in_time(dir: &Path) -> Result<Flock<File>, InstanceError> {
     let deadline = Instant::now() + LOCK_RELEASE_TIMEOUT;
     loop {
@@ -347,7 +354,7 @@ fn lock_in_time(dir: &Path) -> Result<Flock<File>, InstanceError> {
     }
 }
 
-/// Whether a process has ended, reaped or not. One that cannot be told of has not.
+/// Whether a process has ended, reaped or not; false if that is unknown.
 fn is_dead(pid: &str) -> bool {
     let Ok(pid) = pid.parse() else { return false };
     match ProcFs::default().read_stat(pid) {
@@ -356,14 +363,15 @@ fn is_dead(pid: &str) -> bool {
     }
 }
 
-/// Locks the directory itself, for as long as this lives: systemd-tmpfiles passes over a directory that another process has locked.
+/// Locks the directory itself, as long as the returned value lives: systemd-tmpfiles skips a
+/// directory that another process has locked.
 fn guard(dir: &Path) -> Option<Flock<File>> {
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
         .open(dir)
         .ok()?;
-    // Where a cleaner is in it now, it is tried again later.
+    // If a cleaner has it now, a later `restore` tries again.
     Flock::lock(file, FlockArg::LockSharedNonblock).ok()
 }
 
@@ -374,12 +382,12 @@ pub(super) fn is_in(lock: &File, dir: &Path) -> bool {
     matches!((lock.metadata().map(inode), there), (Ok(ours), Ok(there)) if ours == there)
 }
 
-/// A name that no other instance has.
+/// A random name, which no other instance has.
 pub(super) fn random_name() -> String {
     format!("{}-{:08x}", std::process::id(), fastrand::u32(..))
 }
 
-/// Whether a name is of that form.
+/// Whether a name has the form of [`random_name`].
 pub(super) fn is_random_name(name: &std::ffi::OsStr) -> bool {
     let parts = name.to_str().and_then(|name| name.split_once('-'));
     parts.is_some_and(|(pid, random)| {
@@ -387,7 +395,7 @@ pub(super) fn is_random_name(name: &std::ffi::OsStr) -> bool {
     })
 }
 
-/// Makes and locks a directory of the given name, or of one that nobody has.
+/// Creates and locks a directory with the given name, or with a random one.
 fn own_dir(parent: &Path, name: Option<&str>) -> Result<PrivateDir, InstanceError> {
     let mut dir = parent.join(name.map_or_else(random_name, str::to_owned));
     let mut tries = 0;
@@ -395,25 +403,25 @@ fn own_dir(parent: &Path, name: Option<&str>) -> Result<PrivateDir, InstanceErro
         make(&dir).map_err(|source| InstanceError::io(&dir, source))?;
         match lock_in_time(&dir) {
             Ok(lock) if is_in(&lock, &dir) => return Ok(PrivateDir::new(dir, lock)),
-            // Another one's sweep has taken the directory for a dead one's before we had locked it.
+            // Another instance's sweep has removed the directory before it was locked.
             Ok(_) => {}
             Err(error) if error.is(io::ErrorKind::NotFound) && tries < TRIES => tries += 1,
-            // An instance of the same name runs: side by side with it, under another one.
+            // An instance with the same name is running, so this one takes another name.
             Err(InstanceError::InUse { .. }) => dir = parent.join(random_name()),
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Makes everything in a directory look used now: cleaners go by age.
+/// Updates the access times of everything in a directory, because cleaners go by age.
 pub(super) fn touch(dir: &Path) {
     use nix::sys::stat::{UtimensatFlags, utimensat};
     use nix::sys::time::TimeSpec;
     let now = |path: &Path| {
-        // When it was last written is another matter, and stays.
+        // The modification times stay unchanged.
         let (used, written) = (TimeSpec::UTIME_NOW, TimeSpec::UTIME_OMIT);
         let at = nix::fcntl::AT_FDCWD;
-        // It may have just gone.
+        // A file may have been removed meanwhile.
         let _ = utimensat(at, path, &used, &written, UtimensatFlags::NoFollowSymlink);
     };
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -19,20 +19,21 @@ use super::{descriptors, files, secrets};
 use crate::engine::permitted;
 use crate::engine::permitted::pidfd_open;
 
-/// How much is read at once.
+/// The number of bytes read by one call.
 const READ: usize = 64 * 1024;
 
-/// How long a worker may live on after its socket is closed: it may have something to say to the user.
+/// How long a worker may live on after its socket is closed: it may still have a message for the
+/// user.
 const CLOSED_GRACE: Duration = Duration::from_secs(5);
 
-/// How long to wait for the worker to take descriptors that are in flight.
+/// The pause before descriptors are sent again, when too many are in flight.
 const CROWDED_PAUSE: Duration = Duration::from_millis(20);
 
-/// How workers are started.
+/// The command that starts workers.
 pub struct WorkerCommand {
     /// The executable.
     pub exe: PathBuf,
-    /// Its arguments, its name not among them.
+    /// Its arguments, without its name.
     pub args: Vec<OsString>,
 }
 
@@ -43,11 +44,11 @@ impl WorkerCommand {
     }
 }
 
-/// The sockets of a worker to its keeper.
+/// A worker's sockets to its keeper.
 pub struct KeeperSockets {
-    /// Of the messages.
+    /// For messages.
     pub messages: UnixStream,
-    /// At which the worker asks for [`files`].
+    /// For requests of [`files`].
     pub files: OwnedFd,
 }
 
@@ -62,37 +63,37 @@ pub(super) enum Forked {
 /// A running worker.
 pub(super) struct WorkerProcess {
     child: WorkerPid,
-    /// Readable once it has ended: its pidfd, or a pipe.
+    /// Readable once the worker has ended: its pidfd, or a pipe.
     pidfd: OwnedFd,
-    /// None once all that it has said is read, or nothing more can be.
+    /// `None` once all its messages are read, or none can be read any more.
     socket: Option<UnixStream>,
-    /// Whether it takes nothing any more. What it has said before may still be there to read.
+    /// Whether the worker accepts no more messages. Earlier messages of it may still be unread.
     write_closed: bool,
     decoder: Decoder,
-    /// Descriptors that have come, and whose messages are still to be decoded.
+    /// Received descriptors whose messages are not decoded yet.
     received: VecDeque<OwnedFd>,
-    /// What comes is read into this; of its room, only what was used once costs memory.
+    /// The receive buffer; only pages that were once used cost memory.
     buf: Box<[u8]>,
-    /// What is to be sent, and how much of it has been.
+    /// The bytes to send, and the number of those already sent.
     out: Vec<u8>,
     sent: usize,
     /// Descriptors to send, in order, each group with the position in `out` where its message
     /// begins. They may arrive before their message, never after it.
     attached: VecDeque<(usize, Vec<OwnedFd>)>,
-    /// While too many descriptors are in flight: when to send again.
+    /// When to send again, if too many descriptors are in flight.
     send_at: Option<Instant>,
-    /// Whether it holds the descriptors of processes, for the case of our death.
+    /// Whether the worker holds the descriptors of processes, in case the keeper dies.
     is_holder: bool,
-    /// When it is to be killed, if it has not ended: its socket is closed.
+    /// When to kill the worker if it has not ended: its socket is closed.
     deadline: Option<Instant>,
 }
 
 impl WorkerProcess {
-    /// Starts a worker, with `fds` of ours, which its command line may name, and the `listeners` of the one before. It is told if it is not
-    /// the first.
+    /// Starts a worker. It inherits `fds`, which its command line may name, and the `listeners` of
+    /// the previous worker. An environment variable marks a worker that is not the first.
     ///
     /// # Errors
-    /// The OS error of making the socket or the process.
+    /// The OS error of creating the socket or the process.
     pub(super) fn start(
         workers: &WorkerCommand,
         again: bool,
@@ -119,7 +120,7 @@ impl WorkerProcess {
         descriptors::pass_on_inherited(&mut command, fds);
         let _secrets = secrets::hand_over(&mut command)?;
         listeners.pass_on(&mut command)?;
-        // Where there is no pidfd, the end of a pipe tells of its end that it alone holds.
+        // Without a pidfd: a pipe whose other end only the worker holds, and which ends with it.
         let own = std::process::id().cast_signed();
         let pipe = if pidfd_open(own).is_err() { Some(std::io::pipe()?) } else { None };
         if let Some((_, writer)) = &pipe {
@@ -131,16 +132,17 @@ impl WorkerProcess {
         WorkerProcess::of(child, reader, ours)
     }
 
-    /// Makes the first worker a copy of this process, which takes a tenth of the time of executing the
-    /// program again: code is mapped and linked already. This process must have one thread.
+    /// Creates the first worker as a copy of this process, which takes a tenth of the time of
+    /// executing the program again, because code is mapped and linked already. This process must
+    /// have one thread.
     ///
     /// # Errors
-    /// The OS error of making the sockets or the process. There is no worker then.
+    /// The OS error of creating the sockets or the process; there is no worker then.
     pub(super) fn fork() -> io::Result<Forked> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (answering, files) = files::pair()?;
-        // Without pidfds, a worker is started in another way.
+        // Without pidfds, the caller starts a worker by executing the program.
         drop(pidfd_open(std::process::id().cast_signed())?);
         let Some(child) = WorkerPid::fork()? else {
             return Ok(Forked::Worker(KeeperSockets { messages: theirs, files }));
@@ -150,18 +152,18 @@ impl WorkerProcess {
         WorkerProcess::of(child, None, ours).map(Forked::Keeper)
     }
 
-    /// A worker that was just made. `pipe` ends with it, where there are no pidfds.
+    /// A worker that was just created. Without pidfds, `pipe` ends with it.
     fn of(child: WorkerPid, pipe: Option<PipeReader>, ours: UnixStream) -> io::Result<Self> {
         let pidfd = match pipe {
             Some(reader) => OwnedFd::from(reader),
-            // Nobody would hear of its end.
+            // Without a pidfd, the keeper would not notice its end.
             None => pidfd_open(child.pid()).or_else(|error| child.abandon(error))?,
         };
         Ok(WorkerProcess::new(child, pidfd, ours))
     }
 
-    /// A worker that runs: its process, a descriptor readable once that has ended, and our end of
-    /// the socket between us.
+    /// A running worker: its process, a descriptor that is readable once it has ended, and our end
+    /// of the socket.
     fn new(child: WorkerPid, pidfd: OwnedFd, socket: UnixStream) -> Self {
         WorkerProcess {
             child,
@@ -185,7 +187,7 @@ impl WorkerProcess {
         self.child.pid().cast_unsigned()
     }
 
-    /// Readable once it has ended.
+    /// Readable once the worker has ended.
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -195,29 +197,29 @@ impl WorkerProcess {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether something waits to be sent.
+    /// Whether messages wait to be sent.
     pub(super) fn wants_to_send(&self) -> bool {
         !self.write_closed && self.send_at.is_none() && self.sent < self.out.len()
     }
 
-    /// It holds descriptors of processes from now on.
+    /// From now on, the worker holds the descriptors of processes.
     pub(super) fn make_holder(&mut self) {
         self.is_holder = true;
     }
 
-    /// Queues a message for a holder, with its descriptors; others get none.
-    pub(super) fn tell_holder(&mut self, message: &ToWorker, fds: Vec<OwnedFd>) {
+    /// Queues a message with its descriptors, if the worker is a holder.
+    pub(super) fn queue_for_holder(&mut self, message: &ToWorker, fds: Vec<OwnedFd>) {
         if !self.is_holder || self.socket.is_none() || self.write_closed {
             return;
         }
         if !fds.is_empty() {
             self.attached.push_back((self.out.len(), fds));
         }
-        self.tell(message);
+        self.queue(message);
     }
 
     /// Queues a message, for the next [`send`](Self::send).
-    pub(super) fn tell(&mut self, message: &ToWorker) {
+    pub(super) fn queue(&mut self, message: &ToWorker) {
         if self.socket.is_none() || self.write_closed {
             return;
         }
@@ -228,14 +230,14 @@ impl WorkerProcess {
         }
     }
 
-    /// Queues whole messages as they will be sent.
-    pub(super) fn tell_encoded(&mut self, messages: &[u8]) {
+    /// Queues complete encoded messages.
+    pub(super) fn queue_encoded(&mut self, messages: &[u8]) {
         if self.socket.is_some() && !self.write_closed {
             self.out.extend_from_slice(messages);
         }
     }
 
-    /// Sends what the socket takes.
+    /// Sends as much as the socket accepts.
     pub(super) fn send(&mut self) {
         if self.send_at.is_some_and(|at| at > Instant::now()) {
             return;
@@ -257,7 +259,7 @@ impl WorkerProcess {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // It has not taken those before yet.
+                // The worker has not received the earlier descriptors yet.
                 Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
                     self.send_at = Some(Instant::now() + CROWDED_PAUSE);
                     return;
@@ -270,7 +272,8 @@ impl WorkerProcess {
         }
     }
 
-    /// The groups of descriptors that one call can send, and up to where it may send bytes with them.
+    /// The groups of descriptors that one call can send, their number, and the position up to which
+    /// bytes may be sent with them.
     fn next_descriptors(&self) -> (usize, Vec<RawFd>, usize) {
         let (mut groups, mut fds) = (0, Vec::new());
         for (position, group) in &self.attached {
@@ -283,7 +286,7 @@ impl WorkerProcess {
         (groups, fds, self.out.len())
     }
 
-    /// Takes what has come. With an error or the end of the socket, the worker is as good as dead.
+    /// Receives messages. An error or the end of the socket counts as the worker's end.
     pub(super) fn receive(&mut self) -> Vec<ToKeeper> {
         let mut messages = Vec::new();
         while let Some(socket) = &self.socket {
@@ -325,12 +328,13 @@ impl WorkerProcess {
         self.deadline.into_iter().chain(self.send_at).min()
     }
 
-    /// Gives it a moment to end: all that it had to do is done.
+    /// Lets the worker end within the grace period: its work is done.
     pub(super) fn end_soon(&mut self) {
         self.deadline = self.deadline.or(Some(Instant::now() + CLOSED_GRACE));
     }
 
-    /// Ends it if its time is over. `done` says whether it had said goodbye; else its socket has been closed, and nobody hears it.
+    /// Kills the worker if its time is over. `done` is true if it has sent its goodbye; otherwise
+    /// its socket was closed, and it is lost.
     pub(super) fn kill_if_overdue(&mut self, done: bool) {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
             if !done {
@@ -341,17 +345,17 @@ impl WorkerProcess {
         }
     }
 
-    /// Its exit status, if it has ended.
+    /// The exit status, if the worker has ended.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.ended()
     }
 
-    /// Ends it at once, and waits for that.
+    /// Kills the worker, and waits for its end.
     pub(super) fn end(mut self) {
         self.child.end();
     }
 
-    /// Ends it at once.
+    /// Kills the worker.
     pub(super) fn kill(&mut self) {
         self.child.kill();
     }

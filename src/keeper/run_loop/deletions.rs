@@ -27,12 +27,12 @@ pub(super) struct Deletions {
 /// Reports the process as done when the last remover of its files drops this.
 struct Done {
     id: ProcId,
-    tell: Arc<Mailbox<ProcId>>,
+    mailbox: Arc<Mailbox<ProcId>>,
 }
 
 impl Drop for Done {
     fn drop(&mut self) {
-        self.tell.put(self.id.clone());
+        self.mailbox.put(self.id.clone());
     }
 }
 
@@ -58,8 +58,8 @@ impl Deletions {
             captures.discard(());
             return false;
         }
-        let tell = Arc::clone(&self.done);
-        captures.discard(Arc::new(Done { id: id.clone(), tell }));
+        let mailbox = Arc::clone(&self.done);
+        captures.discard(Arc::new(Done { id: id.clone(), mailbox }));
         self.until.entry(id.clone()).or_insert(Instant::now() + PATIENCE);
         true
     }

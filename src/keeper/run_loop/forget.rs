@@ -40,7 +40,7 @@ impl Running {
         }
         // The worker deletes only exited processes.
         if self.table.get(&id).is_none() {
-            workers.tell(&ToWorker::Forgotten(id));
+            workers.queue(&ToWorker::Forgotten(id));
         }
     }
 

@@ -50,7 +50,7 @@ impl Keeper {
 
     fn refuse(&mut self, message: String) {
         if let Some(worker) = self.slot.worker_mut() {
-            worker.tell(&ToWorker::Refused { message });
+            worker.queue(&ToWorker::Refused { message });
         }
         // What lies in the directory is as it was, and stays.
         if let Phase::AwaitingHello(_) = self.phase {
@@ -62,7 +62,7 @@ impl Keeper {
         let Some(running) = self.phase.running() else { return };
         running.forget_all(&mut self.slot);
         self.slot.welcome();
-        self.slot.tell(&ToWorker::Welcome {
+        self.slot.queue(&ToWorker::Welcome {
             pid: process::id(),
             ppid: std::os::unix::process::parent_id(),
             start: self.environment.start,
@@ -72,7 +72,7 @@ impl Keeper {
             dir: Some(running.dir()),
         });
         for command in running.pending_commands() {
-            self.slot.tell(&ToWorker::Order(*command));
+            self.slot.queue(&ToWorker::Order(*command));
         }
         if let (true, Some(worker)) = (holds, self.slot.up()) {
             worker.make_holder();
@@ -103,7 +103,7 @@ impl Keeper {
             Ok(locks) => {
                 let message = ToWorker::Estate(Box::new(estate));
                 if let Some(worker) = self.slot.up() {
-                    worker.tell_holder(&message, locks);
+                    worker.queue_for_holder(&message, locks);
                 }
             }
             Err(error) => tracing::warn!(%error, "a death of the keeper would end the instance"),

@@ -216,7 +216,7 @@ impl Running {
         if let (true, Some(journal)) = (enter, &mut self.journal) {
             journal.add_encoded(&self.frame);
         }
-        workers.tell_encoded(&self.frame);
+        workers.queue_encoded(&self.frame);
         match event {
             Event::Started(started) => self.table.started(*started),
             Event::Ended(ended) => self.table.ended(ended),
@@ -269,7 +269,7 @@ impl Running {
             WorkerRequest::Launch { request, ticket } => {
                 let acceptance = self.launch(request);
                 if let Some(ticket) = ticket {
-                    workers.tell(&ToWorker::Accepted { ticket, acceptance });
+                    workers.queue(&ToWorker::Accepted { ticket, acceptance });
                 }
             }
             WorkerRequest::Forget(id) => self.forget(id, workers),
@@ -354,7 +354,7 @@ impl Running {
             // Only the exit of the worker is outstanding, and something blocks it.
             workers.worker_mut().into_iter().for_each(|worker| worker.kill());
         }
-        workers.tell(&ToWorker::Order(command));
+        workers.queue(&ToWorker::Order(command));
         self.commands.add(command);
     }
 
@@ -386,11 +386,11 @@ fn share(event: Event, workers: &mut Workers) {
                 Ok::<_, Infallible>(true)
             });
             match frame {
-                Ok(frame) => worker.tell_holder(&ToWorker::Held(frame), fds),
+                Ok(frame) => worker.queue_for_holder(&ToWorker::Held(frame), fds),
                 Err(never) => match never {},
             }
         }
-        Event::Released(id) => worker.tell_holder(&ToWorker::Released(id), Vec::new()),
+        Event::Released(id) => worker.queue_for_holder(&ToWorker::Released(id), Vec::new()),
         _ => {}
     }
 }

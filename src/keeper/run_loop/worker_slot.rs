@@ -255,16 +255,16 @@ pub(super) type Workers = WorkerSlot<WorkerProcess>;
 
 impl Workers {
     /// Queues a message for a worker that has introduced itself.
-    pub(super) fn tell(&mut self, message: &ToWorker) {
+    pub(super) fn queue(&mut self, message: &ToWorker) {
         if let Some(worker) = self.up() {
-            worker.tell(message);
+            worker.queue(message);
         }
     }
 
     /// Queues whole messages for a worker that has introduced itself.
-    pub(super) fn tell_encoded(&mut self, messages: &[u8]) {
+    pub(super) fn queue_encoded(&mut self, messages: &[u8]) {
         if let Some(worker) = self.up() {
-            worker.tell_encoded(messages);
+            worker.queue_encoded(messages);
         }
     }
 

@@ -107,7 +107,7 @@ fn what_a_worker_does_not_read_waits_without_being_waited_for() {
     let (mut worker, mut theirs) = worker();
     let message = ToWorker::Refused { message: "x".repeat(10_000) };
     for _ in 0..100 {
-        worker.tell(&message);
+        worker.queue(&message);
         worker.send();
     }
     assert!(worker.wants_to_send());
@@ -134,7 +134,7 @@ fn descriptors_arrive_with_their_messages_in_parts() {
     const COUNT: usize = 600;
     let (mut worker, theirs) = worker();
     let pipe = || std::io::pipe().unwrap();
-    worker.tell_holder(&ToWorker::Released("not a holder".into()), Vec::new());
+    worker.queue_for_holder(&ToWorker::Released("not a holder".into()), Vec::new());
     assert!(!worker.wants_to_send());
     worker.make_holder();
     let mut writers = Vec::new();
@@ -146,8 +146,8 @@ fn descriptors_arrive_with_their_messages_in_parts() {
             pidfd: Some(true),
             captures: Vec::new(),
         };
-        worker.tell_holder(&ToWorker::Held(frame), vec![reader.into()]);
-        worker.tell(&ToWorker::Forgotten("beside".into()));
+        worker.queue_for_holder(&ToWorker::Held(frame), vec![reader.into()]);
+        worker.queue(&ToWorker::Forgotten("beside".into()));
     }
     let mut decoder = Decoder::default();
     let (mut fds, mut buf, mut heard) = (VecDeque::new(), vec![0; 10_000], 0);
