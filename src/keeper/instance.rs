@@ -1,13 +1,14 @@
-//! The directories of one running instance: where its lock, its socket, its journal and its captures are.
+//! The directories of one running instance, for its lock, its socket, its journal and its captures.
 //!
-//! | directory | holds | without `state_dir` | with it |
+//! | directory | contents | without `state_dir` | with it |
 //! | --- | --- | --- | --- |
 //! | home | lock, socket, outcome of an upgrade | in the registry (`super::registry`) | the state directory |
-//! | files | journal, captures | `procstar-UID/NAME` below `capture.dir`, `$TMPDIR` or `/tmp`: a disk, for they may be large | the same |
+//! | files | journal, captures, which may be large | `procstar-UID/NAME` below `capture.dir`, `$TMPDIR` or `/tmp` | the same |
 //! | memory | captures in memory | below `/dev/shm` | the same |
 //!
-//! Each is private and locked (`private_dir`), is made again if somebody removes it, and is removed at the ordered end, but
-//! for a state directory. The next start of any instance sweeps what a killed one has left (`sweep`).
+//! Each is private and locked (`private_dir`), and is created again if somebody removes it. At the
+//! ordered end all are removed, except a state directory. The next start of any instance sweeps
+//! those of a killed one (`sweep`).
 
 use std::io;
 use std::os::fd::RawFd;

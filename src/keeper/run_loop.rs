@@ -1,7 +1,7 @@
-//! The keeper's own loop: signals, the worker, the engine's events.
+//! The keeper's main loop: signals, the worker, the engine's events.
 //!
-//! The keeper is in one of three [phases](Phase); its worker has a [place](worker_slot) of its own
-//! with states of its own. What only exists while processes can run is in [`Running`].
+//! The keeper is in one of three [phases](Phase); the [slot](worker_slot) of its worker has states
+//! of its own. The parts that exist only while processes can run are in [`Running`].
 
 mod commands;
 mod deletions;
@@ -35,24 +35,24 @@ use running::Running;
 use wait::Woken;
 use worker_slot::{WorkerSlot, Workers};
 
-/// Keeps processes until the worker says that all is done; returns how the program ends.
+/// Keeps processes until the worker reports that all work is done; returns how the program ends.
 ///
 /// # Errors
-/// What the keeper itself needs of the system; nothing has been started then.
+/// The system lacks a feature that the keeper needs; nothing was started.
 pub fn keep(environment: LaunchEnvironment, workers: WorkerCommand) -> io::Result<ProgramExit> {
     Ok(Keeper::new(environment, workers)?.run_to_the_end())
 }
 
-/// What [`keep_and_fork`] returns, in the keeper and in its first worker.
+/// The result of [`keep_and_fork`], in the keeper and in its first worker.
 pub enum Kept {
-    /// This was the keeper; the program ends so.
+    /// This was the keeper, and the program ends in this way.
     Ended(ProgramExit),
-    /// This is the worker, which has to do its work now.
+    /// This is the worker, at its beginning.
     Worker(KeeperSockets),
 }
 
-/// [`keep`], with a copy of this process as the first worker: returns in both. This process must have
-/// one thread.
+/// As [`keep`], with a copy of this process as the first worker: returns in both processes. This
+/// process must have one thread.
 ///
 /// # Errors
 /// As [`keep`].
@@ -67,10 +67,10 @@ pub fn keep_and_fork(environment: LaunchEnvironment, workers: WorkerCommand) -> 
     Ok(Kept::Ended(keeper.run_to_the_end()))
 }
 
-/// Goes on for the program that has left this state in this process.
+/// Continues after an upgrade, from the state that the previous program left in this process.
 ///
 /// # Errors
-/// What the keeper itself needs of the system.
+/// The system lacks a feature that the keeper needs.
 pub fn resume(state: UpgradeState, workers: WorkerCommand) -> io::Result<ProgramExit> {
     let environment =
         LaunchEnvironment { start: state.start, fds: state.fds.clone(), nofile: state.nofile };
@@ -79,18 +79,18 @@ pub fn resume(state: UpgradeState, workers: WorkerCommand) -> io::Result<Program
     Ok(keeper.run_to_the_end())
 }
 
-/// Goes on for a keeper that has died: this process was its worker. `holdings` are the descriptors
-/// of its processes.
+/// Continues for a keeper that has died: this process was its worker. `holdings` are the
+/// descriptors of its processes.
 ///
 /// # Errors
-/// What the keeper itself needs of the system, or what is in the way in the instance's directory.
+/// The system lacks a feature that the keeper needs, or the instance's directory is unusable.
 pub fn succeed(
     state: SuccessionState,
     holdings: Vec<Holding>,
     workers: WorkerCommand,
 ) -> io::Result<ProgramExit> {
     let estate = &state.estate;
-    // The worker has ignored more than the launched program.
+    // The worker ignores more signals than the launched program did.
     crate::engine::restore_ignored(estate.ignored);
     let environment =
         LaunchEnvironment { start: estate.start, fds: estate.fds.clone(), nofile: estate.nofile };
@@ -98,34 +98,35 @@ pub fn succeed(
     let is_service = estate.mode.is_service();
     keeper.take_over(state, holdings)?;
     Ok(match keeper.run_to_the_end() {
-        // Its user has lost the process that was to report the outcome.
+        // The user's process, which would have reported the outcome, is dead.
         ProgramExit::Code(0) if !is_service => ProgramExit::Code(1),
         exit => exit,
     })
 }
 
-/// How far the keeper has come.
+/// The phase of the keeper.
 enum Phase {
-    /// No worker has introduced itself, and nothing is started: the first one may still be reading
-    /// what to start.
+    /// No worker has introduced itself, and nothing is started: the first worker may still be
+    /// reading INPUT.
     AwaitingHello(AwaitingHello),
     /// The engine runs.
     Running(Box<Running>),
-    /// The program ends so, after this turn of the loop; with what ran until then.
+    /// The program ends in this way after this turn of the loop, with the instance that ran until
+    /// then.
     Exiting(ProgramExit, Option<Box<Running>>),
 }
 
-/// What is known before the first worker introduces itself.
+/// The data from before the first worker's introduction.
 #[derive(Default)]
 struct AwaitingHello {
     /// The kind of run, once the worker has reported it.
     mode: Option<Mode>,
-    /// Signals that have come and that did not end the program.
+    /// Received signals that did not end the program.
     signals: Vec<Received>,
 }
 
 impl Phase {
-    /// What runs, or ran until the program was to end.
+    /// The instance that runs, or ran until the exit.
     fn running(&mut self) -> Option<&mut Running> {
         match self {
             Phase::AwaitingHello(_) => None,
@@ -139,7 +140,7 @@ impl Phase {
         matches!(self, Phase::Running(_) | Phase::Exiting(_, Some(_)))
     }
 
-    /// The program ends so. A second exit replaces the first.
+    /// Makes the program end in this way. A second exit replaces the first.
     fn exit(&mut self, exit: ProgramExit) {
         let running = match std::mem::replace(self, Phase::Exiting(exit, None)) {
             Phase::AwaitingHello(_) => None,
@@ -157,14 +158,15 @@ struct Keeper {
     signals: Signals,
     phase: Phase,
     slot: Workers,
-    /// When to give memory back, unless something happens before.
+    /// When to free unused memory, unless something happens before.
     trim_at: Option<Instant>,
 }
 
 impl Keeper {
     fn new(environment: LaunchEnvironment, workers: WorkerCommand) -> io::Result<Self> {
         let signals = Signals::new()?;
-        // The engine hears of it by a descriptor, and reaps orphans, whose subreaper we are.
+        // The engine receives SIGCHLD by a descriptor, and reaps orphans, because this process is
+        // their subreaper.
         SigSet::from_iter([Signal::SIGCHLD]).thread_block()?;
         crate::engine::become_subreaper()?;
         Ok(Keeper {
@@ -193,7 +195,7 @@ impl Keeper {
             }
             if self.slot.is_due(Instant::now()) {
                 self.start_worker();
-                // It may have given up.
+                // The keeper may have given up.
                 continue;
             }
             let woken = self.wait();
@@ -212,14 +214,14 @@ impl Keeper {
             if let Some(running) = self.phase.running() {
                 running.finish_turn(&mut self.slot);
             }
-            // It hears of nothing that is not in the journal.
+            // Only now, so that the worker receives nothing that is not in the journal.
             if let Some(worker) = self.slot.worker_mut() {
                 worker.send();
             }
         }
     }
 
-    /// Gives memory back once nothing has happened for a while.
+    /// Frees unused memory once nothing has happened for a while.
     fn trim_when_idle(&mut self, woken: Woken) {
         let now = Instant::now();
         if woken.is_any() {

@@ -24,26 +24,26 @@ use super::variables::SUCCESSION_FD;
 use crate::engine::{permitted, sys};
 use crate::spec::ProcId;
 
-/// How long a keeper whose socket is closed may take to be gone.
+/// How long a keeper may live on after its socket is closed.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often that is looked at.
+/// Time between two checks of that.
 const DEATH_INTERVAL: Duration = Duration::from_micros(500);
 
-/// What a worker holds for the case of the keeper's death.
+/// A worker's holdings for the case of the keeper's death.
 pub struct Holder {
-    /// The keeper: our parent.
+    /// The pid of the keeper, our parent.
     keeper: u32,
     estate: Option<(Estate, Vec<OwnedFd>)>,
     memory: WorkerState,
-    /// Orders that have come from the keeper; `memory` may lack the last ones.
+    /// Orders received from the keeper; `memory` may lack the last ones.
     orders: Vec<ShutdownCommand>,
     holdings: HashMap<ProcId, HoldingFrame<OwnedFd>>,
-    /// Descriptors whose messages are still to come.
+    /// Received descriptors whose messages have not arrived.
     received: VecDeque<OwnedFd>,
     listeners: Listeners,
-    /// Whether descriptors were lost on their way, so that those of later messages are unknown.
+    /// Whether descriptors were lost in transit, so that those of later messages are unknown.
     incomplete: bool,
-    /// Whether all is done: the program ends, and needs no keeper any more.
+    /// Whether the program is about to end, and needs no keeper any more.
     done: bool,
 }
 
@@ -74,7 +74,7 @@ impl Default for Holder {
 }
 
 impl Holder {
-    /// What a worker holds at first.
+    /// The holdings of a new worker.
     fn new() -> Holder {
         Holder {
             keeper: std::os::unix::process::parent_id(),
@@ -94,32 +94,32 @@ impl Holder {
         &mut self.memory
     }
 
-    /// An order has come.
+    /// Records a received order.
     pub fn note_order(&mut self, order: ShutdownCommand) {
         self.orders.push(order);
     }
 
-    /// A listener of this worker, in place of one at the same address.
+    /// Adds a listener of this worker, in place of one at the same address.
     pub fn hold_listener(&mut self, listener: Listener) {
         self.listeners.hold(listener);
     }
 
-    /// This worker listens on these addresses, and misses others.
+    /// Records the addresses on which this worker listens, and those on which it could not.
     pub fn agree(&mut self, on: &[Address], missing: Vec<MissingListener>) {
         self.listeners.agree(on, missing);
     }
 
-    /// All is done, and the program ends.
+    /// Records that the program is about to end.
     pub fn finish(&mut self) {
         self.done = true;
     }
 
-    /// Where descriptors go that are received.
+    /// The queue for received descriptors.
     pub fn received(&mut self) -> &mut VecDeque<OwnedFd> {
         &mut self.received
     }
 
-    /// Descriptors were lost on their way. Those that follow cannot be attributed to messages.
+    /// Records that descriptors were lost in transit. Later ones cannot be attributed to messages.
     pub fn lose(&mut self) {
         if !std::mem::replace(&mut self.incomplete, true) {
             tracing::warn!("cannot hold descriptors of processes: too many open files");
@@ -128,7 +128,7 @@ impl Holder {
         self.received.clear();
     }
 
-    /// Takes a message of the keeper that is for a holder; returns any other.
+    /// Handles a message of the keeper to a holder; returns any other.
     pub fn take(&mut self, message: ToWorker) -> Option<ToWorker> {
         match message {
             ToWorker::Estate(estate) => self.take_estate(*estate),
@@ -194,17 +194,17 @@ impl Holder {
         let listeners = self.listeners.handover();
         let state = SuccessionState::new(self.keeper, estate, memory, orders, listeners, holdings);
         let file = state.to_file()?;
-        // Signals that come from here on wait for the keeper.
+        // Signals stay pending for the new keeper from here on.
         let mask = sys::block_all_signals();
         let args = std::iter::once(name.into_os_string()).chain(std::env::args_os().skip(1));
-        // The file that this process runs: whatever is at its path now was never tried.
+        // The file that this process runs, because the file that is now at its path is untested.
         let program = Program::new(permitted::own_program(), args.collect());
         let error = program.exec(SUCCESSION_FD, &file, &state.descriptors(), &self.activation());
         sys::set_signal_mask(mask);
         Err(error)
     }
 
-    /// The pid of variables for the launched program, which has ours from now on.
+    /// The variables of socket activation with our pid, which the new keeper has.
     fn activation(&self) -> Vec<(&'static str, String)> {
         let [name, ..] = activation::VARIABLES;
         let ours = activation::is_for(std::env::var_os(name).as_deref(), self.keeper);
@@ -226,7 +226,7 @@ fn numbers(holding: &HoldingFrame<OwnedFd>) -> HoldingFrame<RawFd> {
     }
 }
 
-/// Whether our parent `keeper` is dead. Its descriptors are closed a moment before it is.
+/// Whether our parent `keeper` is dead. Its descriptors are closed a moment before it is reaped.
 fn is_dead(keeper: u32) -> bool {
     let deadline = Instant::now() + DEATH_TIMEOUT;
     while std::os::unix::process::parent_id() == keeper {

@@ -1,7 +1,8 @@
 //! The upgrade: the keeper replaces itself by the program that is now on disk.
 //!
-//! Exec keeps the pid and the children; what the keeper knows crosses in a memory file, with the descriptors that are open for it.
-//! Before anything is given up, the new program is [asked](super::check) whether it understands that file and can start with it.
+//! Exec keeps the pid and the children; the keeper's state crosses in a memory file, with the
+//! descriptors that belong to it. Beforehand, the new program [checks](super::check) whether it
+//! understands that file and can start with it.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -15,25 +16,25 @@ use super::variables::{self, SECRETS_FD, STATE_FD};
 use crate::engine::permitted;
 use crate::engine::sys::{set_cloexec, set_cloexec_of};
 
-/// The program that goes on, as it was started.
+/// The program to execute, with its arguments.
 pub struct Program {
     path: PathBuf,
     args: Vec<OsString>,
 }
 
 impl Program {
-    /// This program, by the path where its successors will be.
+    /// This program, by the path at which its successors will be.
     ///
     /// # Errors
-    /// The OS error of finding that path.
+    /// The OS error of looking up that path.
     pub fn of_this_process() -> io::Result<Program> {
-        // Without `/proc`, the path by which it was executed is as good.
+        // Without `/proc`, the path by which it was executed serves as well.
         let path = std::env::current_exe().unwrap_or_else(|_| permitted::own_program());
         let path = path_of_successor(&path).to_path_buf();
         Ok(Program::new(path, std::env::args_os().collect()))
     }
 
-    /// A program by its path and arguments, its name among them.
+    /// A program by its path and arguments, including its name.
     pub(super) fn new(path: PathBuf, args: Vec<OsString>) -> Program {
         Program { path, args }
     }
@@ -43,23 +44,24 @@ impl Program {
         &self.path
     }
 
-    /// Its name, as it was started.
+    /// The name under which it was started.
     pub(super) fn name(&self) -> &OsStr {
         self.args.first().map_or(self.path.as_os_str(), OsString::as_os_str)
     }
 
-    /// Its arguments, its name not among them.
+    /// Its arguments, without its name.
     pub(super) fn args(&self) -> &[OsString] {
         self.args.get(1..).unwrap_or_default()
     }
 
-    /// Becomes the program that is now on disk. Gives back only an error; then nothing has changed.
+    /// Executes the program that is now on disk. Returns only if that fails; then nothing has
+    /// changed.
     pub fn exec_successor(&self, state: &File, open: &[RawFd]) -> io::Error {
         self.exec(STATE_FD, state, open, &[])
     }
 
-    /// Becomes the program with a state, which `variable` names to it; `set` replaces variables of its environment. Returns only an
-    /// error; then nothing has changed.
+    /// Executes the program with a state, whose descriptor it finds in `variable`; `set` replaces
+    /// variables of its environment. Returns only if that fails; then nothing has changed.
     pub(super) fn exec(
         &self,
         variable: &str,
@@ -71,7 +73,8 @@ impl Program {
             Ok(secrets) => secrets,
             Err(error) => return error,
         };
-        // No child can inherit these: the engine has quiesced, and nothing else starts one in this process.
+        // No child can inherit these: the engine is quiesced, and nothing else in this process
+        // starts one.
         let keep = |close| {
             set_cloexec(state, close)?;
             secrets.iter().try_for_each(|secrets| set_cloexec(secrets, close))?;
@@ -97,12 +100,12 @@ impl Program {
                 .chain(set.iter().map(|(name, value)| c(format!("{name}={value}").as_bytes())))
                 .chain(secrets)
                 .collect::<io::Result<Vec<_>>>()?;
-            // Not through std's Command: the mask must stay, with the signals that wait behind it.
+            // Not by std's `Command`, because the signal mask must stay, with the pending signals.
             nix::unistd::execve(&c(self.path.as_os_str().as_bytes())?, &args, &env)?;
             Ok(())
         };
         let error = run().err().unwrap_or_else(|| io::ErrorKind::Other.into());
-        // As it was: children must not get these.
+        // Close-on-exec again, because children must not inherit these.
         if let Err(error) = keep(true) {
             tracing::error!(%error, "cannot close descriptors on exec");
         }
@@ -110,7 +113,8 @@ impl Program {
     }
 }
 
-/// Where a program is that may have been replaced: the kernel marks the path of one that was.
+/// The present path of a program that may have been replaced: the kernel appends a mark to the path
+/// of a replaced one.
 fn path_of_successor(path: &Path) -> &Path {
     const MARK: &str = " (deleted)";
     let plain = path.to_str().and_then(|path| path.strip_suffix(MARK)).map(Path::new);

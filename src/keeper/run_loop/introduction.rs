@@ -1,4 +1,4 @@
-//! The introduction of a worker: the first one brings the settings, and with it everything starts.
+//! The introduction of a worker. The first one sends the settings, and everything starts.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::keeper::signals::ProgramExit;
 use crate::spec::Validated;
 
 impl Keeper {
-    /// A worker introduces itself. The first one brings the settings.
+    /// Handles the introduction of a worker. The first one sends the settings.
     pub(super) fn hello(
         &mut self,
         version: u32,
@@ -52,7 +52,7 @@ impl Keeper {
         if let Some(worker) = self.slot.worker_mut() {
             worker.queue(&ToWorker::Refused { message });
         }
-        // What lies in the directory is as it was, and stays.
+        // The directory was not changed.
         if let Phase::AwaitingHello(_) = self.phase {
             self.slot.refuse(ProgramExit::Code(2));
         }
@@ -83,7 +83,7 @@ impl Keeper {
         }
     }
 
-    /// Shares with a holder what it needs to become the keeper, if that has changed.
+    /// Sends a holder the data that it needs to become the keeper, if they have changed.
     pub(super) fn share_estate(&mut self) {
         let Some(running) = self.phase.running() else { return };
         let environment = &self.environment;

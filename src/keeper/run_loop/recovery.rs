@@ -1,4 +1,5 @@
-//! How the engine starts: in a new directory, in that of a keeper that died, and after an upgrade.
+//! The start of the engine: in a new directory, in that of a keeper that died, and after an
+//! upgrade.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,34 +26,35 @@ use crate::logging;
 use crate::procfs::ProcFs;
 use crate::spec::ProcId;
 
-/// How long looking up files that an earlier keeper's specs have named may delay the start.
+/// How long the search for files that an earlier keeper's specs named may delay the start.
 const FIND_FILES_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where the engine's events go.
+/// The mailbox of the engine's events.
 type Events = Arc<Mailbox<Event>>;
 
 impl Running {
-    /// Takes the instance's directory, adopts what its journal holds, and starts the engine.
+    /// Takes the instance's directory, adopts the processes of its journal, and starts the engine.
     ///
     /// # Errors
-    /// What is in the way, for the user.
+    /// The reason, for the user.
     pub(super) fn begin(
         environment: &LaunchEnvironment,
         mode: Mode,
         settings: &KeeperSettings,
         opening: &Opening,
     ) -> Result<Running, String> {
-        // The worker tells the user where the log cannot be had.
+        // The worker reports to the user if the log is not available.
         let _ = logging::init(&settings.log);
         let instance = Instance::open(settings, opening).map_err(|error| error.to_string())?;
-        // Not before: commands see by our program that an instance is about to enter itself. No process is started yet.
+        // Not earlier: until its registration, commands recognize a starting instance by its
+        // executable. No process is started yet.
         secrets::protect();
         let started = |error| format!("cannot start the engine: {error}");
         let events = Arc::new(Mailbox::new().map_err(started)?);
         let engine =
             start_engine(environment, &instance, settings, None, &events).map_err(started)?;
         let (table, state) = recover(&instance, &engine, Vec::new())?;
-        // Orders were given to the keeper that has ended.
+        // The journal's orders were for the keeper that has ended.
         let state = WorkerState { conn_id: state.conn_id, ..WorkerState::default() };
         Running::new(RunningParts {
             engine,
@@ -68,16 +70,16 @@ impl Running {
         .map_err(started)
     }
 
-    /// Goes on from the state of another program.
+    /// Continues from the state of the previous program.
     ///
     /// # Errors
-    /// What the keeper needs of the system.
+    /// The system lacks a feature that the keeper needs.
     pub(super) fn restore(
         environment: &LaunchEnvironment,
         program: String,
         state: UpgradeState,
     ) -> io::Result<Running> {
-        // The worker tells the user where the log cannot be had.
+        // The worker reports to the user if the log is not available.
         let _ = logging::init(&state.settings.log);
         let listeners = Listeners::from_handover(state.listeners);
         let instance = Instance::from_handover(state.instance)?;
@@ -103,17 +105,17 @@ impl Running {
 }
 
 impl Running {
-    /// Goes on with the instance of a keeper that has died, whose worker this process was.
+    /// Continues with the instance of a keeper that has died, whose worker this process was.
     ///
     /// # Errors
-    /// What the keeper needs of the system, or what is in the way in the instance's directory.
+    /// The system lacks a feature that the keeper needs, or the instance's directory is unusable.
     pub(super) fn take_over(
         environment: &LaunchEnvironment,
         state: SuccessionState,
         holdings: Vec<Holding>,
     ) -> io::Result<Running> {
         let Estate { settings, instance, mode, .. } = state.estate;
-        // The worker tells the user where the log cannot be had.
+        // The worker reports to the user if the log is not available.
         let _ = logging::init(&settings.log);
         let listeners = Listeners::from_handover(state.listeners);
         let instance = Instance::from_handover(instance)?;
@@ -137,7 +139,7 @@ impl Running {
     }
 }
 
-/// Starts the engine, or restores it from the handover of the program before.
+/// Starts the engine, or restores it from the handover of the previous program.
 fn start_engine(
     environment: &LaunchEnvironment,
     instance: &Instance,
@@ -168,8 +170,8 @@ fn start_engine(
     }
 }
 
-/// What the journal in the instance's directory holds: processes that live, or of which there are
-/// descriptors, are adopted by the engine, and the others have ended.
+/// Restores the processes of the journal in the instance's directory. The engine adopts those that
+/// are alive, or whose descriptors are held; the others have ended.
 fn recover(
     instance: &Instance,
     engine: &Engine,
@@ -195,7 +197,7 @@ fn recover(
     }
 }
 
-/// Takes over a process of a keeper that died.
+/// Adopts a process of a keeper that died.
 fn adopt(
     table: &mut ProcessTable,
     engine: &Engine,

@@ -1,4 +1,4 @@
-//! How a worker goes on as the keeper: see [`succession`](crate::keeper::succession).
+//! The worker's continuation as the keeper: see [`succession`](crate::keeper::succession).
 
 use std::io;
 
@@ -8,8 +8,9 @@ use crate::engine::Holding;
 use crate::keeper::format::{ShutdownCommand, SuccessionState};
 
 impl Keeper {
-    /// Goes on with the instance of a keeper that has died, and with the `holdings` of its
-    /// processes. A run that is no service is stopped: the process that its user launched is gone.
+    /// Continues with the instance of a keeper that has died, and with the `holdings` of its
+    /// processes. A run that is not a service is stopped, because the process that its user
+    /// launched is gone.
     pub(super) fn take_over(
         &mut self,
         mut state: SuccessionState,
