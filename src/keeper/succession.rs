@@ -226,7 +226,7 @@ fn numbers(holding: &HoldingFrame<OwnedFd>) -> HoldingFrame<RawFd> {
     }
 }
 
-/// Whether our parent `keeper` is dead. Its descriptors are closed a moment before it is reaped.
+/// Whether our parent `keeper` is dead. Its descriptors are closed a moment before it has ended.
 fn is_dead(keeper: u32) -> bool {
     let deadline = Instant::now() + DEATH_TIMEOUT;
     while std::os::unix::process::parent_id() == keeper {
