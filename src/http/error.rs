@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_and_texts() {
+    fn each_error_has_its_status_and_text() {
         let id = || ProcId::from("a/b");
         let signal = |error| ApiError::Command { id: id(), error };
         let delete = |error| ApiError::Delete { id: id(), error };

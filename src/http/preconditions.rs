@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions() {
+    fn conditions_hold_by_tag_and_strength() {
         use Precondition::{Failed, Holds, NotModified};
         let (strong, weak) = (Some("\"a\""), Some("W/\"a\""));
         for (name, value, of_strong, of_weak, of_none) in [

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_values() {
+    fn names_and_values_are_decoded_and_unknown_names_refused() {
         let query = Query::parse(Some("a=1&b=x+y%2Bz&&a=%C3%A4&c"), &["a", "b", "c"]).unwrap();
         assert_eq!(query.all("a").collect::<Vec<_>>(), ["1", "ä"]);
         assert_eq!(query.one("b").unwrap(), Some("x y+z"));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn listings() {
+    fn list_queries_are_parsed_and_invalid_values_refused() {
         let listing = |text| ListQuery::of(Some(text));
         assert_eq!(ListQuery::of(None).unwrap(), ListQuery::default());
         let full = "state=running,error&state=terminated&label=a%3Db&label=c&older_than=1.5&output=tail\

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges() {
+    fn ranges_are_parsed_and_invalid_ones_ignored() {
         for (header, wanted_of_ten) in [
             ("bytes=0-0", ByteRange::Part(0..1)),
             ("bytes=2-5", ByteRange::Part(2..6)),
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_is_within_and_not_empty(header in "bytes=[0-9]{0,21}-[0-9]{0,21}", length: u64) {
+        fn a_part_is_never_empty_or_out_of_bounds(header in "bytes=[0-9]{0,21}-[0-9]{0,21}", length: u64) {
             if let ByteRange::Part(part) = byte_range(Some(header.as_bytes()), length) {
                 prop_assert!(part.start < part.end && part.end <= length);
             }

@@ -118,7 +118,7 @@ mod tests {
     const LIMIT: u64 = 64 << 20;
 
     #[test]
-    fn types() {
+    fn only_the_media_type_json_is_accepted() {
         for json in [
             "application/json",
             "Application/JSON",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_body_in_pieces_is_one_text() {
+    async fn a_body_in_pieces_is_joined() {
         let pieces = [r#"{"specs": {"a": {"#, r#""argv": ["/bin/"#, r#"true"]}}}"#];
         let pieces =
             pieces.map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).into_iter().collect();

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn paths() {
+    fn each_segment_of_a_path_is_decoded_once() {
         let plain = |path| Ok((path, vec![]));
         let proc = |id: &str| Ok(("/procs/{id}", vec![id.to_owned()]));
         for (path, names, expected) in [
