@@ -1,10 +1,10 @@
-//! The contents of captures, with real children: limits, named files, compression, pieces.
+//! The contents of captures, with real children: limits, named files, compression, chunk times.
 
+mod chunk_times;
 mod compression;
 mod handover;
 mod limits;
 mod named;
-mod pieces;
 mod sealed;
 mod sparse_output;
 
@@ -41,7 +41,7 @@ fn numbers(n: usize) -> &'static [u8] {
     &ALL[..n]
 }
 
-/// A shell command that writes them.
+/// A shell command that writes [`numbers`].
 fn write_numbers(n: usize) -> String {
     format!("seq 0 {n} | head -c {n}")
 }

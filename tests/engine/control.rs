@@ -23,7 +23,7 @@ fn with(script: &str, keys: Value) -> Value {
     proc
 }
 
-/// The numbers that a process has written, once there are enough.
+/// Waits for `count` numbers in the output of a process, and returns them.
 fn pids(harness: &mut EngineHarness, id: &str, count: usize) -> Vec<i32> {
     harness.pid(id);
     let captures = harness.started[id].captures.clone();
@@ -51,7 +51,7 @@ fn stop(
 }
 
 #[test]
-fn a_timeout_asks_and_the_process_ends() {
+fn a_timeout_sends_sigterm_and_the_process_ends() {
     let (ended, _harness) = run(with("sleep 600", json!({"timeout": 0.05})));
     assert_eq!((ended.status, ended.cause), (libc::SIGTERM, Some(StopCause::Timeout)));
     assert!(ended.stop.seconds_since(ended.start) >= 0.05);
@@ -62,7 +62,7 @@ fn a_timeout_asks_and_the_process_ends() {
 }
 
 #[test]
-fn the_spec_names_the_signal_and_how_it_ends_is_its_own_affair() {
+fn a_stop_sends_the_signal_of_the_spec() {
     let script = "trap 'echo asked; exit 4' USR2; echo ready; while :; do sleep 0.01; done";
     let mut harness = EngineHarness::new(options());
     harness.launch(json!({"a": with(script, json!({"stop": {"signal": "USR2", "grace": 600}}))}));
@@ -105,7 +105,7 @@ fn the_whole_tree_is_killed_when_the_grace_is_over() {
 
 /// A stop ends a set-up that blocks in the child, and a waiting process as soon as it starts.
 #[test]
-fn a_process_that_is_still_being_made_is_stopped() {
+fn a_stop_ends_a_process_in_setup() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -159,7 +159,7 @@ fn a_timeout_counts_for_an_adopted_process() {
     harness.launch(json!({"a": with("sleep 600", json!({"timeout": 1}))}));
     harness.pid("a");
     let started = harness.started["a"].clone();
-    // The engine that started it lives on in this test; only the other one knows the deadline.
+    // The first engine continues in this test; only the second one knows the deadline.
     let (tx, events) = std::sync::mpsc::channel();
     let next = Engine::start(harness.options(), move |event| drop(tx.send(event))).unwrap();
     let mut adopted: procstar::engine::Started =
@@ -175,7 +175,7 @@ fn a_timeout_counts_for_an_adopted_process() {
 }
 
 #[test]
-fn survivors_are_listed_with_what_tells_whose_they_are() {
+fn survivors_are_listed_with_their_relation_to_the_process() {
     become_subreaper().unwrap();
     let mut harness = EngineHarness::new(options());
     let table = [
@@ -215,24 +215,24 @@ fn survivors_are_listed_with_what_tells_whose_they_are() {
             nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
         }
     }
-    // Orphans are reaped after their end. In a test, SIGCHLD is not blocked in the main thread, and
-    // does not report orphans that become our children as zombies: the end of a process triggers a
-    // scan.
+    // The engine reaps orphans after their end. In a test, the main thread does not block SIGCHLD,
+    // so the engine does not notice orphans that are zombies already when it becomes their parent.
+    // The end of a process triggers a scan.
     let procfs = ProcFs::default();
-    let mut looks = 0;
-    eventually("the orphans' burial", || {
-        looks += 1;
-        let id = format!("look {looks}");
+    let mut scans = 0;
+    eventually("the reaping of the orphans", || {
+        scans += 1;
+        let id = format!("scan {scans}");
         harness.launch(json!({ id.as_str(): with("true", json!({})) }));
         harness.end(&id);
         procfs.children(std::process::id() as i32).is_empty()
     });
 }
 
-/// A process may leave an orphan and end before its start is reported to the engine: in a crowd,
-/// many do.
+/// A process may leave an orphan and end before the engine receives the report of its start. With
+/// 150 processes at once, this happens often.
 #[test]
-fn each_of_a_crowd_lists_its_own_survivor() {
+fn each_of_many_processes_lists_its_own_survivor() {
     become_subreaper().unwrap();
     let mut harness = EngineHarness::new(options());
     let ids: Vec<String> = (0..150).map(|n| n.to_string()).collect();
@@ -254,9 +254,8 @@ fn each_of_a_crowd_lists_its_own_survivor() {
     assert_eq!(listed, wanted);
 }
 
-/// Of many survivors, some are listed, and all are counted.
 #[test]
-fn many_survivors() {
+fn many_survivors_are_listed_up_to_a_limit_and_all_are_counted() {
     become_subreaper().unwrap();
     let (ended, _harness) = run(with("for i in {1..80}; do sleep 600 & done; echo $$", json!({})));
     assert_eq!((ended.survivors.listed.len(), ended.survivors.more), (64, 16));
@@ -274,7 +273,7 @@ fn all_or_nothing(specs: Value) -> procstar::spec::Validated {
 }
 
 #[test]
-fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
+fn a_failed_start_stops_all_processes_of_an_all_or_nothing_request() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
     let mut harness = EngineHarness::new(options());
@@ -314,9 +313,9 @@ fn where_one_cannot_be_started_the_others_are_stopped_or_not_started() {
     assert_eq!((y.status, y.cause), (2 << 8, None));
 }
 
-/// A process that fails late, when the others already run.
+/// The process fails late, when the others already run.
 #[test]
-fn those_that_run_are_stopped_as_their_specs_say() {
+fn a_late_failure_stops_running_processes_with_the_signals_of_their_specs() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -338,9 +337,8 @@ fn those_that_run_are_stopped_as_their_specs_say() {
     assert_eq!((own.status, own.cause), (6 << 8, Some(StopCause::Stopped)));
 }
 
-/// By default the others run.
 #[test]
-fn the_others_run_and_pipes_end() {
+fn without_all_or_nothing_the_other_processes_run_and_pipes_end() {
     let mut harness = EngineHarness::new(options());
     let from = |id: &str| json!({"pipe-read": {"proc_id": id, "fd": "1"}});
     harness.launch(json!({
@@ -355,7 +353,7 @@ fn the_others_run_and_pipes_end() {
     assert_eq!(harness.end("no-reader").failures[0].exit_code(), 125);
 }
 
-/// Limits the open files of this process to this many more than it has now.
+/// Limits the open files of this process to the present number plus `count`.
 fn leave_descriptors(count: u64) {
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
     let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
@@ -397,9 +395,9 @@ fn a_burst_under_a_small_open_file_limit() {
     }
 }
 
-/// A process that needs more than the whole budget fails; the next one runs.
+/// The process needs more than the whole budget; the next one runs.
 #[test]
-fn a_process_that_needs_more_descriptors_than_there_are() {
+fn a_process_that_needs_too_many_descriptors_fails() {
     leave_descriptors(50);
     let mut harness = EngineHarness::new(options());
     let fds: Vec<Value> =

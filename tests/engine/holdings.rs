@@ -1,4 +1,4 @@
-//! An engine in another process is killed, and the engine of the second holder goes on.
+//! An engine in another process is killed, and the engine of the second holder continues.
 
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -239,7 +239,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The kinds of captures, each in a process that writes at the time of the kill.
 #[test]
-fn nothing_is_lost_with_the_engine() {
+fn no_output_is_lost_if_the_engine_is_killed() {
     const COUNT: usize = 400_000;
     let kinds = [
         ("direct", json!({"mode": "tempfile"})),
@@ -282,7 +282,7 @@ fn nothing_is_lost_with_the_engine() {
 
 /// A process that ends, and is reaped by another process, while no engine lives.
 #[test]
-fn an_end_without_an_engine_is_known_afterwards() {
+fn a_status_is_read_after_an_exit_without_an_engine() {
     let mut holder = Holder::launch(&json!({
         "a": sh("echo out; sleep 0.3; exit 9", json!([["stdout", {"capture": {"mode": "memory"}}]])),
     }));
@@ -296,10 +296,10 @@ fn an_end_without_an_engine_is_known_afterwards() {
     assert_eq!(ended.status, 9 << 8);
 }
 
-/// A kernel before Linux 6.15 keeps no status of what another process has reaped.
+/// Before Linux 6.15, the kernel keeps no status of a process that another process has reaped.
 #[cfg(debug_assertions)]
 #[test]
-fn without_a_kept_status_an_end_without_an_engine_is_lost() {
+fn without_a_kept_status_an_exit_without_an_engine_has_no_status() {
     let capture = json!([["stdout", {"capture": {"mode": "memory"}}]]);
     let mut holder = Holder::launch(&json!({
         "gone": sh("echo out; sleep 0.5; exit 9", capture.clone()),
@@ -326,7 +326,7 @@ fn without_a_kept_status_an_end_without_an_engine_is_lost() {
 /// need root in the initial namespaces.
 #[cfg(debug_assertions)]
 #[test]
-fn without_a_kept_status_an_end_under_a_new_engine_is_known_from_its_event() {
+fn without_a_kept_status_a_new_engine_reads_it_from_the_exit_event() {
     use std::os::unix::fs::MetadataExt;
     const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
     const COUNT: usize = 40;
@@ -379,7 +379,7 @@ fn sharing(options: EngineOptions, proc: &Value) -> (Engine, mpsc::Receiver<Even
     (engine, events)
 }
 
-/// A new holder gets the descriptors of a process that lives, and none of one that is released.
+/// A new holder gets the descriptors of a running process, and none of a released one.
 #[test]
 fn holdings_are_shared_again_until_the_release() {
     let dir = tempfile::tempdir().unwrap();
@@ -402,9 +402,9 @@ fn holdings_are_shared_again_until_the_release() {
     assert!(!events.try_iter().any(|event| matches!(event, Event::Held(_))));
 }
 
-/// A survivor of a process that had ended before the kill writes on, and gets no SIGPIPE.
+/// A survivor of a process that ended before the kill continues to write, and gets no SIGPIPE.
 #[test]
-fn a_survivor_of_an_ended_process_writes_on() {
+fn a_survivor_of_an_ended_process_continues_to_write() {
     let witness = tempfile::tempdir().unwrap();
     let (gate, done) = (witness.path().join("gate"), witness.path().join("done"));
     let script = format!(

@@ -35,7 +35,7 @@ fn exit_codes_signals_and_output() {
             assert_eq!(ended.status, status, "{id}");
             assert!(ended.failures.is_empty() && ended.cut_short.is_empty());
             assert_eq!(ended.stat.as_ref().unwrap().pid, ended.pid.unwrap());
-            // Negative if it may be our own value.
+            // Negative if the value may be that of this process.
             assert!(ended.rusage.ru_maxrss != 0);
             assert!(ended.stop.seconds_since(ended.start) > 0.0);
         }
@@ -47,7 +47,7 @@ fn exit_codes_signals_and_output() {
 }
 
 #[test]
-fn executables_that_cannot_be() {
+fn execve_failures_are_reported_with_exit_code_126_or_127() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("script");
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
@@ -175,7 +175,7 @@ fn a_child_starts_clean() {
 }
 
 #[test]
-fn environments() {
+fn env_of_a_spec_inherits_sets_and_removes_variables() {
     let variables = [("A", "1"), ("B", "2"), ("SECRET", "x"), ("A2", "=")];
     let inherited =
         Inherited::new(variables.map(|(n, v)| (n.into(), v.into())), &["SECRET"], [], None);
@@ -235,7 +235,7 @@ fn output_is_read_by_range_while_written() {
 }
 
 #[test]
-fn a_survivor_delays_the_end_by_the_grace_alone() {
+fn a_survivor_delays_the_end_by_the_drain_timeout_only() {
     for mode in ["tempfile", "memory"] {
         let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
         let mut harness = EngineHarness::new(options());
@@ -251,7 +251,7 @@ fn a_survivor_delays_the_end_by_the_grace_alone() {
 }
 
 #[test]
-fn a_survivor_that_ends_in_time_is_waited_for() {
+fn output_of_a_survivor_within_the_drain_timeout_is_captured() {
     for mode in ["tempfile", "memory"] {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
@@ -270,7 +270,7 @@ fn a_survivor_that_ends_in_time_is_waited_for() {
 }
 
 #[test]
-fn what_was_captured_never_changes_afterwards() {
+fn late_output_of_a_survivor_does_not_change_the_capture() {
     for mode in ["tempfile", "memory"] {
         let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
         let dir = tempfile::tempdir().unwrap();
@@ -284,7 +284,7 @@ fn what_was_captured_never_changes_afterwards() {
         harness.launch(json!({"a": sh(&script, fds)}));
         let ended = harness.end("a");
         assert_eq!(text(ended, "stdout"), "early\n", "{mode}");
-        // The survivor runs to its own end: no full pipe blocks it, and no closed pipe kills it.
+        // The survivor continues: no full pipe blocks it, and no closed pipe kills it.
         std::fs::write(&fifo, "go\n").unwrap();
         std::fs::read(&fifo).unwrap();
         assert_eq!(text(harness.end("a"), "stdout"), "early\n", "{mode}");
@@ -292,7 +292,7 @@ fn what_was_captured_never_changes_afterwards() {
 }
 
 #[test]
-fn signals() {
+fn signals_are_sent_and_their_errors_are_returned() {
     let mut harness = EngineHarness::new(options());
     harness.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
     harness.pid("a");
@@ -312,7 +312,7 @@ fn signals() {
 }
 
 #[test]
-fn a_blocked_set_up_holds_nobody_else_and_can_be_killed() {
+fn a_blocked_setup_delays_no_other_process_and_can_be_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut harness = EngineHarness::new(options());
     let mut specs = serde_json::Map::new();
@@ -339,7 +339,7 @@ fn a_blocked_set_up_holds_nobody_else_and_can_be_killed() {
 }
 
 #[test]
-fn nothing_is_left_of_forgotten_processes() {
+fn nothing_remains_of_deleted_processes() {
     let mut harness = EngineHarness::new(options());
     let round = |harness: &mut EngineHarness, name: &str| {
         let specs: serde_json::Map<_, _> = (0..50)
@@ -363,7 +363,7 @@ fn nothing_is_left_of_forgotten_processes() {
 }
 
 #[test]
-fn many_at_once() {
+fn hundreds_of_processes_start_in_one_request() {
     let mut harness = EngineHarness::new(options());
     let specs: serde_json::Map<_, _> = (0..1000)
         .map(|i| {
@@ -382,7 +382,7 @@ fn many_at_once() {
 }
 
 #[test]
-fn a_directory_that_is_not_there() {
+fn a_missing_capture_directory_fails_only_its_processes() {
     let dir = tempfile::tempdir().unwrap();
     let mut harness = EngineHarness::new(EngineOptions {
         places: CaptureDirs { files: "/nowhere".into(), memory: dir.path().into() },
@@ -405,7 +405,7 @@ fn a_directory_that_is_not_there() {
 }
 
 #[test]
-fn a_signal_reaches_a_process_that_waits_for_its_turn() {
+fn a_signal_reaches_a_process_in_the_start_queue() {
     let mut harness = EngineHarness::new(options());
     let ids: Vec<String> = (0..200).map(|i| i.to_string()).collect();
     let sleep = json!({"argv": ["/bin/sleep", "100"]});
@@ -426,7 +426,7 @@ fn a_signal_reaches_a_process_that_waits_for_its_turn() {
 }
 
 #[test]
-fn hundreds_of_set_ups_that_wait_for_later_processes() {
+fn hundreds_of_setups_can_wait_for_later_processes() {
     let dir = tempfile::tempdir().unwrap();
     let mut specs = serde_json::Map::new();
     let fifo = |i| dir.path().join(format!("{i}"));
@@ -447,11 +447,11 @@ fn hundreds_of_set_ups_that_wait_for_later_processes() {
 }
 
 #[test]
-fn a_process_that_cannot_be_made_ends_without_a_grace() {
+fn a_failed_fork_ends_the_process_without_a_drain_timeout() {
     let mut harness = EngineHarness::new(EngineOptions { drain_grace: DEADLINE * 2, ..options() });
     use std::os::fd::AsRawFd;
     let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
-    // Room for the descriptor of a capture, but not for a pidfd.
+    // Descriptors suffice for a capture, but not for a pidfd.
     let (_, hard) =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, free + 1, hard)
@@ -469,27 +469,27 @@ fn cpu_time() -> std::time::Duration {
 }
 
 #[test]
-fn a_traced_process_is_waited_for_without_haste() {
+fn waiting_for_a_traced_zombie_uses_hardly_any_cpu() {
     let mut harness = EngineHarness::new(options());
     harness.launch(json!({"a": {"argv": ["/bin/sleep", "100"]}}));
     let pid = harness.pid("a");
-    let (told, tell) = nix::unistd::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
     use std::os::fd::AsRawFd;
-    // A tracer that does not wait for its tracee: until the tracer ends, no other process can.
+    // A tracer that does not wait for its tracee: no other process can reap it before the tracer ends.
     // SAFETY: the child calls only async-signal-safe functions.
     let tracer = unsafe { libc::fork() };
     if tracer == 0 {
         // SAFETY: `seized` is one byte, a bool; the other calls take no pointers that are read.
         unsafe {
             let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) == 0;
-            libc::write(tell.as_raw_fd(), (&raw const seized).cast(), 1);
+            libc::write(writer.as_raw_fd(), (&raw const seized).cast(), 1);
             loop {
                 libc::pause();
             }
         }
     }
     let mut seized = [0];
-    nix::unistd::read(&told, &mut seized).unwrap();
+    nix::unistd::read(&reader, &mut seized).unwrap();
     if seized == [1] {
         harness.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 1);
         let stat = format!("/proc/{pid}/stat");
@@ -505,6 +505,6 @@ fn a_traced_process_is_waited_for_without_haste() {
     unsafe { libc::kill(tracer, libc::SIGKILL) };
     harness.engine.command("a".into(), ProcessCommand::Signal(libc::SIGKILL), 2);
     assert_eq!(harness.end("a").status, libc::SIGKILL);
-    // SAFETY: no status is asked for.
+    // SAFETY: the null pointer requests no status.
     unsafe { libc::waitpid(tracer, std::ptr::null_mut(), 0) };
 }

@@ -29,7 +29,7 @@ fn assert_frozen<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T,
     assert_eq!(&rmp_serde::from_slice::<T>(&packed).unwrap(), value);
 }
 
-/// One line for the source, many for the eye.
+/// Joins lines that are separate only for readability.
 fn joined(lines: &[&str]) -> String {
     lines.concat()
 }
@@ -146,7 +146,7 @@ fn proc_stat_has_the_contracts_keys_in_its_order_and_units() {
 }
 
 #[test]
-fn proc_stat_is_null_where_there_is_nothing() {
+fn missing_values_of_proc_stat_are_null() {
     // A kernel thread, in the format of an old kernel.
     let line = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
     let json = |line: &[u8]| {
@@ -186,7 +186,7 @@ fn proc_statm_is_in_bytes() {
 }
 
 #[test]
-fn cgroup_accounting_is_null_where_a_controller_is_not_there() {
+fn cgroup_accounting_is_null_without_its_controller() {
     let none = CgroupAccounting { pids: None, cpu_stat: None, memory: None };
     assert_frozen(&none, r#"{"pids":null,"cpu_stat":null,"memory":null}"#);
     let all = CgroupAccounting {
@@ -220,7 +220,7 @@ fn cgroup_accounting_is_null_where_a_controller_is_not_there() {
 }
 
 #[test]
-fn captures_say_whether_and_why_they_are_cut() {
+fn captures_contain_the_reason_of_a_truncation() {
     let report = CaptureReport {
         length: 12,
         dropped: 0,

@@ -29,7 +29,7 @@ fn packed(kind: &str, more: Value) -> Value {
 }
 
 #[test]
-fn what_is_stored_decodes_to_what_was_written() {
+fn stored_bytes_decode_to_the_written_output() {
     for kind in KINDS {
         for mode in ["memory", "tempfile"] {
             for size in [0, 1, 100_000, 2_000_000] {
@@ -66,7 +66,7 @@ fn what_is_stored_decodes_to_what_was_written() {
 }
 
 #[test]
-fn a_head_alone_is_kept_of_compressed_output() {
+fn only_the_head_of_compressed_output_can_be_kept() {
     for kind in KINDS {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
@@ -98,8 +98,8 @@ fn compressed_output_can_be_read_while_it_runs() {
     }
 }
 
-/// The filter of a capture, found by its open files.
-fn filter_of(capture: &Capture) -> Option<i32> {
+/// Finds the capture writer of a capture by its open files. Returns its pid.
+fn capture_writer_of(capture: &Capture) -> Option<i32> {
     let open = |pid: i32| {
         std::fs::read_link(format!("/proc/{pid}/fd/1")).is_ok_and(|path| path == capture.path())
             && std::fs::read_to_string(format!("/proc/{pid}/comm"))
@@ -109,9 +109,9 @@ fn filter_of(capture: &Capture) -> Option<i32> {
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid| open(*pid))
 }
 
-/// The death of a filter affects its capture only: the process continues to write.
+/// The death affects the capture only: the process continues to write.
 #[test]
-fn a_filter_that_dies_ends_no_process() {
+fn the_death_of_a_capture_writer_does_not_end_the_process() {
     let mut harness = EngineHarness::new(options());
     let script = "echo before; read -u 9 x; head -c 10000000 /dev/zero; exit 7";
     let dir = tempfile::tempdir().unwrap();
@@ -124,8 +124,8 @@ fn a_filter_that_dies_ends_no_process() {
     let captures = harness.started["a"].captures.clone();
     let capture = capture(&captures, "stdout");
     eventually("the line", || capture.len() == 7);
-    let filter = filter_of(capture).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(filter), nix::sys::signal::SIGKILL).unwrap();
+    let writer = capture_writer_of(capture).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(writer), nix::sys::signal::SIGKILL).unwrap();
     std::fs::write(&fifo, "go\n").unwrap();
     let ended = harness.end("a");
     assert_eq!(ended.status, 7 << 8);
@@ -134,9 +134,9 @@ fn a_filter_that_dies_ends_no_process() {
 }
 
 /// A survivor that still writes is cut off after the drain timeout: it is not blocked, and its
-/// filter stores no more.
+/// capture writer stores no more.
 #[test]
-fn a_survivor_is_cut_off() {
+fn late_output_of_a_survivor_is_not_stored() {
     let mut harness = EngineHarness::new(options());
     let dir = tempfile::tempdir().unwrap();
     let done = dir.path().join("done");
@@ -150,21 +150,23 @@ fn a_survivor_is_cut_off() {
     assert_eq!(text(ended, "stdout"), "early\n");
     let captures = ended.captures.clone();
     eventually("the survivor", || done.exists());
-    eventually("the filter's end", || filter_of(capture(&captures, "stdout")).is_none());
+    eventually("the end of the capture writer", || {
+        capture_writer_of(capture(&captures, "stdout")).is_none()
+    });
     let capture = capture(&captures, "stdout");
     assert_eq!(all(capture.view().unwrap()), b"early\n");
     assert!(std::fs::metadata(capture.path()).unwrap().len() < 100);
 }
 
-/// The fields in the status of one of our filters, once it is confined.
-fn confined_filter() -> std::collections::HashMap<String, String> {
+/// Waits until a capture writer is confined, and returns the fields of its `/proc/PID/status`.
+fn confined_capture_writer() -> std::collections::HashMap<String, String> {
     let fields = |pid: &str| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let fields = text.lines().filter_map(|line| line.split_once(":\t"));
         Some(fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     };
     let mut found = None;
-    eventually("a confined filter", || {
+    eventually("a confined capture writer", || {
         let mut children = String::new();
         for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
             let more = std::fs::read_to_string(task.path().join("children"));
@@ -180,9 +182,10 @@ fn confined_filter() -> std::collections::HashMap<String, String> {
     found.unwrap()
 }
 
-/// A regression test: filters had all rights of the keeper while they processed a process's bytes.
+/// A regression test: capture writers once had all rights of the keeper while they processed the
+/// output of a process.
 #[test]
-fn a_filter_has_the_user_of_its_process_and_no_privilege() {
+fn a_capture_writer_has_the_user_of_its_process_and_no_privilege() {
     let root = nix::unistd::geteuid().is_root();
     let (user, group) = if root {
         (65001, 65002)
@@ -198,7 +201,7 @@ fn a_filter_has_the_user_of_its_process_and_no_privilege() {
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();
     std::fs::set_permissions(&fifo, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
-    // It runs until the test writes.
+    // The process runs until the test writes into the FIFO.
     let mut proc = sh("echo x; read line < $0; echo $line", packed("zstd", json!({})));
     proc["argv"].as_array_mut().unwrap().push(json!(fifo));
     if root {
@@ -206,7 +209,7 @@ fn a_filter_has_the_user_of_its_process_and_no_privilege() {
     }
     let mut harness = EngineHarness::new(options());
     harness.launch(json!({ "a": proc }));
-    let status = confined_filter();
+    let status = confined_capture_writer();
     assert_eq!(status["Uid"], format!("{user}\t{user}\t{user}\t{user}"));
     assert_eq!(status["Gid"], format!("{group}\t{group}\t{group}\t{group}"));
     if root {

@@ -1,4 +1,4 @@
-//! Output of which only both ends are kept.
+//! Captures with `keep`: only the beginning and the end of the output are stored.
 
 use procstar::engine::{Captures, EngineOptions};
 use procstar::spec::KeepSpec;
@@ -78,9 +78,9 @@ fn the_default_limit_is_for_specs_without_one() {
     }
 }
 
-/// The files are no larger than the kept bytes and a mebibyte, though a gigabyte goes through.
+/// The file never exceeds the kept bytes by more than a mebibyte.
 #[test]
-fn a_gigabyte_leaves_what_the_limit_says() {
+fn of_a_gigabyte_only_the_limit_is_stored() {
     let mut harness = EngineHarness::new(options());
     const MIB: u64 = 1 << 20;
     let fds = json!([["stdout", limited("memory", Some(MIB), Some(MIB))]]);
@@ -93,10 +93,10 @@ fn a_gigabyte_leaves_what_the_limit_says() {
     assert!(std::fs::metadata(capture.path()).unwrap().len() <= 3 * MIB);
 }
 
-/// A reader sees a beginning and an end of the output at that moment, through its own copy of the
-/// capture.
+/// The beginning and the end of a view belong to the same moment. The reader has its own copy of the
+/// capture, as in another process.
 #[test]
-fn every_look_is_one_moment() {
+fn each_view_is_a_consistent_snapshot() {
     let mut harness = EngineHarness::new(options());
     const HEAD: u64 = 1000;
     const TAIL: u64 = 300_000;
@@ -105,11 +105,11 @@ fn every_look_is_one_moment() {
     // Lines of 10 bytes, each with its number.
     harness.launch(json!({"a": sh(&format!("seq -f %09.0f 0 {}", count - 1), fds)}));
     harness.pid("a");
-    let told = rmp_serde::to_vec(&*harness.started["a"].captures).unwrap();
-    let share: Captures = rmp_serde::from_slice(&told).unwrap();
+    let encoded = rmp_serde::to_vec(&*harness.started["a"].captures).unwrap();
+    let share: Captures = rmp_serde::from_slice(&encoded).unwrap();
     let capture = capture(&share, "stdout");
     let line = |n: u64| format!("{n:09}\n").into_bytes();
-    let mut looks = 0;
+    let mut views = 0;
     let mut last = 0;
     while last < count * 10 {
         let view = capture.view().unwrap();
@@ -119,21 +119,21 @@ fn every_look_is_one_moment() {
         let (head, tail) = bytes.split_at(bytes.len().min(HEAD as usize));
         let wanted: Vec<u8> = (0..HEAD / 10).flat_map(line).collect();
         assert!(wanted.starts_with(head));
-        // From the first whole line on, numbers rise by one, up to the last whole one.
+        // From the first whole line to the last one, each number is the previous one plus 1.
         let begin = tail.iter().position(|b| *b == b'\n').map_or(tail.len(), |at| at + 1);
         let lines: Vec<u64> = tail[begin..]
             .chunks_exact(10)
             .map(|line| std::str::from_utf8(&line[..9]).unwrap().parse().unwrap())
             .collect();
-        assert!(lines.windows(2).all(|pair| pair[1] == pair[0] + 1), "a look at two moments");
+        assert!(lines.windows(2).all(|pair| pair[1] == pair[0] + 1), "a view of two moments");
         if let Some(newest) = lines.last() {
-            assert!((newest + 1) * 10 >= last, "a later look saw less");
+            assert!((newest + 1) * 10 >= last, "a later view contains less");
             last = (newest + 1) * 10;
             assert!(last < HEAD + TAIL + 10 || tail.len() as u64 > TAIL - 300_000);
         }
-        looks += 1;
+        views += 1;
     }
-    assert!(looks > 1);
+    assert!(views > 1);
     harness.end("a");
     assert_eq!(capture.len(), HEAD + TAIL);
 }

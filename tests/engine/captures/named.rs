@@ -1,4 +1,4 @@
-//! Captures in files that the user has named.
+//! Captures with `file`: the user chooses the path.
 
 use procstar::engine::{Loss, Stage, Truncation};
 use serde_json::{Value, json};
@@ -21,9 +21,9 @@ fn named(path: &Path, more: Value) -> Value {
     json!([["stdout", {"capture": capture}]])
 }
 
-/// For each writer, the file has the output and its mode, and is kept or deleted as the spec asks.
+/// For each kind of writer.
 #[test]
-fn every_way_to_a_named_file() {
+fn a_named_file_has_its_mode_and_is_kept_or_deleted_with_the_process() {
     let kinds = [
         (json!({}), "0123456789abcdef"),
         (json!({"mode": "memory"}), "0123456789abcdef"),
@@ -59,7 +59,7 @@ fn every_way_to_a_named_file() {
 }
 
 #[test]
-fn a_file_that_cannot_be_made_is_told_with_its_path() {
+fn a_failure_to_create_a_named_file_is_reported_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     std::fs::create_dir(at("dir")).unwrap();
@@ -93,7 +93,7 @@ fn a_file_that_cannot_be_made_is_told_with_its_path() {
 }
 
 /// The kinds of captures whose bytes are in the named file itself: written by the process, or by a
-/// filter.
+/// capture writer.
 fn kinds() -> [Value; 3] {
     [json!({}), json!({"mode": "memory"}), json!({"keep": {"head": 100}})]
 }
@@ -124,7 +124,7 @@ fn forget(harness: &EngineHarness) {
 }
 
 #[test]
-fn a_fifo_in_its_place_stops_neither_the_engine_nor_a_reader() {
+fn a_fifo_at_the_path_blocks_neither_the_engine_nor_a_reader() {
     for more in kinds() {
         let (dir, ended, harness) = swapped("mv d/o d/o2; mkfifo d/o", &more);
         assert!(ended.failures.is_empty() && ended.cut_short.is_empty(), "{more}");
@@ -141,14 +141,14 @@ fn a_fifo_in_its_place_stops_neither_the_engine_nor_a_reader() {
 }
 
 #[test]
-fn a_deletion_removes_only_the_file_that_was_made() {
+fn a_deletion_removes_only_the_created_file() {
     for more in kinds() {
         // Another file at its path stays, and so does the created file at its new path.
         let (dir, _, harness) = swapped("mv d/o d/o2; echo other >d/o", &more);
         forget(&harness);
         let read = |path: &str| std::fs::read_to_string(dir.path().join(path)).unwrap_or_default();
         assert_eq!((read("d/o"), read("d/o2")), ("other\n".into(), "mine\n".into()), "{more}");
-        // The removal uses the directory of the creation, wherever it is now, and no other.
+        // The removal uses the directory of the creation, even if that was renamed.
         let (dir, ended, harness) = swapped("mv d d2; mkdir e; echo other >e/o; ln -s e d", &more);
         assert_eq!(text(&ended, "stdout"), "mine\n", "{more}");
         forget(&harness);
@@ -158,7 +158,7 @@ fn a_deletion_removes_only_the_file_that_was_made() {
 }
 
 #[test]
-fn a_file_without_a_name_is_gone() {
+fn an_unlinked_file_is_reported_as_lost() {
     for more in kinds() {
         let (_dir, ended, _harness) = swapped("rm d/o", &more);
         assert_eq!(super::capture(&ended.captures, "stdout").loss(), Some(Loss::Gone), "{more}");
@@ -201,7 +201,7 @@ mod of_another_user {
     }
 
     #[test]
-    fn the_file_is_made_by_that_user() {
+    fn the_file_is_created_with_the_rights_of_the_user() {
         for more in kinds() {
             let (_dir, path) = place();
             let (ended, _harness) =
@@ -210,7 +210,7 @@ mod of_another_user {
             assert_eq!(text(&ended, "stdout"), "hi\n");
             let meta = path.join("d/o").metadata().unwrap();
             assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (BATCH, BATCH, 0o640));
-            // If that user may not create a file, there is none.
+            // Without the permission to create a file, none is created.
             for forbidden in ["root/new", "root/o", "new"] {
                 let fds = named(&path.join(forbidden), more.clone());
                 let (ended, _harness) = run(by_batch("echo hi", fds));
@@ -226,7 +226,7 @@ mod of_another_user {
     fn a_link_of_that_user_is_not_followed() {
         for more in kinds() {
             let (_dir, path) = place();
-            // Also into a directory in which batch may write.
+            // A link into a directory in which batch may write is not followed either.
             for (link, target) in [("d/root", path.join("root")), ("d/own", path.join("d"))] {
                 symlink(&target, path.join(link)).unwrap();
                 let fds = named(&path.join(link).join("new"), more.clone());
@@ -259,7 +259,7 @@ mod of_another_user {
     /// During the run, batch replaces its directory by a link to root's: nothing there is read,
     /// measured, or removed.
     #[test]
-    fn a_link_that_comes_later_leads_nowhere() {
+    fn a_symlink_made_during_the_run_is_not_followed() {
         for more in kinds() {
             let (_dir, path) = place();
             std::fs::create_dir(path.join("d/e")).unwrap();
@@ -278,9 +278,9 @@ mod of_another_user {
         }
     }
 
-    /// A deletion uses that user's rights too: nothing in a directory of root's is removed.
+    /// Nothing in a directory of root is removed.
     #[test]
-    fn what_that_user_may_not_remove_stays() {
+    fn a_deletion_uses_the_rights_of_the_user() {
         let (_dir, path) = place();
         std::fs::write(path.join("o"), "").unwrap();
         chown(path.join("o"), Some(BATCH), Some(BATCH)).unwrap();

@@ -17,7 +17,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The capture as another program knows it: a worker, or one that has read the journal.
+/// The capture as in another process: a worker, or a keeper that has read the journal.
 fn elsewhere(captures: &Captures) -> Captures {
     rmp_serde::from_slice(&rmp_serde::to_vec(captures).unwrap()).unwrap()
 }
@@ -43,7 +43,7 @@ fn readable(ended: &Ended) -> Vec<(bool, Option<Loss>)> {
 
 /// For every writer, and for hashing at once or on another thread.
 #[test]
-fn the_hash_of_what_is_stored_is_recorded() {
+fn the_hash_of_the_stored_bytes_is_recorded() {
     for count in [0, 5, 70_000, 3_000_000] {
         let dir = tempfile::tempdir().unwrap();
         for keys in [
@@ -66,7 +66,7 @@ fn the_hash_of_what_is_stored_is_recorded() {
 }
 
 #[test]
-fn a_file_of_ours_is_read_only_after_the_end() {
+fn a_capture_file_is_read_only_after_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let named = json!({"file": {"path": dir.path().join("named"), "mode": 0o640}});
     for (keys, mode) in [
@@ -83,7 +83,7 @@ fn a_file_of_ours_is_read_only_after_the_end() {
 
 /// For every way to change a file, and every size and kind.
 #[test]
-fn what_is_changed_after_the_end_is_an_error() {
+fn a_change_after_the_end_makes_reading_fail() {
     type Change = fn(&File, u64);
     let over: Change = |file, _| file.write_all_at(b"X", 20).unwrap();
     let more: Change = |file, length| file.write_all_at(b"more", length).unwrap();
@@ -133,7 +133,7 @@ fn a_named_file_may_have_another_mode_but_no_other_content() {
 
 /// A reader that began before a change also gets an error, and no changed byte.
 #[test]
-fn a_reader_notices_a_change_while_it_reads() {
+fn a_change_while_reading_makes_the_reader_fail() {
     let (ended, _harness) = ended(&super::write_numbers(3_000_000), &json!({}));
     let capture = capture(&ended.captures, "stdout");
     let mut view = capture.view().unwrap();
@@ -149,7 +149,7 @@ fn a_reader_notices_a_change_while_it_reads() {
 /// A survivor may continue to write to an fd that it held at the end: it is reported as a survivor,
 /// and the captured output stays the same.
 #[test]
-fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
+fn appending_by_a_survivor_is_no_change_but_overwriting_is() {
     let mut harness = EngineHarness::new(options());
     let dir = tempfile::tempdir().unwrap();
     let [more, done] = ["more", "done"].map(|name| dir.path().join(name));
@@ -168,7 +168,7 @@ fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
     assert_eq!(text(ended, "stdout"), told);
     let file = capture(&ended.captures, "stdout").path();
     std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
-    // After the guard.
+    // After the guarded beginning.
     File::options().write(true).open(file).unwrap().write_all_at(b"X", 16).unwrap();
     assert!(readable(ended).iter().all(|(read, _)| !read));
     let survivor: i32 = told.trim().parse().unwrap();
@@ -176,9 +176,9 @@ fn what_a_survivor_appends_is_no_change_and_what_it_overwrites_is() {
         .unwrap();
 }
 
-/// A file of any length costs no time.
+/// The length of a file costs no time.
 #[test]
-fn terabytes_of_nothing_are_not_hashed_and_changes_are_noticed() {
+fn sparse_terabytes_are_not_hashed_and_changes_are_detected() {
     let (ended, _harness) = ended("truncate -s 10T /dev/stdout", &json!({}));
     let capture = capture(&ended.captures, "stdout");
     assert_eq!((capture.sha256(), capture.loss()), (None, None));
@@ -189,9 +189,8 @@ fn terabytes_of_nothing_are_not_hashed_and_changes_are_noticed() {
     assert_eq!(readable(&ended), [(false, Some(Loss::Changed)); 2]);
 }
 
-/// Each capture is hashed, however many processes end at once.
 #[test]
-fn a_crowd_that_ends_at_once_is_hashed_whole() {
+fn captures_of_many_simultaneous_ends_are_all_hashed() {
     let mut harness = EngineHarness::new(options());
     let dir = tempfile::tempdir().unwrap();
     let go = dir.path().join("go");

@@ -1,5 +1,5 @@
-//! The stop signal and the grace of a whole tree, also if its leader ends first, and of stopped
-//! processes.
+//! The stop signal and the grace period of a whole tree, also if its leader ends first or its
+//! processes are paused by SIGSTOP.
 
 use super::*;
 use crate::support::wait::{DEADLINE, eventually};
@@ -10,8 +10,8 @@ fn saves(name: &str) -> String {
     format!("trap 'sleep 0.2; echo {name} saved; exit' TERM; echo $$; while :; do sleep 0.05; done")
 }
 
-/// The lines of a process that are not numbers.
-fn told(ended: &procstar::engine::Ended) -> Vec<String> {
+/// The sorted lines of output that are not numbers.
+fn text_lines(ended: &procstar::engine::Ended) -> Vec<String> {
     let text = String::from_utf8(output(&ended.captures, "stdout")).unwrap();
     let lines = text.lines().filter(|line| line.parse::<i32>().is_err());
     let mut lines: Vec<String> = lines.map(str::to_owned).collect();
@@ -28,7 +28,7 @@ fn send(pid: i32, signal: nix::sys::signal::Signal) {
 }
 
 #[test]
-fn the_rest_of_the_tree_gets_the_signal_and_the_grace_when_the_leader_ends_first() {
+fn descendants_get_the_signal_and_the_grace_if_the_leader_ends_first() {
     become_subreaper().unwrap();
     // The shell, which has no trap, ends at once.
     let script = format!("(exec bash -c \"{}\"); true", saves("child").replace('$', "\\$"));
@@ -46,7 +46,7 @@ fn the_rest_of_the_tree_gets_the_signal_and_the_grace_when_the_leader_ends_first
         }
         let ended = harness.end(id);
         assert_eq!(ended.status, libc::SIGTERM, "{id}");
-        assert_eq!(told(ended), ["child saved"], "{id}");
+        assert_eq!(text_lines(ended), ["child saved"], "{id}");
         assert!(ended.cut_short.is_empty() && ended.survivors.listed.is_empty(), "{id}");
         assert!(!is_running(members[0]));
     }
@@ -55,7 +55,7 @@ fn the_rest_of_the_tree_gets_the_signal_and_the_grace_when_the_leader_ends_first
 #[test]
 fn every_group_and_session_of_the_tree_gets_the_signal() {
     become_subreaper().unwrap();
-    // One in its own session below the shell, and one that is an orphan by then. Children of their
+    // One is in its own session below the shell, and one is an orphan when the signal comes. Children of their
     // traps do not get the signal.
     let script = format!(
         "setsid bash -c \"{}\" & (setsid bash -c \"{}\" &); trap '' TERM; wait; wait",
@@ -66,11 +66,11 @@ fn every_group_and_session_of_the_tree_gets_the_signal() {
     harness.launch(json!({"a": with(&script, json!({"stop": {"grace": 600}}))}));
     pids(&mut harness, "a", 2);
     stop(&mut harness, "a", StopOrder::default(), 1).unwrap();
-    assert_eq!(told(harness.end("a")), ["orphan saved", "session saved"]);
+    assert_eq!(text_lines(harness.end("a")), ["orphan saved", "session saved"]);
 }
 
 #[test]
-fn the_rest_of_the_tree_is_killed_when_the_grace_is_over() {
+fn descendants_are_killed_after_the_grace() {
     become_subreaper().unwrap();
     let script = "(trap '' TERM; sleep 600 & echo $!; exec sleep 600) & echo $!; wait";
     let mut harness = EngineHarness::new(options());
@@ -86,9 +86,9 @@ fn the_rest_of_the_tree_is_killed_when_the_grace_is_over() {
     assert!(members.into_iter().all(|pid| !is_running(pid)));
 }
 
-/// During the grace of the rest, a stop can shorten it, and a signal finds no process.
+/// During the grace of the descendants, a stop can shorten it, and a signal fails with ESRCH.
 #[test]
-fn a_second_stop_reaches_what_the_leader_has_left() {
+fn a_second_stop_reaches_the_descendants_of_an_exited_leader() {
     become_subreaper().unwrap();
     let script = "(trap '' TERM; sleep 600 & echo $!; exec sleep 600) & echo $!; wait";
     let kill = StopOrder { signum: Some(libc::SIGKILL), ..StopOrder::default() };
@@ -108,7 +108,7 @@ fn a_second_stop_reaches_what_the_leader_has_left() {
 }
 
 #[test]
-fn the_shutdown_leaves_nobody_of_a_tree() {
+fn a_shutdown_kills_the_whole_tree() {
     become_subreaper().unwrap();
     let mut harness = EngineHarness::new(options());
     let script = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait";
@@ -128,7 +128,7 @@ fn the_shutdown_leaves_nobody_of_a_tree() {
 }
 
 #[test]
-fn whoever_is_stopped_acts_on_the_stop_signal() {
+fn processes_paused_by_sigstop_act_on_the_stop_signal() {
     become_subreaper().unwrap();
     let script = "trap 'echo leader asked; exit 7' TERM
         (trap 'echo child asked; exit' TERM; echo $BASHPID; while :; do sleep 0.05; done) &
@@ -148,7 +148,7 @@ fn whoever_is_stopped_acts_on_the_stop_signal() {
         }
         let ended = harness.end(id);
         assert_eq!(ended.status, 7 << 8, "{id}");
-        assert_eq!(told(ended), ["child asked", "leader asked"], "{id}");
+        assert_eq!(text_lines(ended), ["child asked", "leader asked"], "{id}");
     }
 }
 
@@ -166,9 +166,8 @@ fn a_plain_signal_leaves_a_stopped_process_stopped() {
     assert_eq!(harness.end("a").status, libc::SIGTERM);
 }
 
-/// A stop by a stopping signal leaves the process stopped.
 #[test]
-fn a_signal_that_stops_is_not_taken_back() {
+fn a_stop_with_sigstop_is_not_followed_by_sigcont() {
     let mut harness = EngineHarness::new(options());
     harness.launch(json!({"a": with("echo $$; sleep 600", json!({}))}));
     let leader = pids(&mut harness, "a", 1)[0];
@@ -180,13 +179,13 @@ fn a_signal_that_stops_is_not_taken_back() {
     assert_eq!(harness.end("a").status, libc::SIGKILL);
 }
 
-/// In the next program, the leader's descendants have the rest of their grace, and no more.
+/// After the upgrade, the leader's descendants have only the rest of their grace.
 #[test]
-fn the_grace_of_the_rest_crosses_an_upgrade() {
+fn the_grace_of_the_descendants_crosses_an_upgrade() {
     become_subreaper().unwrap();
     let mut harness = EngineHarness::new(options());
     let rest = "(trap '' TERM; echo $BASHPID; exec sleep 600) & wait";
-    // Long enough for the upgrade to come first, on a busy machine too.
+    // Long enough for the upgrade to precede the exit, even on a busy machine.
     let saves = saves("child").replace("sleep 0.2", "sleep 2").replace('$', "\\$");
     let script = format!("(exec bash -c \"{saves}\"); true");
     harness.launch(json!({"deaf": with(rest, json!({})), "saves": with(&script, json!({}))}));
@@ -202,7 +201,7 @@ fn the_grace_of_the_rest_crosses_an_upgrade() {
     while ended.len() < 2 {
         if let procstar::engine::Event::Ended(end) = events.recv_timeout(DEADLINE).unwrap() {
             assert_eq!((end.status, end.cause), (libc::SIGTERM, Some(StopCause::Stopped)));
-            ended.insert(end.id.to_string(), told(&end));
+            ended.insert(end.id.to_string(), text_lines(&end));
         }
     }
     assert_eq!(ended["deaf"], Vec::<String>::new());

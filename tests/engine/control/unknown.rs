@@ -1,5 +1,5 @@
-//! Daemons that escape from a stop, a timeout or a shutdown because other processes run beside
-//! their own: no end reports that there were no survivors.
+//! Daemons that escape from a stop, a timeout or a shutdown, because the engine cannot attribute
+//! them while several processes run: it reports the survivors as unknown, not as none.
 
 use procstar::engine::Survivors;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::support::wait::eventually;
 
 /// A script that leaves a daemon in its own session by a double fork, writes the daemon's pid, and
-/// goes on.
+/// continues.
 const DAEMON: &str = "(setsid bash -c 'echo $$; exec sleep 600 >/dev/null' &); exec sleep 600";
 
 fn kill(pid: i32) {
@@ -21,7 +21,7 @@ fn ticks_since_boot() -> u64 {
 }
 
 #[test]
-fn who_may_have_escaped_from_a_stop_is_not_known() {
+fn survivors_of_a_stop_are_unknown_if_a_daemon_may_have_escaped() {
     become_subreaper().unwrap();
     for (id, keys) in
         [("stop", json!({})), ("timeout", json!({"timeout": 0.5})), ("shutdown", json!({}))]
@@ -44,7 +44,7 @@ fn who_may_have_escaped_from_a_stop_is_not_known() {
         stop(&mut harness, "other", within(0.1), 2).unwrap();
         assert_eq!(harness.end("other").survivors, Survivors::unknown(), "{id}");
         assert!(is_running(daemon));
-        // The daemon is older than this process, by the kernel's clock of start times.
+        // A process that starts in a later tick than the daemon cannot be its origin.
         let made = ProcFs::default().read_stat(daemon).unwrap().starttime;
         eventually("the next tick", || ticks_since_boot() > made);
         harness.launch(json!({"later": with("true", json!({}))}));
@@ -54,7 +54,7 @@ fn who_may_have_escaped_from_a_stop_is_not_known() {
 }
 
 #[test]
-fn known_survivors_are_listed_where_there_may_be_others() {
+fn known_survivors_are_listed_even_if_others_may_exist() {
     become_subreaper().unwrap();
     let mut harness = EngineHarness::new(options());
     harness.launch(json!({"other": with("echo $$; exec sleep 600", json!({}))}));
@@ -75,9 +75,9 @@ fn known_survivors_are_listed_where_there_may_be_others() {
     [member, daemon, harness.pid("other")].into_iter().for_each(kill);
 }
 
-/// If this process is no subreaper, orphans get another parent.
+/// Orphans then get another parent.
 #[test]
-fn without_orphans_nothing_is_known() {
+fn survivors_are_unknown_if_the_engine_is_no_subreaper() {
     let (ended, _harness) = run(with("true", json!({})));
     assert_eq!(ended.survivors, Survivors::unknown());
 }

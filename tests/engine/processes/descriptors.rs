@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Fds as the child sees them, `number -> target`, for the given ones.
+/// Compares the fds of the child, as `number -> target`.
 #[test]
 fn any_fd_map() {
     let dir = tempfile::tempdir().unwrap();
@@ -142,7 +142,7 @@ proptest! {
             }
             fds.push(json!([fd.to_string(), spec]));
         }
-        // A last fd, far away, takes the report: the open fds, and the text of each. Then the
+        // A last fd, far away, receives the report: the open fds and their contents. Then the
         // process writes to each.
         fds.push(json!(["99", {"capture": {"mode": "memory"}}]));
         let script = "import os, sys

@@ -1,4 +1,4 @@
-//! The order and time of pieces.
+//! The order and times of the chunks of output.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn fds(more: &Value) -> Value {
     json!([["stdout", capture(more)], ["stderr", capture(more)]])
 }
 
-/// Interleaves the contents of both fds by their pieces.
+/// Interleaves the outputs of both fds in the order of their chunks.
 fn interleaved(ended: &procstar::engine::Ended) -> String {
     let mut text = String::new();
     for (_, fd, offset, length) in ended.captures.pieces().unwrap() {
@@ -28,18 +28,18 @@ fn interleaved(ended: &procstar::engine::Ended) -> String {
 }
 
 #[test]
-fn both_fds_are_shown_as_they_were_written() {
-    // A pause, so that the engine has read one piece before the next is written.
+fn chunk_times_interleave_both_fds_in_the_order_of_writing() {
+    // A pause, so that the engine reads each chunk before the next one is written.
     let script =
         "for i in 1 2 3 4 5 6 7 8; do echo out$i; sleep 0.03; echo err$i >&2; sleep 0.03; done";
     let (ended, harness) = run(sh(script, fds(&json!({}))));
     let wanted: String = (1..=8).map(|i| format!("out{i}\nerr{i}\n")).collect();
     assert_eq!(interleaved(&ended), wanted);
-    let pieces = ended.captures.pieces().unwrap();
-    assert_eq!(pieces.len(), 16);
+    let chunks = ended.captures.pieces().unwrap();
+    assert_eq!(chunks.len(), 16);
     let start = ended.start.monotonic_nanos;
-    let times: Vec<u64> = pieces.iter().map(|(time, ..)| time - start).collect();
-    // Each piece is read after it was written, however late.
+    let times: Vec<u64> = chunks.iter().map(|(time, ..)| time - start).collect();
+    // Each chunk is read after its writing; on a busy machine, much later.
     let pauses = (0..).map(|n| n * 30_000_000);
     assert!(times.is_sorted() && times.iter().zip(pauses).all(|(at, n)| *at >= n), "{times:?}");
     harness.engine.forget("a".into());
@@ -47,7 +47,7 @@ fn both_fds_are_shown_as_they_were_written() {
 }
 
 #[test]
-fn pieces_cover_all_that_is_written() {
+fn chunk_times_cover_the_whole_output() {
     let script = "for i in {1..300}; do echo $i; echo $i >&2; done; head -c 3000000 /dev/zero";
     for more in [json!({}), json!({"keep": {"head": 10, "tail": 10}})] {
         let (ended, _harness) = run(sh(script, fds(&more)));
@@ -66,9 +66,9 @@ fn pieces_cover_all_that_is_written() {
     assert!(ended.captures.pieces().is_none());
 }
 
-/// Also if filters write the files.
+/// Capture writers write these files, and record the times.
 #[test]
-fn named_files_have_pieces() {
+fn named_files_have_chunk_times() {
     let dir = tempfile::tempdir().unwrap();
     let mut fds = fds(&json!({}));
     for (i, fd) in fds.as_array_mut().unwrap().iter_mut().enumerate() {
