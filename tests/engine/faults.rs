@@ -164,8 +164,8 @@ fn options_in(dir: &tempfile::TempDir) -> (EngineOptions, std::path::PathBuf) {
     (EngineOptions { places, restriction, setup_patience: DEADLINE, ..options() }, captures)
 }
 
-/// A kernel without keyrings, or whose seccomp filter refuses them, cannot read a key either: ENOSYS
-/// and EPERM are harmless.
+/// A kernel without keyrings, or whose seccomp filter refuses them, cannot read a key either: no
+/// harm comes from ENOSYS and EPERM.
 #[test]
 fn a_refused_keyring_is_an_error_only_for_edquot() {
     if !nix::unistd::geteuid().is_root() {

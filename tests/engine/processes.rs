@@ -475,7 +475,8 @@ fn waiting_for_a_traced_zombie_uses_hardly_any_cpu() {
     let pid = harness.pid("a");
     let (reader, writer) = nix::unistd::pipe().unwrap();
     use std::os::fd::AsRawFd;
-    // A tracer that does not wait for its tracee: no other process can reap it before the tracer ends.
+    // A tracer that does not wait for its tracee. Before the tracer ends, no other process can reap
+    // the tracee.
     // SAFETY: the child calls only async-signal-safe functions.
     let tracer = unsafe { libc::fork() };
     if tracer == 0 {

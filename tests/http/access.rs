@@ -1,4 +1,4 @@
-//! Who is let in, over real connections.
+//! Access control, over real connections.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::harness::{TestServer, own_uid};
 
-/// A user that this machine need not know.
+/// A user ID that needs no account.
 const OTHER_UID: u32 = 45_678;
 const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 
@@ -75,9 +75,10 @@ fn hosts_and_origins() {
     }
 }
 
-/// What HTTP itself forbids, the HTTP library answers, without a body. Only HTTP/1.0 has requests without a host.
+/// The HTTP library rejects invalid requests itself, without a body. Only HTTP/1.0 allows a request
+/// without a host.
 #[test]
-fn no_host_and_several() {
+fn requests_without_a_host_or_with_several_are_rejected() {
     let server = TestServer::new();
     for head in
         ["GET /procs HTTP/1.1\r\n", "GET /procs HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n"]
@@ -95,9 +96,9 @@ fn no_host_and_several() {
     assert_eq!(client.answer().errors(403), [expected]);
 }
 
-/// Whatever is asked for: nobody learns what there is, and nothing is done.
+/// No response shows whether the resource exists, and no request has an effect.
 #[test]
-fn who_is_not_let_in_reaches_nothing() {
+fn forbidden_requests_have_no_effect_and_reveal_nothing() {
     let server = TestServer::new();
     server.post(&json!({"a": json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})})).data();
     let body = r#"{"specs": {"b": {"argv": ["/bin/true"]}}}"#;
@@ -126,9 +127,9 @@ fn who_is_not_let_in_reaches_nothing() {
     server.ask("POST", "/procs/a/signals/KILL").data();
 }
 
-/// The service of another user, who is not root: we are strangers to it, if we are not root.
+/// The client is another user, not root.
 #[test]
-fn the_token_lets_a_stranger_in() {
+fn the_token_authorizes_another_user() {
     let answered = as_other(Some(TOKEN), &[&format!("Authorization: Bearer {TOKEN}")]);
     let Some(answered) = answered else { return };
     assert!(answered.starts_with("HTTP/1.1 200 OK\r\n"), "{answered}");
@@ -150,16 +151,17 @@ fn the_token_lets_a_stranger_in() {
             assert!(answer.contains("the connection belongs to user ID 45678; "), "{answer}");
         }
     }
-    // A keep-alive connection stays theirs: what they send first does not count for what comes later.
+    // Each request on a keep-alive connection needs the token.
     let good = format!("Authorization: Bearer {TOKEN}");
     let twice = as_other(Some(TOKEN), &[&good, "Accept: */*"]).unwrap();
     assert_eq!(twice.matches("HTTP/1.1 200 OK\r\n").count(), 1, "{twice}");
     assert_eq!(twice.matches("HTTP/1.1 403 Forbidden\r\n").count(), 1, "{twice}");
 }
 
-/// Whoever lacks only the token gets the page, which asks for it; and nothing else, and not by another's page.
+/// A client that lacks only the token gets the page, which asks for the token, and no other
+/// resource. A request from the page of another origin is forbidden.
 #[test]
-fn the_page_comes_without_the_token() {
+fn the_page_needs_no_token() {
     let Some(page) = other_asks(Some(TOKEN), "/", &["Accept: */*"]) else { return };
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("<!doctype html>"), "{page}");
     let file = other_asks(Some(TOKEN), "/ui/app.js", &["Accept: */*"]).unwrap();
@@ -179,13 +181,13 @@ fn the_page_comes_without_the_token() {
     }
 }
 
-/// What another user is answered by a service of ours with this token, to a request for each of these
-/// headers, all on one connection; none where that cannot be tried here.
+/// Returns the responses of a service with this token to another user: one request for each of
+/// these headers, all on one connection. `None` if the test cannot become another user.
 fn as_other(token: Option<&str>, headers: &[&str]) -> Option<String> {
     other_asks(token, "/procs", headers)
 }
 
-/// The same of any path.
+/// Like [`as_other`], but for any path.
 fn other_asks(token: Option<&str>, path: &str, headers: &[&str]) -> Option<String> {
     if own_uid() != 0 || !Path::new("/bin/bash").exists() {
         eprintln!("left out: only root can become another user, and bash connects for it");
@@ -202,7 +204,8 @@ fn other_asks(token: Option<&str>, path: &str, headers: &[&str]) -> Option<Strin
     Some(answer_to(bash, &server, &requests))
 }
 
-/// What a service answers to these bytes from `bash`, a command that starts a bash with the further arguments.
+/// Returns the response of a service to these bytes, sent by `bash`: a command that starts bash
+/// with further arguments.
 fn answer_to(mut bash: Command, server: &TestServer, requests: &str) -> String {
     let script = format!(
         "exec 3<>/dev/tcp/127.0.0.1/{} && printf %s \"$0\" >&3 && cat <&3",
@@ -221,7 +224,7 @@ fn answer_to(mut bash: Command, server: &TestServer, requests: &str) -> String {
     answer
 }
 
-/// A sandbox that shares the network has our user's ID, and even root's, without being us.
+/// A sandbox that shares the network has the user ID of the service, perhaps root, but other namespaces.
 #[test]
 fn a_sandbox_of_the_same_user_is_refused_without_the_token() {
     if own_uid() != 0 || !Path::new("/bin/bash").exists() {

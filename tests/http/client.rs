@@ -1,4 +1,4 @@
-//! A client that sends exactly what a test writes, and shows exactly what comes back.
+//! A client that sends the exact bytes of a test, and returns the exact response.
 
 use crate::support::wait::DEADLINE;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The lengths of the chunks, where the body came in such.
+    /// The lengths of the chunks of a chunked body.
     pub chunks: Vec<usize>,
 }
 
@@ -28,14 +28,14 @@ impl Answer {
         value
     }
 
-    /// The body of a JSON answer.
+    /// The body of a JSON response.
     pub fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// The data of a good answer.
+    /// The `data` of a successful response.
     pub fn data(&self) -> Value {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         let mut json = self.json();
@@ -43,7 +43,7 @@ impl Answer {
         json["data"].take()
     }
 
-    /// The details of an answer that is a problem.
+    /// The details of an error response.
     pub fn problem(&self, status: u16) -> Vec<String> {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         assert_eq!(self.header("content-type"), Some("application/problem+json"));
@@ -59,7 +59,7 @@ impl Answer {
         details
     }
 
-    /// The details of an answer that says what is wrong, whose entries all repeat its status.
+    /// The details of a response with a list of errors, which all repeat its status.
     pub fn errors(&self, status: u16) -> Vec<String> {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         let json = self.json();
@@ -75,7 +75,7 @@ impl Answer {
     }
 }
 
-/// What a connection is made of.
+/// The transport of a connection.
 pub trait Stream: Read + Write + Send {}
 
 impl<S: Read + Write + Send> Stream for S {}
@@ -86,7 +86,7 @@ pub struct Client {
     tcp: Option<TcpStream>,
 }
 
-/// Connects, with a deadline for whatever comes.
+/// Connects, with a deadline for each read and write.
 pub fn tcp(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -107,12 +107,12 @@ impl Client {
         Client::over(stream)
     }
 
-    /// Over any stream, TLS for one.
+    /// A client over any stream, for example TLS.
     pub fn over(stream: impl Stream + 'static) -> Client {
         Client { stream: BufReader::new(Box::new(stream)), tcp: None }
     }
 
-    /// Reads the next chunk of a body that comes in such; none at its end.
+    /// Reads the next chunk of a chunked body; `None` at its end.
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let length = usize::from_str_radix(&self.line(), 16).unwrap();
         let mut chunk = vec![0; length];
@@ -121,14 +121,14 @@ impl Client {
         (length > 0).then_some(chunk)
     }
 
-    /// Reads bytes as they come.
+    /// Reads exactly `length` bytes.
     pub fn raw(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes).unwrap();
         bytes
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
         self.stream.get_mut().flush().unwrap();
@@ -139,7 +139,7 @@ impl Client {
         self.stream.get_mut().write_all(bytes).is_ok()
     }
 
-    /// Whether the server ends the connection within this time.
+    /// Whether the service closes the connection within this time.
     pub fn ends_within(&mut self, time: Duration) -> bool {
         let mut tcp = self.tcp.as_ref().unwrap();
         tcp.set_read_timeout(Some(time)).unwrap();
@@ -163,7 +163,7 @@ impl Client {
         self.send([text.as_bytes(), b"\r\n", body].concat());
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending direction.
     pub fn finish(&mut self) {
         self.tcp.as_ref().unwrap().shutdown(std::net::Shutdown::Write).unwrap();
     }
@@ -174,7 +174,7 @@ impl Client {
         line.strip_suffix("\r\n").unwrap_or_else(|| panic!("cut off: {line:?}")).to_owned()
     }
 
-    /// Reads an answer but for its body.
+    /// Reads the head of a response.
     pub fn head(&mut self) -> Answer {
         let status = self.line();
         let status = status.strip_prefix("HTTP/1.").unwrap()[2..5].parse().unwrap();
@@ -189,7 +189,7 @@ impl Client {
         }
     }
 
-    /// Reads the body that belongs to an answer's head.
+    /// Reads the body of a response into it.
     pub fn body(&mut self, answer: &mut Answer) {
         if answer.status == 304 {
             return;
@@ -207,14 +207,14 @@ impl Client {
         }
     }
 
-    /// Reads a whole answer.
+    /// Reads a whole response.
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.head();
         self.body(&mut answer);
         answer
     }
 
-    /// Whether nothing has come by now.
+    /// Whether no byte has arrived yet.
     pub fn is_silent(&mut self) -> bool {
         let tcp = self.tcp.as_ref().unwrap();
         tcp.set_nonblocking(true).unwrap();
@@ -223,7 +223,7 @@ impl Client {
         silent
     }
 
-    /// Whether the server ends the connection now, having sent nothing more.
+    /// Whether the service closes the connection without another byte.
     pub fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0))
     }

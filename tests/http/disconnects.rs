@@ -1,4 +1,5 @@
-//! Clients that go while their answer is still to come: each frees its connection, by whichever door it came.
+//! Clients that disconnect before their response: the service frees the connection, on each kind of
+//! listener.
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,14 +13,14 @@ use super::harness::{TestServer, own_uid};
 use super::listeners::{Authority, connect, loopback_tls};
 use crate::support::wait::eventually;
 
-/// One for each thread of the service.
+/// One connection for each thread of the service.
 const FEW: HttpLimits = HttpLimits { connections: 2, ..HttpLimits::DEFAULT };
 
 fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
 }
 
-/// A service of few connections.
+/// A service with a limit of few connections.
 struct Few {
     server: TestServer,
     socket: PathBuf,
@@ -40,7 +41,7 @@ impl Few {
     }
 }
 
-/// Many more than there may be at a time, one after another, and then one that is answered.
+/// Abandons many more requests than the limit, one after another; then one more gets a response.
 fn abandoned(connect: impl Fn() -> Client, path: &str) {
     for _ in 0..20 {
         connect().request("GET", path, &[], b"");
@@ -79,14 +80,15 @@ fn abandoned_waits_over_tls_free_their_connections() {
     abandoned(client, "/events");
 }
 
-/// A process whose setup waits for somebody to open a FIFO, as its start and its result do.
+/// A process whose setup blocks until the test opens a FIFO; so do the responses to its start and
+/// for its result.
 fn stuck(fifo: &Path) -> String {
     nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let file = json!({"file": {"path": fifo, "flags": "Read"}});
     json!({"specs": {"stuck": {"argv": ["/bin/true"], "fds": [["stdin", file]]}}}).to_string()
 }
 
-/// Not only `wait=` waits: so does whoever asks for a process that is still being set up.
+/// A request for a process in setup waits, even without `wait=`.
 #[test]
 fn abandoned_starts_free_their_connections() {
     let few = Few::new();
@@ -94,25 +96,27 @@ fn abandoned_starts_free_their_connections() {
     let body = stuck(&fifo);
     let headers = [("Content-Type", "application/json")];
     few.unix().request("POST", "/procs", &headers, body.as_bytes());
-    // Done though the client has gone: the process is there, and being set up.
+    // The start continues without its client: the process is in setup.
     eventually("the process", || few.server.ask("DELETE", "/procs/stuck").status == 409);
     for _ in 0..5 {
         let body = body.replace("stuck", "other");
         few.unix().request("POST", "/procs", &headers, body.as_bytes());
     }
     abandoned(|| few.unix(), "/procs/stuck");
-    // By TCP it may be that the client still reads, so it has some seconds.
+    // A TCP client may only have shut down its sending direction, so the service waits some
+    // seconds.
     abandoned(|| few.server.client(), "/procs/stuck");
-    // The process still waits: nobody has been answered for that it does no more.
+    // The process is still in setup: no request got its response because of an end of the setup.
     assert_eq!(few.server.ask("GET", "/procs").data(), json!({"procs": {}}));
-    // Each of them reads it.
+    // Each of the processes reads the FIFO.
     let _writer = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
     few.server.ended("/procs/stuck");
 }
 
-/// One that only says that it sends nothing more has its answer: at once what is there, where it asked to be kept waiting.
+/// A client that only shuts down its sending direction gets its response; with `wait=`, it gets the
+/// present state at once.
 #[test]
-fn half_closed_connections_have_their_answer() {
+fn half_closed_connections_get_their_response() {
     let server = TestServer::new();
     server.post(&json!({"a": sleeper()})).data();
     for path in ["/procs/a", "/procs/a?wait=3600", "/procs?state=running"] {
@@ -130,9 +134,9 @@ fn half_closed_connections_have_their_answer() {
     assert!(events.is_closed());
 }
 
-/// Bytes that nobody reads hide neither the end of a connection nor what comes before it.
+/// Unread bytes of the body do not hide the end of the connection.
 #[test]
-fn a_client_that_goes_after_sending_more_than_is_read() {
+fn a_disconnect_after_unread_bytes_frees_the_connection() {
     let few = Few::new();
     few.server.post(&json!({"a": sleeper()})).data();
     let wait = || {
@@ -145,7 +149,7 @@ fn a_client_that_goes_after_sending_more_than_is_read() {
     assert_eq!(few.server.ask("GET", "/healthz").status, 200);
 }
 
-/// A peer whose machine has vanished says nothing: the kernel asks for it.
+/// A peer whose machine has vanished sends no FIN: TCP keep-alive detects it.
 #[test]
 fn accepted_connections_are_kept_alive() {
     let server = TestServer::new();
@@ -154,7 +158,7 @@ fn accepted_connections_are_kept_alive() {
     let mut asking = Client::over(client);
     asking.request("GET", "/healthz", &[], b"");
     asking.answer();
-    // Of both ends, which are both ours, only the accepted one has a timer.
+    // Only the accepted end of the connection has a timer.
     let shown = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let accepted = shown.lines().find(|line| {
         let mut fields = line.split_whitespace().skip(1);

@@ -1,4 +1,4 @@
-//! Events as the page wants them: summaries, and stats at an interval.
+//! The options of events for the page: summaries, and stats at an interval.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
 }
 
-/// The next event that is not a stats event, and those before it.
+/// Returns the next event other than stats, and the stats events before it.
 fn change(events: &mut Sse) -> (Value, Vec<Value>) {
     let mut stats = Vec::new();
     loop {
@@ -48,7 +48,7 @@ fn results_in_brief() {
     assert_eq!((&started["event"], &started["id"]), (&json!("started"), &json!("run")));
     assert_eq!(started["result"]["cpu"], Value::Null);
     assert_eq!(started["result"]["state"], "running");
-    // What is whole stays so.
+    // Without `summary`, events contain whole results.
     let mut others = Sse::open(&server, "/events", &[]);
     assert!(others.event()["procs"]["run"]["proc_stat"].is_object());
     server.ask("POST", "/procs/run/signals/KILL").data();
@@ -56,16 +56,16 @@ fn results_in_brief() {
 }
 
 #[test]
-fn figures_of_those_that_are_named() {
+fn stats_contain_only_the_requested_processes() {
     let server = TestServer::new();
     let busy = sh("while :; do echo line; done", json!([["stdout", {"capture": {}}]]));
     server.post(&json!({"a/b c": busy, "idle": sleeper(), "other": sleeper()})).data();
     let path = "/events?summary&stats=0.2&id=a%2Fb+c&id=idle&id=unknown";
     let mut events = Sse::open(&server, path, &[]);
     let (snapshot, early) = change(&mut events);
-    // What they are of comes before them.
+    // The snapshot precedes all stats.
     assert_eq!((&snapshot["event"], early.len()), (&json!("snapshot"), 0));
-    // Until its program runs, the kernel may count no memory.
+    // Before its program runs, the kernel may report 0 bytes of memory.
     while events.event()["procs"]["a/b c"]["captured"]["stdout"] == 0 {}
     let mut last = Value::Null;
     for round in 0..4 {
@@ -84,14 +84,14 @@ fn figures_of_those_that_are_named() {
         }
         last = now;
     }
-    // Changes are told among them, and one that has ended has none.
+    // Changes arrive between the stats, which do not contain ended processes.
     server.ask("POST", "/procs/idle/signals/KILL").data();
     let (ended, _) = change(&mut events);
     assert_eq!(ended["event"], "ended");
     let after = events.event();
     assert_eq!(after["procs"].as_object().unwrap().keys().collect::<Vec<_>>(), ["a/b c"]);
     assert_eq!((&after["counts"]["running"], &after["counts"]["present"]), (&json!(2), &json!(3)));
-    // They move nobody's place: whoever was cut off goes on after the last change.
+    // Stats have no cursor: a client resumes after the last change.
     let cursor = snapshot["cursor"].as_str().unwrap();
     let mut resumed = Sse::open(&server, "/events?stats=0.2", &[("Last-Event-ID", cursor)]);
     assert_eq!(change(&mut resumed).0["event"], "ended");
@@ -100,7 +100,7 @@ fn figures_of_those_that_are_named() {
 }
 
 #[test]
-fn figures_that_are_not_given() {
+fn invalid_queries_of_stats_are_rejected() {
     let server = TestServer::new();
     let many = format!("/events?stats=1{}", "&id=x".repeat(201));
     for (path, told) in [

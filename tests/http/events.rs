@@ -1,4 +1,4 @@
-//! Every change, once and in order, over either way; resumed, coalesced, begun anew.
+//! Every change, once and in order, by server-sent events and WebSocket: resumed, coalesced, reset.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -16,12 +16,12 @@ fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
 }
 
-/// Where events come from.
+/// A stream of events.
 pub trait Events {
     /// The data of the next event.
     fn event(&mut self) -> Value;
 
-    /// What the next event is, in short.
+    /// A short text of the next event.
     fn short(&mut self) -> String {
         short(&self.event())
     }
@@ -99,7 +99,7 @@ impl Socket {
         Socket(client)
     }
 
-    /// The next frame: its opcode and payload.
+    /// Reads the next frame; returns its opcode and payload.
     pub fn frame(&mut self) -> (u8, Vec<u8>) {
         let head = self.0.raw(2);
         assert_eq!(head[0] & 0x70, 0);
@@ -132,7 +132,7 @@ fn by_socket(client: Client, query: &str) -> Box<dyn Events> {
     Box::new(Socket::over(client, &format!("/events/ws{query}")))
 }
 
-/// The same of both.
+/// Runs a test with both kinds of streams.
 fn both(test: impl Fn(&TestServer, &dyn Fn(&TestServer, &str) -> Box<dyn Events>)) {
     test(&TestServer::new(), &|server, query| by_sse(server.client(), query));
     test(&TestServer::new(), &|server, query| by_socket(server.client(), query));
@@ -161,14 +161,14 @@ fn each_change_once_and_in_order() {
         assert_eq!(ended["result"]["status"]["signal"], "SIGKILL");
         server.ask("DELETE", "/procs/a").data();
         assert_eq!(events.short(), "deleted a");
-        // Not started at all.
+        // The start fails.
         server.post(&json!({"c": {"argv": ["/nonexistent"]}})).data();
         let ended = events.event();
         assert_eq!(
             (short(&ended), &ended["result"]["state"]),
             ("ended c".to_owned(), &json!("error"))
         );
-        // Whoever was cut off goes on; as often as it likes.
+        // A client can resume, even several times from one cursor.
         for _ in 0..2 {
             let cursor = ended["cursor"].as_str().unwrap();
             let mut resumed = open(server, &format!("?after={cursor}"));
@@ -190,7 +190,7 @@ fn each_change_once_and_in_order() {
 }
 
 #[test]
-fn what_is_not_known_any_more_begins_anew() {
+fn an_unknown_cursor_gets_a_reset_and_a_snapshot() {
     both(|server, open| {
         server.post(&json!({"a": sleeper()})).data();
         for cursor in ["0000000000000001-1", "nonsense", "ffffffffffffffff-ffffffffffffffff"] {
@@ -211,7 +211,7 @@ fn what_is_not_known_any_more_begins_anew() {
     server.ask("GET", "/events/ws").problem(400);
 }
 
-/// Many processes make a snapshot of several parts, of which only the last can be gone on from.
+/// The snapshot of many processes has several parts. Only the last one has a cursor.
 #[test]
 fn a_snapshot_in_parts() {
     both(|server, open| {
@@ -233,10 +233,10 @@ fn a_snapshot_in_parts() {
     });
 }
 
-/// Who does not read delays nobody; it is told what it has skipped, and what became of each process. By a Unix socket, for that
-/// holds little of what is not read.
+/// A client that does not read delays no other client. It receives the number of skipped events,
+/// and the final state of each process. The test uses a Unix socket, whose buffer is small.
 #[test]
-fn a_slow_reader_is_told_what_it_missed() {
+fn a_slow_reader_receives_the_number_of_skipped_events() {
     for open in [by_sse, by_socket] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("http.sock");
@@ -278,9 +278,8 @@ fn a_slow_reader_is_told_what_it_missed() {
     }
 }
 
-/// Its last word ends the stream.
 #[test]
-fn nobody_left_ends_the_stream() {
+fn the_end_of_the_actors_ends_the_stream() {
     let server = TestServer::new();
     let mut events = Sse::open(&server, "/events", &[]);
     assert_eq!(events.short(), "snapshot active []");
@@ -288,7 +287,7 @@ fn nobody_left_ends_the_stream() {
     assert_eq!(events.client.chunk(), None);
 }
 
-/// Every kind of event that has results or stats is as the API's description and its documentation say.
+/// Every kind of event with results or stats matches the API description and the documentation.
 #[test]
 fn events_are_as_described() {
     let world = TestServer::new();

@@ -1,4 +1,4 @@
-//! A server on a thread of its own, with the mock behind it.
+//! An HTTP service on its own thread, with the mock supervisor.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, mpsc};
@@ -25,7 +25,7 @@ pub fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// A log of which only the level is there.
+/// A log that consists only of its level.
 struct Log(Mutex<Option<LogLevel>>);
 
 impl LogControl for Log {
@@ -40,7 +40,7 @@ impl LogControl for Log {
 /// A running service. Dropping it stops it.
 pub struct TestServer {
     pub address: SocketAddr,
-    /// Dropped, it stops the server.
+    /// Dropping it stops the service.
     server: Option<oneshot::Sender<()>>,
     mock: Addr<Mock>,
     results: Addr<Results>,
@@ -50,12 +50,12 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// One that lets this user in.
+    /// A service that authorizes this user.
     pub fn new() -> TestServer {
         TestServer::with(Policy::new(own_uid(), None), 0)
     }
 
-    /// One on `port` that lets in whom `policy` does.
+    /// A service on `port` with this access policy.
     pub fn with(policy: Policy, port: u16) -> TestServer {
         let listeners = listen((Ipv4Addr::LOCALHOST, port).into()).unwrap();
         TestServer::at(
@@ -65,7 +65,7 @@ impl TestServer {
         )
     }
 
-    /// One behind these doors, of which that to the network must be there.
+    /// A service on these listeners, which must include TCP.
     pub fn at(doors: Listeners, policy: Policy, limits: HttpLimits) -> TestServer {
         let address = doors.tcp[0].local_addr().unwrap();
         let (tell, told) = mpsc::channel();
@@ -73,7 +73,7 @@ impl TestServer {
             System::new().block_on(async move {
                 let dir = tempfile::tempdir().unwrap();
                 let places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
-                // On an arbiter of its own, with which it can be ended.
+                // On its own arbiter, so that a test can end it.
                 let arbiter = Arbiter::new();
                 let results = Results::start_in_arbiter(&arbiter.handle(), |_| Results::default());
                 let options = EngineOptions { places, setup_patience: DEADLINE, ..options() };
@@ -89,7 +89,7 @@ impl TestServer {
                 let serving = Serving::start(doors, service, None);
                 let (server, stopped) = oneshot::channel::<()>();
                 tell.send((server, mock, results, arbiter.handle(), System::current())).unwrap();
-                // It is dropped.
+                // An error: the other end is dropped.
                 let _ = stopped.await;
                 serving.stop().await;
             });
@@ -113,7 +113,7 @@ impl TestServer {
         eventually("the end of the actors", || !self.mock.connected() && !self.results.connected());
     }
 
-    /// Stops the server as a program would that ends.
+    /// Stops the service, as the end of a program does.
     pub fn stop(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.kill_mock();
@@ -127,7 +127,7 @@ impl TestServer {
         Client::connect(self.address)
     }
 
-    /// Asks on a connection of its own.
+    /// Sends a request on a new connection.
     pub fn ask(&self, method: &str, path: &str) -> Answer {
         self.send(method, path, &[], b"")
     }
@@ -147,7 +147,7 @@ impl TestServer {
         self.send("POST", "/procs", &[("Content-Type", "application/json")], body.as_bytes())
     }
 
-    /// Waits for the end of a process whose output is too large to be read for that.
+    /// Waits for the end of a process without reading its output.
     pub fn until_ended(&self, path: &str) {
         let wait = DEADLINE.as_secs();
         let data = self.ask("GET", &format!("{path}?output=none&wait={wait}")).data();
@@ -155,7 +155,7 @@ impl TestServer {
         assert_ne!(result.unwrap()["state"], "running", "{path} still runs");
     }
 
-    /// The result of a process once it runs no more; `path` is that of the process.
+    /// Waits for the end of the process at `path`, and returns its result.
     pub fn ended(&self, path: &str) -> Value {
         eventually(&format!("the end of {path}"), || {
             let mut data = self.ask("GET", path).data();

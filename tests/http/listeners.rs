@@ -1,4 +1,4 @@
-//! The doors: a Unix socket, TLS with a token or certificates, and limits.
+//! The listeners: a Unix socket, TLS with a token or certificates, and limits.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -42,20 +42,20 @@ fn over(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answer {
 }
 
 #[test]
-fn a_unix_socket_of_this_user() {
+fn this_user_is_authorized_at_the_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http.sock");
     let server = with_socket(&path);
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let mut client = Client::connect_unix(&path);
     assert_eq!(over(&mut client, "/procs", &[]).data(), json!({"procs": {}}));
-    // A page does not come by a socket, but the same rules hold.
+    // Browsers do not use Unix sockets, but the same rules apply.
     let origin = [("Origin", "http://evil.example")];
     over(&mut client, "/procs", &origin).errors(403);
     let mut client = Client::connect_unix(&path);
     client.send("GET /procs HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     client.answer().errors(403);
-    // It is served, and so not to be had; once it is not served any more, it is.
+    // The path is in use until the service ends.
     assert_eq!(listen_unix(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     drop(server);
     drop(with_socket(&path));
@@ -75,9 +75,9 @@ fn a_socket_with_a_long_path() {
     drop(server);
 }
 
-/// Somebody else who is given access to the file by mistake is still told from us.
+/// The file mode grants access by mistake; the service still rejects another user.
 #[test]
-fn another_user_at_the_socket() {
+fn another_user_is_forbidden_at_the_unix_socket() {
     if own_uid() != 0 || !Path::new("/usr/bin/python3").exists() {
         eprintln!("left out: only root can become another user, and python3 connects for it");
         return;
@@ -120,7 +120,7 @@ fn another_user_at_the_socket() {
 /// A certificate and its key.
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// An authority, and what it has issued.
+/// A certificate authority, and the directory of its certificates.
 pub struct Authority {
     ca: CertifiedIssuer<'static, KeyPair>,
     dir: tempfile::TempDir,
@@ -157,15 +157,15 @@ impl Authority {
     }
 }
 
-/// An address of this machine that is not its loopback, where there is one.
+/// An address of this machine other than the loopback; `None` if there is none.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // Nothing is sent: this only chooses a way there. The address is one of documentation.
+    // No packet is sent: `connect` only chooses a route. The address is reserved for documentation.
     socket.connect(("192.0.2.1", 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
 }
 
-/// A service for other machines.
+/// A service on a network address, over TLS.
 fn remote(authority: &Authority, token: Option<&str>, certificates: bool) -> Option<TestServer> {
     let address = own_address().or_else(|| {
         eprintln!("left out: this machine has no address but its loopback");
@@ -206,7 +206,7 @@ pub fn connect(
     StreamOwned::new(connection, tcp(server.address))
 }
 
-/// Asks over TLS, as `Host: agent.example`.
+/// Sends a request over TLS with these headers.
 fn secure(server: &TestServer, authority: &Authority, headers: &str) -> Answer {
     let mut client = Client::over(connect(server, authority, None));
     client.send(format!("GET /procs HTTP/1.1\r\n{headers}\r\n"));
@@ -236,7 +236,6 @@ fn other_machines_need_tls_and_the_token() {
     assert_eq!(secure(&server, &authority, &own).status, 200);
 }
 
-/// No answer, no matter what is sent.
 #[test]
 fn plain_http_to_the_tls_port_is_not_answered() {
     let authority = Authority::new();
@@ -247,7 +246,7 @@ fn plain_http_to_the_tls_port_is_not_answered() {
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
-    // It may be cut off before all is read.
+    // The service may close the connection first.
     let _ = stream.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
 }
@@ -260,7 +259,7 @@ fn certificates_of_clients() {
     let mut client = Client::over(connect(&server, &authority, Some(identity)));
     client.send("GET /procs HTTP/1.1\r\nHost: agent.example\r\n\r\n");
     assert_eq!(client.answer().data(), json!({"procs": {}}));
-    // None, and one of somebody else's.
+    // No certificate, and one of another authority.
     for identity in [None, Some(Authority::new().issue("client.example"))] {
         let mut stream = connect(&server, &authority, identity);
         let sent = stream.write_all(b"GET /procs HTTP/1.1\r\nHost: agent.example\r\n\r\n");
@@ -270,7 +269,7 @@ fn certificates_of_clients() {
     }
 }
 
-/// The names and the bytes of the certificate that a new connection is shown.
+/// Returns the certificate that the service presents to a new connection.
 fn shown(server: &TestServer, authority: &Authority) -> CertificateDer<'static> {
     let mut stream = connect(server, authority, None);
     while stream.conn.is_handshaking() {
@@ -280,7 +279,7 @@ fn shown(server: &TestServer, authority: &Authority) -> CertificateDer<'static> 
 }
 
 #[test]
-fn a_replaced_certificate_is_shown_from_the_next_connection_on() {
+fn a_replaced_certificate_is_presented_to_the_next_connection() {
     let authority = Authority::new();
     let (first, _) = authority.issue("agent.example");
     let (cert, key) = (authority.path("agent.example.pem"), authority.path("agent.example.key"));
@@ -300,13 +299,13 @@ fn a_replaced_certificate_is_shown_from_the_next_connection_on() {
     assert_eq!(shown(&server, &authority), second[0]);
     write_secret(&key, good);
     assert_eq!(shown(&server, &authority), second[0]);
-    // Connections live on.
+    // Open connections continue.
     held.send("GET /procs HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(held.answer().status, 200);
 }
 
 #[test]
-fn a_replaced_token_counts_from_the_next_request_on() {
+fn a_replaced_token_applies_to_the_next_request() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     let (first, second) = (TOKEN, "d83ffb8e5b2d4a0f9c1e7a6042b913ce");
@@ -325,14 +324,14 @@ fn a_replaced_token_counts_from_the_next_request_on() {
     assert_eq!((status(first), status(second)), (200, 403));
     write(second);
     assert_eq!((status(first), status(second)), (403, 200));
-    // An empty file lets nobody in, and keeps nobody out; neither does one with a token that can be guessed.
+    // A file with no token or with a weak one is ignored: the previous token remains valid.
     for bad in ["", "guess me"] {
         write(bad);
         assert_eq!((status(second), status(bad)), (200, 403), "{bad:?}");
     }
 }
 
-/// A door on the loopback that speaks TLS, as `agent.example`.
+/// A TLS listener on the loopback, as `agent.example`.
 pub fn loopback_tls(authority: &Authority) -> Listeners {
     authority.issue("agent.example");
     let (cert, key) = (authority.path("agent.example.pem"), authority.path("agent.example.key"));
@@ -340,7 +339,7 @@ pub fn loopback_tls(authority: &Authority) -> Listeners {
     Listeners { tcp: loopback(), tls: Some(Arc::new(tls).into()), unix: None }
 }
 
-/// The loopback lets in whom it always did, over TLS too.
+/// On the loopback, TLS does not change access control.
 #[test]
 fn the_loopback_over_tls() {
     let authority = Authority::new();
@@ -378,7 +377,7 @@ fn what_may_be_served_where() {
             assert!(missing.iter().all(|name| refusal.to_string().contains(name)), "{refusal}");
         }
     }
-    // A key that is another's.
+    // The key of another certificate.
     authority.issue("other.example");
     assert!(server_tls(&cert, &authority.path("other.example.key"), None).is_err());
     assert!(server_tls(&cert, &cert, None).is_err());
@@ -393,7 +392,7 @@ fn limits_of_bodies_and_heads() {
     let headers = [("Content-Type", "application/json")];
     let answer = server.send("POST", "/procs", &headers, spec.as_bytes());
     assert_eq!(answer.errors(413), ["request body larger than 100 bytes (http.max_body)"]);
-    // A head that does not come.
+    // A request whose head does not arrive.
     let mut client = server.client();
     client.send("GET /procs HTTP/1.1\r\nHost: loc");
     assert_eq!(client.answer().status, 408);
@@ -405,7 +404,7 @@ pub fn limited(limits: HttpLimits) -> TestServer {
     TestServer::at(doors, Policy::new(own_uid(), None), limits)
 }
 
-/// One for each thread; more are answered when these are closed.
+/// The limit is one for each thread. Further connections get a response when these are closed.
 #[test]
 fn a_limit_of_connections() {
     let server = limited(HttpLimits { connections: 2, ..HttpLimits::default() });
@@ -419,7 +418,7 @@ fn a_limit_of_connections() {
         .collect();
     let mut waiting = server.client();
     waiting.request("GET", "/healthz", &[], b"");
-    // Others get one answer after another, and it none.
+    // The kept connections get many responses, the waiting one none.
     for _ in 0..50 {
         for client in &mut kept {
             client.request("GET", "/healthz", &[], b"");
@@ -431,7 +430,8 @@ fn a_limit_of_connections() {
     assert_eq!(waiting.answer().status, 200);
 }
 
-/// `localhost` is `[::1]` first: another user who listens there would be taken for us.
+/// Clients try `[::1]` first for `localhost`: another user who listened there could pose as the
+/// service.
 #[test]
 fn both_loopback_addresses_are_bound_or_none() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
@@ -448,7 +448,7 @@ fn both_loopback_addresses_are_bound_or_none() {
         assert_eq!(bound, [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
         assert!(addresses.iter().all(|one| one.port() == port));
     }
-    // Any other address has no twin.
+    // Other addresses are bound alone.
     assert_eq!(listen((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap().len(), 1);
 
     let squatter = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
@@ -478,13 +478,14 @@ fn both_loopback_addresses_are_served() {
     }
 }
 
-/// What an agent before listened on is taken; other addresses on the same port are bound before it is let go.
+/// Listeners of a previous worker are reused. Other addresses on the same port are bound before the
+/// old listener is closed.
 #[test]
 fn given_listeners_are_taken_and_overlapping_addresses_are_bound_beside_them() {
     let first = loopback();
     let addresses: Vec<_> = first.iter().map(|one| one.local_addr().unwrap()).collect();
     let port = addresses[0].port();
-    // The keeper's.
+    // The listeners of the keeper.
     let held = |listeners: &[TcpListener]| -> Vec<TcpListener> {
         listeners.iter().map(|one| one.try_clone().unwrap()).collect()
     };
@@ -499,7 +500,7 @@ fn given_listeners_are_taken_and_overlapping_addresses_are_bound_beside_them() {
     assert_eq!((bound.listeners.len(), bound.missing.len()), (1, 0), "{:?}", bound.missing);
     drop(first);
     assert_eq!(listen(every).unwrap_err().kind(), ErrorKind::AddrInUse, "and nobody still");
-    // And back.
+    // The reverse change.
     let back = listen_on(addresses[0], held(&bound.listeners));
     assert_eq!((back.listeners.len(), back.missing.len()), (2, 0), "{:?}", back.missing);
     drop(bound);
@@ -508,9 +509,9 @@ fn given_listeners_are_taken_and_overlapping_addresses_are_bound_beside_them() {
     assert_eq!(peer, client.local_addr().unwrap());
 }
 
-/// An address that this machine does not have yet, or another program has, costs no other.
+/// If an address is not available, or is in use, the others are still bound.
 #[test]
-fn a_missing_address_is_reported_and_its_twin_is_bound() {
+fn an_unavailable_address_is_reported_and_the_others_are_bound() {
     let squatter = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let taken = squatter.local_addr().unwrap();
     let bound = listen_on(taken, Vec::new());
@@ -520,7 +521,7 @@ fn a_missing_address_is_reported_and_its_twin_is_bound() {
         let twin = bound.listeners[0].local_addr().unwrap();
         assert_eq!(twin, (Ipv6Addr::LOCALHOST, taken.port()).into());
     }
-    // Of documentation.
+    // An address reserved for documentation.
     let bound = listen_on("192.0.2.1:3000".parse().unwrap(), Vec::new());
     assert_eq!(bound.missing[0].1.kind(), ErrorKind::AddrNotAvailable);
     assert!(bound.listeners.is_empty());

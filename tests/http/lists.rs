@@ -1,4 +1,4 @@
-//! Lists by state and page, tags, waits, stops, and clearing away.
+//! Lists by state and page, tags, waits, stops, and deletion of many processes.
 
 use serde_json::{Value, json};
 
@@ -58,9 +58,10 @@ fn by_state() {
     }
 }
 
-/// Whatever comes and goes between pages: what is there all the time is shown once, in order.
+/// Between pages, processes start and are deleted. All that exist the whole time are listed once,
+/// in order.
 #[test]
-fn by_page() {
+fn pages_list_each_process_once_and_in_order() {
     let server = TestServer::new();
     for n in 0..10 {
         server.post(&json!({ format!("p{n}"): sh("true", json!([])) })).data();
@@ -72,7 +73,7 @@ fn by_page() {
     };
     let first = page(&Value::Null);
     assert_eq!(ids(&first), ["p0", "p1", "p2"]);
-    // The last one shown, the next one, and one that comes anew.
+    // The last listed process, the next one, and one whose ID is used again.
     for gone in ["p2", "p3", "p0"] {
         server.ask("DELETE", &format!("/procs/{gone}")).data();
     }
@@ -84,7 +85,7 @@ fn by_page() {
     assert_eq!(ids(&third), ["p7", "p8", "p9"]);
     let last = page(&third["next"]);
     assert_eq!((ids(&last), &last["next"]), (vec!["p0".to_owned()], &Value::Null));
-    // A page that is full, and after which nothing is left.
+    // A full last page has no `next`.
     let data = server.ask("GET", "/procs?limit=8").data();
     assert_eq!((ids(&data).len(), &data["next"]), (8, &Value::Null));
     let data = server.ask("GET", "/procs?limit=5&state=error").data();
@@ -123,7 +124,7 @@ fn how_much_of_the_output() {
         ("100", "abcdef\u{20ac}12", 0, "eHl6", 0),
         ("11", "abcdef\u{20ac}12", 0, "eHl6", 0),
         ("5", "\u{20ac}12", 6, "eHl6", 0),
-        // Not within a character.
+        // A tail does not begin within a character.
         ("4", "12", 9, "eHl6", 0),
         ("3", "12", 9, "eHl6", 0),
         ("2", "12", 9, "eXo=", 1),
@@ -156,7 +157,7 @@ fn tags() {
     for known in ["\"x\"", "W/\"0000000000000000\"", ""] {
         assert_eq!(ask("/procs/a", known).status, 200, "{known}");
     }
-    // One that runs has another one once something has happened to it.
+    // An event changes the tag of a running process.
     let running = server.ask("GET", "/procs/b").header("etag").unwrap().to_owned();
     server.ask("POST", "/procs/b/signals/KILL").data();
     server.ended("/procs/b");
@@ -164,9 +165,8 @@ fn tags() {
     assert_eq!(server.send("HEAD", "/procs/a", &[], b"").header("etag"), Some(tag));
 }
 
-/// The tag of a process that works changes with its samples.
 #[test]
-fn a_busy_process_has_new_tags() {
+fn the_tag_of_a_busy_process_changes_with_its_samples() {
     let server = TestServer::new();
     server.post(&json!({"a": sh("while :; do :; done", json!([]))})).data();
     let tag = || server.ask("GET", "/procs/a").header("etag").unwrap().to_owned();

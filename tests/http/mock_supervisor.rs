@@ -1,5 +1,4 @@
-//! What stands behind the service in these tests: one actor on a real engine for the supervisor, without what makes that one hard, and
-//! the real results.
+//! A simple supervisor on a real engine, and the real results actor, for the tests of the service.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,11 +20,11 @@ use procstar::engine::{Engine, Event, ProcessCommand};
 use procstar::spec::ProcId;
 use tokio::sync::oneshot;
 
-/// A request for this process comes too late: no new ones are accepted.
+/// A start with this ID fails, as during a shutdown.
 pub const TOO_LATE: &str = "too late";
 /// A signal for this process is not permitted.
 pub const FORBIDDEN: &str = "forbidden";
-/// A signal for this process is refused otherwise.
+/// A signal for this process fails with another error.
 pub const BROKEN: &str = "broken";
 
 pub struct Mock {
@@ -51,7 +50,7 @@ impl CommandLink for NoCommands {
     }
 }
 
-/// Kill every process and end this actor: from now on nobody answers.
+/// Kills all processes and ends this actor.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Die;

@@ -1,4 +1,4 @@
-//! The API's own description, against what it answers.
+//! The API description, compared with responses.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ fn results_have_the_keys_that_are_described() {
             assert_eq!(keys(result), expected, "{id} {query}");
         }
     }
-    // Not whatever one likes.
+    // The schema rejects other bodies.
     let empty = json!({"data": {"procs": {"a": {}}}});
     assert!(!answers.is_valid(&empty));
     let specs = schema("SpecsBody");

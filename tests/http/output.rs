@@ -1,4 +1,4 @@
-//! Captured bytes by range, in every coding, cut between characters, and as they are written.
+//! Captured bytes by range, in every content coding, cut between characters, and during the run.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ fn capture(mode: &str, encoding: &Value) -> Value {
     json!([["stdout", {"capture": {"mode": mode, "encoding": encoding}}]])
 }
 
-/// A process that writes what is put into a FIFO, until that is closed.
+/// A process that copies a FIFO to its output, until the FIFO is closed.
 struct Writer {
     fifo: PathBuf,
     end: Option<File>,
@@ -56,7 +56,7 @@ fn until_length(server: &TestServer, length: usize) {
     });
 }
 
-/// Numbers, a line each.
+/// Numbers, one per line.
 fn numbers(count: usize) -> Vec<u8> {
     (0..count).flat_map(|n| format!("{n}\n").into_bytes()).collect()
 }
@@ -83,7 +83,7 @@ fn ranges_while_written_and_after() {
     }
 }
 
-/// What is to be had of these bytes, and what is not.
+/// Checks valid and invalid ranges of these bytes.
 fn ranges(server: &TestServer, bytes: &[u8]) {
     let length = bytes.len();
     for (range, part) in [
@@ -103,7 +103,7 @@ fn ranges(server: &TestServer, bytes: &[u8]) {
         assert_eq!(answer.header("content-range"), Some(&*told));
         assert_eq!(answer.header("content-encoding"), None);
         let head = server.send("HEAD", PATH, &headers, b"");
-        // A range means nothing there; see `semantics`.
+        // HEAD ignores ranges; see `semantics`.
         assert_eq!((head.status, head.header("content-range")), (200, None));
     }
     for range in [format!("{length}-"), "-0".to_owned(), "99999999999999999999-".to_owned()] {
@@ -119,7 +119,7 @@ fn ranges(server: &TestServer, bytes: &[u8]) {
 }
 
 #[test]
-fn a_range_of_what_has_changed_is_the_whole() {
+fn a_range_with_an_outdated_tag_returns_the_whole_output() {
     let server = TestServer::new();
     let mut writer = Writer::start(&server, "tempfile", &Value::Null);
     writer.write(b"abc");
@@ -189,9 +189,9 @@ fn codings_while_written_and_after() {
     assert!(tags.iter().all(|one| tags.iter().filter(|tag| *tag == one).count() == 1), "{tags:?}");
 }
 
-/// What is small, or does not get smaller.
+/// Small output, or output that does not compress.
 #[test]
-fn what_is_not_worth_a_coding() {
+fn output_that_does_not_shrink_is_not_compressed() {
     let server = TestServer::new();
     for script in ["head -c 1000 /dev/zero", "head -c 100000 /dev/urandom"] {
         server.post(&json!({"a": sh(script, capture("tempfile", &Value::Null))})).data();
@@ -204,10 +204,10 @@ fn what_is_not_worth_a_coding() {
 }
 
 #[test]
-fn characters_are_not_torn() {
+fn characters_are_not_split() {
     let server = TestServer::new();
     let mut writer = Writer::start(&server, "memory", &json!("utf-8"));
-    // ä is two bytes, € three, and of the last one only two have come.
+    // `ä` has two bytes, `€` three; only two bytes of the last one are written.
     writer.write(b"a\xc3\xa4\xe2\x82\xac!\xe2\x82");
     until_length(&server, 9);
     let ask = |range: &str| {
@@ -231,7 +231,7 @@ fn characters_are_not_torn() {
     }
     writer.close();
     server.until_ended("/procs/a");
-    // Nothing will follow: these are bytes as any others.
+    // At the end of the output, the incomplete character is returned, too.
     check("", b"a\xc3\xa4\xe2\x82\xac!\xe2\x82", None);
     check("7-8", b"\xe2\x82", Some("bytes 7-8/9"));
     server.ask("GET", &format!("{PATH}?utf8=maybe")).errors(400);
@@ -246,7 +246,7 @@ fn follow(server: &TestServer, path: &str) -> (Client, String) {
     (client, offset)
 }
 
-/// Reads so many bytes of what is followed.
+/// Reads `length` bytes of followed output.
 fn read(client: &mut Client, length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < length {
@@ -256,7 +256,7 @@ fn read(client: &mut Client, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn followers_get_what_is_written_until_the_end() {
+fn followers_receive_the_output_until_its_end() {
     for mode in ["tempfile", "memory"] {
         let server = TestServer::new();
         let mut writer = Writer::start(&server, mode, &Value::Null);
@@ -274,7 +274,7 @@ fn followers_get_what_is_written_until_the_end() {
         assert_eq!(read(&mut first, 6), b", four");
         assert_eq!(read(&mut late, 6), b", four");
         assert_eq!(read(&mut ahead, 4), b"four");
-        // More than one block, and then the end.
+        // Output of more than one block, then its end.
         let many = numbers(20_000);
         writer.write(&many);
         writer.close();
@@ -282,7 +282,7 @@ fn followers_get_what_is_written_until_the_end() {
             assert!(read(client, many.len()) == many, "{mode}");
             assert_eq!(client.chunk(), None);
         }
-        // Of what has ended there is no more to come.
+        // After the end of the process, the response is complete at once.
         let (mut after, _) = follow(&server, &format!("{FOLLOW}?from=-6"));
         assert_eq!((read(&mut after, 6), after.chunk()), (b"19999\n".to_vec(), None));
         let (mut beyond, offset) = follow(&server, &format!("{FOLLOW}?from=99999999"));
@@ -307,9 +307,9 @@ fn followers_of_text_get_whole_characters() {
     assert_eq!(client.chunk(), None);
 }
 
-/// Whoever follows does so to the end, whatever becomes of the process; who hangs up is forgotten.
+/// A follower receives the whole output even if the process is deleted.
 #[test]
-fn followers_and_deletion() {
+fn followers_receive_the_whole_output_of_a_deleted_process() {
     let server = TestServer::new();
     let mut writer = Writer::start(&server, "tempfile", &Value::Null);
     let (mut client, _) = follow(&server, FOLLOW);
@@ -325,9 +325,9 @@ fn followers_and_deletion() {
     server.ask("GET", FOLLOW).problem(404);
 }
 
-/// A client that has gone is noticed though nothing is written.
+/// The service notices a disconnected client even without new output.
 #[test]
-fn a_follower_that_hangs_up_is_let_go() {
+fn the_connection_of_a_disconnected_follower_is_closed() {
     let server = TestServer::new();
     let _writer = Writer::start(&server, "tempfile", &Value::Null);
     let (mut client, _) = follow(&server, FOLLOW);
@@ -336,7 +336,7 @@ fn a_follower_that_hangs_up_is_let_go() {
 }
 
 #[test]
-fn what_cannot_be_followed() {
+fn requests_to_follow_other_fds_fail() {
     let server = TestServer::new();
     server.post(&json!({"a": sh("true", json!([["stdin", {"null": {}}]]))})).data();
     for fd in ["stdin", "stdout", "x"] {

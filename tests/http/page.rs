@@ -1,17 +1,17 @@
-//! The page's files, and what comes with them.
+//! The files of the page and their headers.
 
 use std::io::Read;
 
 use super::harness::TestServer;
 
-/// The files that a text of the page names.
+/// The files to which a text of the page refers.
 fn named(text: &str) -> Vec<String> {
     let ends = |part: &str| part.split('"').next().unwrap().to_owned();
     let named = text.split("\"/ui/").skip(1).chain(text.split("\"./").skip(1));
     named.map(ends).collect()
 }
 
-/// From the page on, each file that is named is there, with its type, and may do no more than the page must.
+/// Each file to which the page refers exists, with its type and a strict security policy.
 #[test]
 fn the_page_and_all_its_files() {
     let server = TestServer::new();
@@ -58,7 +58,7 @@ fn the_page_and_all_its_files() {
         seen.push(path);
     }
     assert!(seen.len() > 15 && seen.contains(&"/ui/text.js".to_owned()), "{seen:?}");
-    // The rest of the service gives a page nothing to do.
+    // Other responses may load nothing.
     for path in ["/procs", "/status", "/openapi.json", "/procs/x", "/nowhere", "/ui/nothing.js"] {
         let answer = server.ask("GET", path);
         let policy = answer.header("content-security-policy");
@@ -115,7 +115,7 @@ fn tags_and_codings() {
 }
 
 #[test]
-fn what_the_page_has_not() {
+fn unknown_files_and_other_methods_of_the_page_are_rejected() {
     let server = TestServer::new();
     for name in ["nothing.js", "..%2Fmod.rs", "%2E%2E", "", "App.js", "index.html%00"] {
         let problems = server.ask("GET", &format!("/ui/{name}")).problem(404);
@@ -128,7 +128,7 @@ fn what_the_page_has_not() {
             answer.problem(405);
         }
     }
-    // A query is the page's own matter.
+    // The service ignores a query, which only the page uses.
     assert_eq!(server.ask("GET", "/?anything=1").status, 200);
     assert!(server.ask("GET", "/").body.starts_with(b"<!doctype html>"));
 }

@@ -1,4 +1,4 @@
-//! The types of the API's bodies for the page's modules, made of the API's own description.
+//! The types of API bodies for the modules of the page, generated from the API description.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ const HEAD: &str = "\
 // API's description: `PROCSTAR_PUBLISH=1 cargo nextest run --test http page_types`.
 ";
 
-/// Run with `PROCSTAR_PUBLISH=1` to write what has changed.
+/// Run with `PROCSTAR_PUBLISH=1` to write the file.
 #[test]
 fn the_types_of_the_page_are_those_of_the_description() {
     let world = TestServer::new();
@@ -28,7 +28,7 @@ fn the_types_of_the_page_are_those_of_the_description() {
     }
 }
 
-/// A declaration for each schema; the page sends no specs, so these are left out.
+/// A declaration for each schema except specs, which the page does not send.
 fn types(schemas: &Value) -> String {
     let mut text = HEAD.to_owned();
     for (name, schema) in schemas.as_object().unwrap() {

@@ -1,4 +1,4 @@
-//! Who is at the other end of a real connection, and who is let in by that.
+//! The user at the other end of a real connection, and access control by this user.
 
 use super::harness::own_uid;
 use crate::support::wait::eventually;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use procstar::http::access::{AccessRequest, Header, PeerUser, Policy, decide, peer_user};
 
-/// A user that this machine need not know.
+/// A user ID that needs no account.
 const OTHER_UID: u32 = 45_678;
 
-/// A process that another user runs, which ends with its test.
+/// A process of another user, killed at the end of the test.
 struct OtherUser(Child);
 
 impl Drop for OtherUser {
@@ -24,7 +24,8 @@ impl Drop for OtherUser {
     }
 }
 
-/// Connects to `address` as another user and stays connected, or says why that cannot be done here.
+/// Connects to `address` as another user and stays connected, or returns the reason to skip the
+/// test.
 fn connect_as_other(address: SocketAddr) -> Result<OtherUser, &'static str> {
     if own_uid() != 0 {
         return Err("only root can become another user");
@@ -98,7 +99,7 @@ fn another_users_connection_is_theirs() {
         assert_eq!(user.map(|user| user.uid), Some(OTHER_UID), "{address}");
         let refusal = decide(&Policy::new(own_uid(), None), &facts(user), 3000, false).unwrap_err();
         assert!(refusal.to_string().starts_with("the connection belongs to user ID 45678; "));
-        // To a service of theirs it is one of theirs.
+        // For a service of the other user, the connection belongs to the service's user.
         let user = peer_user(peer, server.local_addr().unwrap(), OTHER_UID).unwrap();
         assert_eq!(user, here(OTHER_UID), "{address}");
         assert_eq!(decide(&Policy::new(OTHER_UID, None), &facts(user), 3000, false), Ok(()));
@@ -106,7 +107,7 @@ fn another_users_connection_is_theirs() {
 }
 
 #[test]
-fn another_users_connection_is_nobodys_once_closed() {
+fn a_closed_connection_of_another_user_has_no_owner() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = match connect_as_other(listener.local_addr().unwrap()) {
         Ok(other) => other,
@@ -117,11 +118,11 @@ fn another_users_connection_is_nobodys_once_closed() {
     };
     let (mut server, peer) = accept(&listener);
     drop(other);
-    // The kernel has closed the socket when the end of what it sent arrives.
+    // When the end of the stream arrives, the kernel has closed the socket.
     server.set_nonblocking(false).unwrap();
     server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert_eq!(server.read(&mut [0]).unwrap(), 0);
-    // It may show such a socket as root's, who would be let in.
+    // The kernel may list such a socket as one of root, which would be authorized.
     let user = peer_user(peer, server.local_addr().unwrap(), own_uid()).unwrap();
     assert_eq!(user, None);
     assert!(decide(&Policy::new(own_uid(), None), &facts(user), 3000, false).is_err());
@@ -130,7 +131,7 @@ fn another_users_connection_is_nobodys_once_closed() {
 #[test]
 fn a_peer_that_is_not_of_this_machine_has_no_user() {
     let local = "127.0.0.1:3000".parse().unwrap();
-    // An address of documentation, which no machine has.
+    // Addresses reserved for documentation, which no machine has.
     for peer in ["192.0.2.1:40000", "[2001:db8::1]:40000"] {
         assert_eq!(peer_user(peer.parse().unwrap(), local, own_uid()).unwrap(), None);
     }

@@ -9,7 +9,7 @@ use crate::support::engine::sh;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// Ends when told to by a signal.
+/// A process that runs until a signal.
 fn sleeper() -> Value {
     json!({"argv": ["sleep", "1000"], "exe": "/bin/sleep"})
 }
@@ -22,7 +22,7 @@ fn captured(encoding: Value) -> Value {
 fn a_process_from_start_to_deletion() {
     let server = TestServer::new();
     assert_eq!(server.ask("GET", "/procs").data(), json!({"procs": {}}));
-    // In this order, which a JSON value would not keep.
+    // A text, because a JSON value would change the order.
     let specs = format!(
         r#"{{"specs": {{"b": {}, "a": {}}}}}"#,
         sleeper(),
@@ -101,10 +101,11 @@ fn signals_by_name_and_number() {
     server.ended("/procs/a");
 }
 
-/// Headers and body, and the status and texts of its errors.
+/// Headers, body, and the expected status and error texts.
 type BadRequest<'a> = (&'a [(&'a str, &'a str)], &'a str, u16, &'a [&'a str]);
 
-/// Nothing of it is started, the answer says what is wrong and where, and the next request works.
+/// No process is started, the response contains each error with its place, and the next request
+/// succeeds.
 #[test]
 fn requests_that_are_not_accepted() {
     let server = TestServer::new();
@@ -252,14 +253,14 @@ fn ids_of_any_text() {
             [format!("unknown process: {id}; list processes with 'procstar ps'")]
         );
     }
-    // As an ID with a slash is not one without, nor is one decoded twice.
+    // The service decodes an ID only once, after it has split the path.
     server.post(&json!({"a/b": sleeper(), "%2F": sleeper()})).data();
     server.ask("GET", "/procs/a/b").errors(404);
     server.ask("GET", "/procs/%2F").errors(404);
     server.ask("GET", "/procs/%252F").data();
 }
 
-/// Who has the answer can read the results: nothing is still about to start.
+/// After the response to a start, the results exist: no process is still starting.
 #[test]
 fn the_answer_comes_when_every_process_has_started_or_failed_to() {
     let server = TestServer::new();
@@ -288,7 +289,7 @@ fn the_answer_comes_when_every_process_has_started_or_failed_to() {
 #[test]
 fn captured_bytes_as_they_were_captured() {
     let server = TestServer::new();
-    // No valid UTF-8, and a zero.
+    // Invalid UTF-8, and a zero byte.
     let script = r"printf 'a\377\0b'; printf three >&3";
     let fds = |mode: &str, encoding: Value| {
         json!([
@@ -336,7 +337,7 @@ fn captured_bytes_as_they_were_captured() {
     }
 }
 
-/// Of every kind one, and after each the connection goes on.
+/// One request of each kind; the connection continues after each.
 #[test]
 fn one_connection_for_many_requests() {
     let server = TestServer::new();
@@ -360,7 +361,7 @@ fn one_connection_for_many_requests() {
             assert_eq!(client.head().status, if path == "/procs/b" { 404 } else { 200 });
         }
     }
-    // Several at once, answered in their order.
+    // Pipelined requests get their responses in order.
     let one = "GET /procs/a/output/1/data HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let other = "GET /procs/b HTTP/1.1\r\nHost: localhost\r\n\r\n";
     client.send([one, other, one].concat());

@@ -1,4 +1,5 @@
-//! Output whose file is changed after the end of its process: neither the tag nor the bytes of before are answered, nor those of after.
+//! Output whose file changes after the end of its process: no response contains its bytes or its
+//! tag.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -10,7 +11,7 @@ use crate::support::engine::sh;
 
 const DATA: &str = "/procs/a/output/stdout/data";
 
-/// The file that process `a` is writing: it tells its own.
+/// The output file of process `a`, which prints its path.
 fn file_of(server: &TestServer) -> std::path::PathBuf {
     let result = server.ended("/procs/a");
     std::path::PathBuf::from(result["fds"]["stderr"]["text"].as_str().unwrap().trim_end())
@@ -60,7 +61,7 @@ fn a_change_after_the_end_is_an_error_everywhere() {
         assert_eq!((&report["complete"], &report["reason"]), (&json!(false), &json!("changed")));
         assert_eq!(report["sha256"], sha256, "as it was at the end");
         assert_eq!(result["fds"]["stdout"]["text"], "");
-        // Others are shown as ever.
+        // Other processes are listed unchanged.
         let list: Value = server.ask("GET", "/procs?output=tail").data();
         assert_eq!(list["procs"]["b"]["fds"]["stdout"]["text"], "other\n");
         assert_eq!(list["procs"]["a"]["fds"]["stdout"]["text"], "");

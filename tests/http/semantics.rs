@@ -1,4 +1,4 @@
-//! What HTTP itself asks for: versions, conditions, codings, bodies that nobody wants.
+//! The rules of HTTP: versions, conditions, content codings, unwanted bodies.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::wait::eventually;
 const DATA: &str = "/procs/a/output/stdout/data";
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// A service with a process that has written so much.
+/// A service with a process that has written `length` bytes.
 fn with_output(length: usize) -> TestServer {
     let server = TestServer::new();
     let fds = json!([["stdout", {"capture": {"encoding": "utf-8"}}]]);
@@ -26,7 +26,7 @@ fn with_output(length: usize) -> TestServer {
     server
 }
 
-/// Asks in HTTP/1.0, and reads to the end of the connection: the head, and the body.
+/// Sends an HTTP/1.0 request and reads to the end of the connection. Returns the head and the body.
 fn old(server: &TestServer, method: &str, path: &str, headers: &str) -> (String, Vec<u8>) {
     let mut stream = tcp(server.address);
     let request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n");
@@ -51,7 +51,7 @@ fn clients_of_http_1_0_get_no_chunks() {
         ("/healthz", ""),
         ("/procs/none", ""),
     ] {
-        // One that is kept would be read from until the deadline.
+        // With keep-alive, the read would last until the deadline.
         let headers = headers.replace("Connection: keep-alive\r\n", "");
         let (head, body) = old(&server, "GET", path, &headers);
         assert!(head.starts_with("http/1.0 "), "{head}");
@@ -66,7 +66,7 @@ fn clients_of_http_1_0_get_no_chunks() {
         let (head, body) = old(&server, "HEAD", path, &headers);
         assert!(!head.contains("transfer-encoding") && body.is_empty(), "{path}: {head}");
     }
-    // A length keeps the connection; none ends it, also where it was to be kept.
+    // A response without a length ends the connection, even with keep-alive.
     let mut client = server.client();
     let request =
         |path| format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
@@ -78,7 +78,7 @@ fn clients_of_http_1_0_get_no_chunks() {
     client.send(request("/procs/a/output/stdout/follow"));
     assert_eq!(client.head().header("connection"), None);
     assert!(client.raw(100_000) == vec![b'x'; 100_000] && client.is_closed());
-    // A WebSocket is of HTTP/1.1.
+    // A WebSocket needs HTTP/1.1.
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let (head, _) = old(&server, "GET", "/events/ws", upgrade);
@@ -116,7 +116,7 @@ fn conditions_on_output() {
             }
         }
     }
-    // A weak tag does not vouch for a range.
+    // A weak tag does not match in `If-Range`.
     let weak = format!("W/{plain}");
     assert_eq!(ask("GET", &[("Range", "bytes=0-1"), ("If-Range", &weak)]).status, 200);
     assert_eq!(ask("GET", &[("Range", "bytes=0-1"), ("If-Range", &plain)]).status, 206);
@@ -127,7 +127,7 @@ fn conditions_on_results_and_deletions() {
     let server = with_output(0);
     let tag = server.ask("GET", "/procs/a").header("etag").unwrap().to_owned();
     for (name, value, read, deleted) in [
-        // A weak tag is never strongly the same.
+        // A weak tag never matches in `If-Match`.
         ("If-Match", &*tag, 412, 412),
         ("If-Match", "\"x\"", 412, 412),
         ("If-None-Match", "*", 304, 412),
@@ -141,9 +141,8 @@ fn conditions_on_results_and_deletions() {
     assert_eq!(none.errors(404), ["unknown process: a; list processes with 'procstar ps'"]);
 }
 
-/// A range means something for GET alone.
 #[test]
-fn head_with_a_range_is_of_the_whole() {
+fn head_ignores_a_range() {
     let server = with_output(5000);
     for range in ["bytes=0-1", "bytes=9999-"] {
         let answer = server.send("HEAD", DATA, &[("Range", range)], b"");
@@ -193,13 +192,13 @@ fn a_client_that_does_not_take_bytes_as_they_are_gets_none() {
         }
         let answer = server.send("DELETE", "/procs/a", &[("Accept-Encoding", "*;q=0")], b"");
         assert_eq!(answer.status, 406);
-        // It was not done.
+        // The request had no effect.
         assert_eq!(server.ask("GET", "/procs/a").status, 200);
     }
 }
 
 #[test]
-fn results_are_compressed_for_who_takes_that() {
+fn results_are_compressed_if_the_client_accepts_it() {
     let server = with_output(100_000);
     server.post(&json!({"b": sh("true", json!([]))})).data();
     server.ended("/procs/b");
@@ -241,15 +240,15 @@ fn results_are_compressed_for_who_takes_that() {
             }
         }
     }
-    // Not worth it.
+    // Too small for compression.
     let small = server.send("GET", "/procs?state=running", &[("Accept-Encoding", "gzip")], b"");
     assert_eq!((small.header("content-encoding"), small.data()), (None, json!({"procs": {}})));
 }
 
-/// Sends a head and then one chunk after another until the connection ends; the answer.
+/// Sends a head, then chunks until the connection ends. Returns the response.
 fn endless(mut client: Client, head: &str) -> Answer {
     client.send(format!("{head}Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"));
-    // More than what is taken for the connection's sake.
+    // More than the service drains to keep the connection.
     let chunk = [b"4000\r\n".as_slice(), &[b' '; 1 << 14], b"\r\n"].concat();
     for _ in 0..8 {
         client.try_send(&chunk);
@@ -261,9 +260,9 @@ fn endless(mut client: Client, head: &str) -> Answer {
     answer
 }
 
-/// The connection is closed some seconds after the answer, whatever still comes.
+/// The service closes the connection some seconds after the response, even if bytes still arrive.
 #[test]
-fn what_nobody_wants_is_not_read_without_end() {
+fn an_endless_unwanted_body_is_not_read_to_its_end() {
     let server = limited(HttpLimits { body: 1000, ..HttpLimits::default() });
     std::thread::scope(|scope| {
         for (head, status) in [
@@ -285,7 +284,7 @@ fn what_nobody_wants_is_not_read_without_end() {
     assert_eq!(server.ask("GET", "/procs").data(), json!({"procs": {}}));
 }
 
-/// What comes with the request does not cost it its connection.
+/// A short unwanted body does not end the connection.
 #[test]
 fn a_body_that_has_come_keeps_the_connection() {
     let server = TestServer::new();
@@ -309,7 +308,7 @@ fn a_body_that_has_come_keeps_the_connection() {
     }
 }
 
-/// Whoever asks before it sends a body is told at once that it need not.
+/// A request with `Expect: 100-continue` is rejected before its body.
 #[test]
 fn expectations() {
     let server = limited(HttpLimits { body: 1000, ..HttpLimits::default() });
@@ -342,9 +341,9 @@ fn expectations() {
     assert_eq!(client.answer().status, 200);
 }
 
-/// Every fault of a request, each with its place.
+/// Each error has its place.
 #[test]
-fn all_that_is_wrong_is_told_at_once() {
+fn all_errors_of_a_request_are_returned_at_once() {
     let server = TestServer::new();
     let body = "{\"specs\": {\n\"a\": {\"argvv\": [], \"argv\": [\"x\"], \"cwd\": 7},\n\"b\": 7,\n\
                 \"\": {\"argv\": [\"x\"]}}}";

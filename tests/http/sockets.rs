@@ -1,11 +1,11 @@
-//! What a client may say on a WebSocket, and what ends it.
+//! Messages of a client on a WebSocket: valid ones, and those that end it.
 
 use serde_json::json;
 
 use super::events::{Events, Socket};
 use super::harness::TestServer;
 
-/// A frame as a client writes it, with a mask that changes nothing.
+/// A frame of a client, with a mask of zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -30,8 +30,8 @@ fn open(server: &TestServer) -> Socket {
     socket
 }
 
-/// The code and the reason of the Close frame that comes next.
-fn goodbye(socket: &mut Socket) -> (u16, String) {
+/// Reads a Close frame; returns its code and reason.
+fn read_close(socket: &mut Socket) -> (u16, String) {
     let (opcode, payload) = socket.frame();
     assert_eq!(opcode, 8);
     let (code, reason) = payload.split_at(2);
@@ -39,7 +39,7 @@ fn goodbye(socket: &mut Socket) -> (u16, String) {
 }
 
 #[test]
-fn what_a_client_says_against_the_protocol_is_answered_by_a_reason() {
+fn protocol_violations_get_a_close_frame_with_a_reason() {
     let server = TestServer::new();
     let mut other = open(&server);
     let large = vec![b'x'; 65_537];
@@ -66,21 +66,21 @@ fn what_a_client_says_against_the_protocol_is_answered_by_a_reason() {
     {
         let mut socket = open(&server);
         socket.0.send(&bytes);
-        let (told, why) = goodbye(&mut socket);
+        let (told, why) = read_close(&mut socket);
         assert_eq!(told, code, "{i}: {why}");
         let control = why.contains("more than 125") && reason == "longer";
         assert!(control || why.contains(reason), "{i}: {why}");
-        // Its own goodbye is taken, and the connection ends.
+        // The service accepts the Close frame of the client, and ends the connection.
         socket.0.finish();
         assert!(socket.0.is_closed(), "{i}");
     }
-    // Others have noticed nothing.
+    // Other connections are not affected.
     server.post(&json!({"a": {"argv": ["/nonexistent"]}})).data();
     assert_eq!(other.event()["event"], "ended");
 }
 
 #[test]
-fn what_a_client_may_say() {
+fn valid_messages_of_a_client_are_accepted() {
     let server = TestServer::new();
     let mut socket = open(&server);
     let character = [frame(0x01, b"\xc3"), frame(0x89, b"ping"), frame(0x80, b"\xa4")].concat();
@@ -90,7 +90,7 @@ fn what_a_client_may_say() {
     server.post(&json!({"a": {"argv": ["/nonexistent"]}})).data();
     assert_eq!(socket.event()["event"], "ended");
     socket.0.send(frame(0x88, b"\x03\xe8bye"));
-    assert_eq!(goodbye(&mut socket), (1000, String::new()));
+    assert_eq!(read_close(&mut socket), (1000, String::new()));
     socket.0.finish();
     assert!(socket.0.is_closed());
 }

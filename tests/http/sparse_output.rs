@@ -1,4 +1,4 @@
-//! The output of a job that gave it ten terabytes by `truncate`.
+//! Output that its job has extended to ten terabytes by `truncate`.
 
 use serde_json::json;
 
@@ -8,9 +8,9 @@ use crate::support::engine::sh;
 const PATH: &str = "/procs/a/output/stdout/data";
 
 #[test]
-fn ten_terabytes_of_nothing_are_answered_by_range_and_not_inline() {
+fn ten_terabytes_are_detached_from_the_result_and_read_by_range() {
     let server = TestServer::new();
-    // The beginning is a guard of ours, and the last bytes are the job's.
+    // Written bytes at the beginning and the end, and a hole between them.
     let script = "printf first; truncate -s 10T /dev/stdout; printf last";
     let fds = json!([["stdout", {"capture": {"encoding": "utf-8"}}]]);
     server.post(&json!({"a": sh(script, fds)})).data();
@@ -25,7 +25,7 @@ fn ten_terabytes_of_nothing_are_answered_by_range_and_not_inline() {
 }
 
 #[test]
-fn ranges_of_a_sparse_capture_are_what_was_written_and_zeros() {
+fn ranges_of_a_sparse_capture_contain_written_bytes_and_zeros() {
     let server = TestServer::new();
     let script = "printf first; truncate -s 10T /dev/stdout; printf last";
     let fds = json!([["stdout", {"capture": {"encoding": null}}]]);
@@ -43,7 +43,7 @@ fn ranges_of_a_sparse_capture_are_what_was_written_and_zeros() {
     assert_eq!(range("bytes=-4".into()), b"last");
     let middle = range(format!("bytes={}-{}", 5u64 << 40, (5u64 << 40) + 99_999));
     assert!(middle.len() == 100_000 && middle.iter().all(|byte| *byte == 0));
-    // Compressed, it would be small for the client and endless for the agent.
+    // A compressed response would be small for the client, and endless work for the service.
     let answer = server.send("HEAD", PATH, &[("Accept-Encoding", "gzip, identity;q=0.5")], b"");
     assert_eq!(answer.header("content-encoding"), None);
     assert_eq!(server.ask("HEAD", PATH).header("content-length"), Some(&*length.to_string()));

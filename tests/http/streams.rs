@@ -1,4 +1,4 @@
-//! Large bodies both ways, slow clients, and the end of the server.
+//! Large bodies in both directions, slow clients, and the end of the service.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use super::harness::{TestServer, own_uid};
 use crate::support::engine::sh;
 use crate::support::wait::eventually;
 
-/// More than the buffers of all sockets hold.
+/// More bytes than the buffers of all sockets.
 const SIZE: usize = 50_000_000;
 
-/// The numbers that make so many bytes, with eight digits each.
+/// The numbers with eight digits whose lines have `size` bytes.
 fn numbers(size: usize) -> std::ops::Range<usize> {
     10_000_000..10_000_000 + size / 8
 }
@@ -30,7 +30,7 @@ fn counter(size: usize, mode: &str, encoding: &Value) -> Value {
     })
 }
 
-/// The same.
+/// The output of [`counter`].
 fn counted(size: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size + 1);
     for number in numbers(size) {
@@ -40,7 +40,7 @@ fn counted(size: usize) -> Vec<u8> {
     bytes
 }
 
-/// So many connections, one after another, are spread over all threads of the server.
+/// Opens connections, one after another, which are spread over all threads of the service.
 fn asked_again_and_again(server: &TestServer) {
     for _ in 0..20 {
         let began = Instant::now();
@@ -59,7 +59,7 @@ fn large_captures_while_others_are_answered() {
         let expected = counted(size);
         server.post(&json!({"large": counter(size, mode, &encoding)})).data();
         server.until_ended("/procs/large");
-        // Four that do not read, so that every thread has one.
+        // Four clients that do not read: at least one for each thread.
         let mut stalled: Vec<_> = (0..4).map(|_| server.client()).collect();
         let mut heads = Vec::new();
         for (i, client) in stalled.iter_mut().enumerate() {
@@ -96,7 +96,7 @@ fn large_captures_while_others_are_answered() {
     }
 }
 
-/// What is written after the request is not part of the answer.
+/// Later output is not part of the response.
 #[test]
 fn the_length_is_that_of_the_request() {
     let server = TestServer::new();
@@ -134,17 +134,17 @@ fn many_results_in_few_blocks() {
     assert_eq!(procs.as_object().unwrap().keys().cloned().collect::<Vec<_>>(), ids);
 }
 
-/// The client has the answer although it is still sending.
+/// The client receives the response while it still sends.
 #[test]
 fn a_body_that_is_too_large() {
     let server = TestServer::new();
     let detail = "request body larger than 67108864 bytes (http.max_body)";
     let head = "POST /procs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let mut client = server.client();
-    // By its length alone: the body need not come.
+    // The length alone is enough, without the body.
     client.send(format!("{head}Content-Length: 67108865\r\n\r\n"));
     assert_eq!(client.answer().errors(413), [detail]);
-    // With the body on its way.
+    // While the body arrives.
     let mut client = server.client();
     client.send(format!("{head}Content-Length: 67108865\r\n\r\n"));
     client.send(vec![b' '; 67_108_865]);
@@ -156,7 +156,7 @@ fn a_body_that_is_too_large() {
         client.send([b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat());
     }
     assert_eq!(client.answer().errors(413), [detail]);
-    // Just as large as it may be.
+    // A body of the maximum size.
     let spec = br#"{"specs": {"a": {"argv": ["/bin/true"]}}}"#;
     let mut body = vec![b' '; 67_108_864 - spec.len()];
     body.extend_from_slice(spec);
@@ -166,7 +166,7 @@ fn a_body_that_is_too_large() {
 }
 
 #[test]
-fn a_client_that_goes_away_disturbs_nobody() {
+fn a_disconnected_client_affects_no_other_client() {
     let server = TestServer::new();
     server
         .post(&json!({"small": sh("true", json!([])), "large": counter(SIZE, "tempfile", &Value::Null)}))
@@ -181,7 +181,7 @@ fn a_client_that_goes_away_disturbs_nobody() {
         drop(server.client());
     }
     asked_again_and_again(&server);
-    // One that has sent all and says so still has its answer.
+    // A client that has shut down its sending direction still gets its response.
     let body = br#"{"specs": {"late": {"argv": ["/bin/true"]}}}"#;
     let mut client = server.client();
     client.request("POST", "/procs", &[("Content-Type", "application/json")], body);
@@ -191,7 +191,7 @@ fn a_client_that_goes_away_disturbs_nobody() {
 }
 
 #[test]
-fn a_stop_waits_for_nobody_long_and_the_port_is_free_at_once() {
+fn a_stop_does_not_wait_for_slow_clients_and_frees_the_port() {
     let mut server = TestServer::new();
     let port = server.address.port();
     server.post(&json!({"large": counter(SIZE, "tempfile", &Value::Null)})).data();
@@ -210,12 +210,12 @@ fn a_stop_waits_for_nobody_long_and_the_port_is_free_at_once() {
     server.stop();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(idle.is_closed());
-    // Connections of the old one are still known to the kernel.
+    // The kernel still has connections of the old service.
     let again = TestServer::with(Policy::new(own_uid(), None), port);
     assert_eq!(again.ask("GET", "/procs").data(), json!({"procs": {}}));
 }
 
-/// A connection that is only kept is closed at once.
+/// The service closes an idle connection at once.
 #[test]
 fn a_stop_does_not_wait_for_idle_connections() {
     let mut server = TestServer::new();

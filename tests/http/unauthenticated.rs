@@ -1,6 +1,6 @@
-//! Connections whose peers have not authenticated, and what they cost the others.
+//! Connections without authentication, and their limits.
 //!
-//! This user's own connections stand in for a stranger's: the token is required of them.
+//! Connections of this user stand in for those of another user: the token is required.
 
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::listeners::{Authority, connect, limited, loopback_tls};
 use crate::support::wait::DEADLINE;
 
 const TOKEN: &str = "correct horse battery staple";
-/// A time that is over in this test, and one that is not.
+/// A timeout that expires in this test, and one that does not.
 const SHORT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(1000);
 
@@ -33,7 +33,7 @@ fn policy() -> Policy {
     Policy::new(own_uid(), Some(TOKEN.into())).requiring_the_token(true)
 }
 
-/// One that trusts nobody without the token.
+/// A service that always requires the token.
 fn wary(limits: HttpLimits) -> TestServer {
     let doors = Listeners { tcp: super::listeners::loopback(), ..Listeners::default() };
     TestServer::at(doors, policy(), limits)
@@ -60,10 +60,10 @@ fn a_connection_without_authentication_lasts_only_a_moment() {
     let mut silent = server.client();
     let mut slow = server.client();
     slow.send("GET /procs HTTP/1.1\r\nHost: loc");
-    // This one is closed at once.
+    // The connection is closed at once.
     let mut refused = server.client();
     assert_eq!(ask(&mut refused, "/procs", Some("wrong")), 403);
-    // The page is for everybody, and proves nothing.
+    // The page needs no token, so its request is no authentication.
     let mut page = server.client();
     assert_eq!(ask(&mut page, "/", None), 200);
     let mut ours = server.client();
@@ -79,12 +79,12 @@ fn a_connection_without_authentication_lasts_only_a_moment() {
 fn a_source_has_few_connections_without_authentication() {
     let server = wary(with(2, LONG));
     let mut kept = [server.client(), server.client()];
-    // Both are known before the next one comes, which is closed without an answer.
+    // The service has accepted both before the next one, which it closes without a response.
     for client in &mut kept {
         assert_eq!(ask(client, "/", None), 200);
     }
     assert!(server.client().ends_within(DEADLINE));
-    // One that authenticates makes room, though it stays.
+    // An authenticated connection no longer counts.
     assert_eq!(ask(&mut kept[0], "/procs", Some(TOKEN)), 200);
     let mut another = server.client();
     assert_eq!(ask(&mut another, "/procs", Some(TOKEN)), 200);
@@ -97,7 +97,7 @@ fn a_source_has_few_connections_without_authentication() {
         figure(&server, "procstar_http_unauthenticated_refused_total{limit=\"total\"}"),
         0.0
     );
-    // Its own is authenticated by the request.
+    // The connection of this request is authenticated.
     assert_eq!(figure(&server, "procstar_http_unauthenticated_connections"), 1.0);
 }
 
@@ -111,7 +111,8 @@ fn connections_of_this_user_need_no_slot() {
     }
 }
 
-/// Before it anybody can be at the other end, though for this user's own the rest of the time is long.
+/// Before the handshake, the peer is unknown: the short timeout also applies to this user's
+/// connections.
 #[test]
 fn a_tls_handshake_has_a_deadline() {
     let authority = Authority::new();
@@ -133,7 +134,7 @@ fn a_tls_handshake_has_a_deadline() {
             assert!(text.contains("\nprocstar_http_unauthenticated_expired_total 1\n"), "{text}");
         }
     }
-    // After it, a silent one has the time of all that have not authenticated.
+    // After the handshake, a silent connection has the timeout of all unauthenticated ones.
     let server = TestServer::at(loopback_tls(&authority), policy(), with(64, SHORT));
     let mut stream = connect(&server, &authority, None);
     while stream.conn.is_handshaking() {
@@ -143,9 +144,10 @@ fn a_tls_handshake_has_a_deadline() {
     assert!(!ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it is closed");
 }
 
-/// Each has threads and limits of its own: who takes all connections of TCP holds up nobody at the Unix socket.
+/// Each listener has its own threads and limits: a client that takes all TCP connections does not
+/// delay clients of the Unix socket.
 #[test]
-fn the_unix_socket_is_served_however_many_connect_by_tcp() {
+fn a_full_tcp_listener_does_not_delay_the_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("http.sock");
     let mut doors = Listeners { tcp: super::listeners::loopback(), ..Listeners::default() };

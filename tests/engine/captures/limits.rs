@@ -93,8 +93,8 @@ fn of_a_gigabyte_only_the_limit_is_stored() {
     assert!(std::fs::metadata(capture.path()).unwrap().len() <= 3 * MIB);
 }
 
-/// The beginning and the end of a view belong to the same moment. The reader has its own copy of the
-/// capture, as in another process.
+/// The beginning and the end of a view belong to the same moment. The reader has its own copy of
+/// the capture, as in another process.
 #[test]
 fn each_view_is_a_consistent_snapshot() {
     let mut harness = EngineHarness::new(options());

@@ -55,8 +55,8 @@ fn descendants_get_the_signal_and_the_grace_if_the_leader_ends_first() {
 #[test]
 fn every_group_and_session_of_the_tree_gets_the_signal() {
     become_subreaper().unwrap();
-    // One is in its own session below the shell, and one is an orphan when the signal comes. Children of their
-    // traps do not get the signal.
+    // One process is in its own session below the shell, and one is an orphan when the signal
+    // comes. Children of their traps do not get the signal.
     let script = format!(
         "setsid bash -c \"{}\" & (setsid bash -c \"{}\" &); trap '' TERM; wait; wait",
         saves("session").replace('$', "\\$"),
