@@ -23,7 +23,7 @@ fn run_with(mut command: Command, spec: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may have refused its options before reading.
+    // The program may have exited on an invalid option before reading its input.
     let _ = child.stdin.take().unwrap().write_all(spec.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -64,7 +64,7 @@ fn pipes_files_and_captures() {
     assert_eq!(
         results["r"]["captures"]["stdout"],
         json!({"length": 18, "dropped": 0, "complete": true, "reason": null,
-            // Of the numbers from 1 to 9, a line each.
+            // SHA-256 of the numbers from 1 to 9, one per line.
             "sha256": "90cdaf13f564e4d2e76706f84226a554a2bbdb2542c2e48764d16bffd17bb38a"})
     );
 }
@@ -101,9 +101,9 @@ fn bad_input_is_exit_code_2_and_names_the_place() {
     assert!(stderr(&output).contains("/no/such/spec: No such file"), "{}", stderr(&output));
 }
 
-/// As `validate` does, a line for each, and nothing is started.
+/// The errors are those of `validate`, one per line, and no process is started.
 #[test]
-fn all_that_is_wrong_with_input_is_told_at_once() {
+fn all_errors_in_the_input_are_reported_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spec.json");
     let long = "x".repeat(4097);
@@ -138,14 +138,14 @@ fn output_is_written_whole_or_not_at_all() {
     let mut command = procstar();
     command.arg("--output").arg(&link).arg("-");
     assert!(run_with(command, &spec).status.success());
-    // It takes the place of the link, and leaves alone what that led to.
+    // The output replaces the link; the target of the link is unchanged.
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("old and longer"));
     let text = std::fs::read_to_string(&link).unwrap();
     assert!(!text.ends_with('\n'));
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["a"]["state"], "terminated");
     assert!(!link.symlink_metadata().unwrap().is_symlink());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
-    // A place that is none is found before anything is started.
+    // An invalid output path is reported before any process is started.
     let trace = dir.path().join("trace");
     let spec = json!({"specs": {"a": {"argv": ["/usr/bin/touch", trace]}}}).to_string();
     for bad in [dir.path().join("no/such/dir/out.json"), dir.path().to_path_buf()] {
@@ -155,14 +155,14 @@ fn output_is_written_whole_or_not_at_all() {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(!trace.exists());
     }
-    // What is no regular file is written, not replaced.
+    // A device is written to, not replaced by a file.
     let mut command = procstar();
     command.args(["--output", "/dev/stdout", "-"]);
     assert!(serde_json::from_slice::<Value>(&run_with(command, &spec).stdout).is_ok());
 }
 
 #[test]
-fn ignored_and_blocked_signals_of_whoever_started_it_do_no_harm() {
+fn inherited_ignored_signals_do_not_change_results() {
     let spec = json!({"specs": {"a": {"argv": ["/bin/sh", "-c", "exit 3"]}}}).to_string();
     let mut command = Command::new("/bin/bash");
     command.args([
@@ -176,7 +176,7 @@ fn ignored_and_blocked_signals_of_whoever_started_it_do_no_harm() {
 }
 
 #[test]
-fn results_go_behind_what_children_wrote() {
+fn results_are_printed_after_the_output_of_children() {
     let spec = json!({"specs": {"a": {"argv": ["/bin/echo", "mine"]}}}).to_string();
     let mut command = procstar();
     command.args(["-p", "-"]);
@@ -188,7 +188,7 @@ fn results_go_behind_what_children_wrote() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_exit_code_1() {
+fn a_closed_standard_output_is_exit_code_1() {
     let spec = json!({"specs": {"a": {"argv": ["/usr/bin/head", "-c", "1000000", "/dev/zero"],
         "fds": [["1", {"capture": {}}]]}}})
     .to_string();
@@ -208,7 +208,7 @@ fn a_reader_that_goes_away_is_exit_code_1() {
 }
 
 #[test]
-fn an_empty_environment() {
+fn an_empty_environment_is_accepted_and_inherited() {
     let mut command = procstar();
     command.env_clear().args(["--print", "-"]);
     let spec = json!({"specs": {"a": {"argv": ["/usr/bin/env"], "fds": [["1", {"capture": {"encoding": "utf-8"}}]]}}});
@@ -218,7 +218,7 @@ fn an_empty_environment() {
 }
 
 #[test]
-fn fds_it_was_started_with_are_the_users() {
+fn inherited_fds_reach_only_processes_that_name_them() {
     let spec = json!({"specs": {
         "without": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": [["1", {"capture": {"encoding": "utf-8"}}]]},
         "with": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": [["1", {"capture": {"encoding": "utf-8"}}], ["9", "inherit"]]},
@@ -230,7 +230,8 @@ fn fds_it_was_started_with_are_the_users() {
     assert_eq!(results["with"]["fds"]["stdout"]["text"], "0\n1\n2\n3\n9\n");
 }
 
-/// A zero-filled output that is larger than a pipe, and a process that makes our standard output non-blocking.
+/// A spec of two processes: one writes more output than a pipe holds, the other makes the shared
+/// standard output non-blocking.
 fn large_and_unblocking() -> String {
     json!({"specs": {
         "large": {"argv": ["/usr/bin/head", "-c", "1000000", "/dev/zero"],
@@ -247,7 +248,7 @@ fn a_child_that_makes_standard_output_non_blocking_costs_no_result() {
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(large_and_unblocking().as_bytes()).unwrap();
     let stdout = child.stdout.take().unwrap();
-    // Reading begins once the pipe is full, or the program has given up.
+    // Read only once the pipe is full or the program has exited.
     let mut wanted =
         [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&stdout), nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut wanted, nix::poll::PollTimeout::NONE).unwrap();
@@ -271,9 +272,9 @@ fn a_child_that_makes_standard_output_non_blocking_costs_no_result() {
 }
 
 #[test]
-fn results_are_saved_whatever_else_fails() {
+fn results_are_saved_when_printing_fails() {
     let dir = tempfile::tempdir().unwrap();
-    // As long as a name can be.
+    // The maximum length of a file name: a temporary file cannot have a longer one.
     let path = dir.path().join("x".repeat(255));
     let mut command = procstar();
     command.args(["--print", "--output"]).arg(&path).arg("-");
@@ -288,7 +289,7 @@ fn results_are_saved_whatever_else_fails() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// What would let everybody in is not started, and says what is missing.
+/// An HTTP service open to everybody is refused; the error lists the missing settings.
 #[test]
 fn exposed_services_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -339,8 +340,8 @@ fn command_with(mut command: Command, env: &[(&str, &str)]) -> Command {
     command
 }
 
-/// The variables by which the program's own processes reach each other are refused where somebody else has set them, and the files whose
-/// numbers they hold stay as they are.
+/// Procstar passes these variables between its own processes. If a user sets them, it exits without
+/// touching the file descriptors that they name.
 #[test]
 fn reserved_variables_are_refused_and_change_no_file() {
     let variables =

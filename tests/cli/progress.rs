@@ -7,10 +7,11 @@ use serde_json::{Map, json};
 
 use crate::terminal::Terminal;
 
-/// What erases the line.
+/// The escape sequence that erases the progress line.
 const ERASE: &str = "\r\u{1b}[K\r";
 
-/// Three processes that run until a FIFO is opened for writing, one that has failed, and one that ends well.
+/// A job of five processes: three run until a FIFO is opened for writing, one fails and one
+/// succeeds.
 struct Job {
     dir: tempfile::TempDir,
     gate: PathBuf,
@@ -48,7 +49,8 @@ impl Job {
         self.dir.path().join("spec.json")
     }
 
-    /// Lets the three end: each opens the gate and waits until there is nobody at the other side any more.
+    /// Ends the three processes. Each one reads the FIFO until end of file, that is, until its writer
+    /// closes it.
     fn open_gate(&self) {
         drop(std::fs::OpenOptions::new().write(true).open(&self.gate).unwrap());
     }
@@ -60,7 +62,7 @@ fn a_line_is_drawn_and_erased() {
     let out = job.dir.path().join("out.json");
     let mut terminal = Terminal::of(job.procstar(&["--output", out.to_str().unwrap()]));
     terminal.wait_for("\r\u{1b}[K3 running, 1 done, 1 failed of 5; ");
-    // The time alone has it drawn anew.
+    // The line is redrawn when only the elapsed time has changed.
     terminal.wait_for("of 5; 2s\r");
     let drawn = terminal.seen().matches("running").count();
     assert!(drawn <= 4, "drawn {drawn} times within 2 s in which nothing happened");
@@ -72,7 +74,7 @@ fn a_line_is_drawn_and_erased() {
 }
 
 #[test]
-fn results_come_after_it_is_erased() {
+fn results_are_printed_after_the_line_is_erased() {
     let job = Job::new();
     let mut terminal = Terminal::of(job.procstar(&["--print"]));
     terminal.wait_for("3 running");
@@ -85,7 +87,7 @@ fn results_come_after_it_is_erased() {
 }
 
 #[test]
-fn log_lines_erase_it() {
+fn log_lines_erase_the_line() {
     let job = Job::new();
     let mut terminal = Terminal::of(job.procstar(&["--exit", "--log-level", "info"]));
     terminal.wait_for("3 running");
@@ -94,17 +96,17 @@ fn log_lines_erase_it() {
     let seen = terminal.seen();
     assert!(seen.contains("\u{1b}[K\u{1b}[2m20"), "{seen:?}");
     for line in seen.lines() {
-        // What stands in a line when it is left is what came after the last erasing, or after nothing at all.
+        // The text that stays on a line is the part after its last erasure.
         let rest = line.rsplit("\u{1b}[K").next().unwrap();
         assert!(!rest.contains(" running, ") || !rest.contains("INFO"), "{line:?}");
     }
 }
 
 #[test]
-fn nothing_where_it_is_not_wanted() {
+fn progress_is_not_shown_if_disabled_or_not_on_a_capable_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let spec = dir.path().join("spec.json");
-    // Longer than progress takes to show.
+    // Longer than the delay before progress is shown.
     let nap = json!({"argv": ["/bin/sleep", "0.7"], "fds": {"stderr": {"null": {}}}});
     std::fs::write(&spec, json!({"specs": {"a": nap, "b": nap}}).to_string()).unwrap();
     let procstar = |args: &[&str], variable: (&str, &str)| {
@@ -127,7 +129,7 @@ fn nothing_where_it_is_not_wanted() {
         assert_eq!(seen.contains("2 running"), shown, "{args:?} {variable:?}: {seen:?}");
         assert_eq!(seen.is_empty(), !shown, "{args:?} {variable:?}: {seen:?}");
     }
-    // In a pipe.
+    // Standard error is a pipe.
     let output = procstar(&[], ("NO_PROGRESS", "")).output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");

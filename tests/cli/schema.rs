@@ -142,9 +142,9 @@ fn the_schema_accepts_what_the_parser_accepts() {
     assert!(accepted > found.len(), "{accepted} of {}", found.len());
 }
 
-/// A struct's values in order are no struct.
+/// Serde would deserialize a struct from an array of its values in order.
 #[test]
-fn arrays_are_no_objects() {
+fn arrays_are_rejected_where_objects_are_expected() {
     for (spec, place) in [
         (json!([{}]), ""),
         (json!({"specs": {"a": [["x"]]}}), "specs.a"),

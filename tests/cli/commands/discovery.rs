@@ -1,4 +1,4 @@
-//! Which instance is asked, and how it is reached.
+//! How a command chooses its instance and connects to it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::support::private::write_secret;
 use crate::support::wait::eventually;
 
 #[test]
-fn none_one_and_several() {
+fn the_only_instance_is_found_and_several_need_a_choice() {
     let dir = tempfile::tempdir().unwrap();
     let ps = |args: &[&str]| Ran::of(procstar(&dir).arg("ps").args(args).output().unwrap());
     let none = ps(&[]);
@@ -25,7 +25,7 @@ fn none_one_and_several() {
             .starts_with(&format!("procstar: no instance of this user runs in {place}; start one"))
     );
     let mut first = Instance::new();
-    // The second one is in the same place.
+    // Start the second instance with the same runtime directory.
     let dir = std::mem::replace(&mut first.dir, tempfile::tempdir().unwrap());
     let mut command = procstar(&dir);
     command.args(["--serve", "--serve-port", "0"]);
@@ -47,7 +47,7 @@ fn none_one_and_several() {
     assert_eq!(by(&["--pid", &first.pid().to_string()]).good(), "");
     assert_eq!(by(&["--socket", second.socket.to_str().unwrap()]).good(), "b\n");
     assert_eq!(by(&["--pid", "1"]).code, Some(1));
-    // A configured one is meant without a word.
+    // A socket in the configuration needs no option.
     let mut configured = second.command(&["ps", "-q"]);
     configured.env("PROCSTAR_HTTP_SOCKET", &second.socket);
     assert_eq!(Ran::of(configured.output().unwrap()).good(), "b\n");
@@ -89,7 +89,7 @@ fn a_state_directory_names_its_instance() {
     let mut command = procstar(&dir);
     command.args(["--serve", "--serve-port", "0", "--state-dir"]).arg(&state);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
-    // Its path is longer than the kernel takes for a socket.
+    // The path is longer than the kernel accepts for a socket address.
     eventually("socket", || state.join("http.sock").exists());
     let ps = procstar(&dir).args(["ps", "-q", "--state-dir"]).arg(&state).output().unwrap();
     assert_eq!(Ran::of(ps).good(), "");
@@ -102,7 +102,7 @@ fn a_state_directory_names_its_instance() {
 const TOKEN: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 
 #[test]
-fn a_token_goes_to_a_url_and_only_there() {
+fn a_token_is_sent_to_a_url_but_not_unencrypted_to_another_host() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -145,7 +145,7 @@ fn a_token_goes_to_a_url_and_only_there() {
 }
 
 #[test]
-fn over_tls_only_to_whom_is_trusted() {
+fn tls_connects_only_to_trusted_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let path = |name: &str| dir.path().join(name);
@@ -181,7 +181,7 @@ fn over_tls_only_to_whom_is_trusted() {
     let refused = run(&["ps", "--url", &url]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.contains("name the PEM file in --ca"), "{refused:?}");
-    // With the certificate among the system's roots it is trusted, unless there are only others.
+    // A certificate among the system's roots is trusted, unless --ca names another one.
     let by_system = |args: &[&str]| {
         Ran::of(procstar(&dir).args(args).env("SSL_CERT_FILE", &ca).output().unwrap())
     };
@@ -200,7 +200,7 @@ fn over_tls_only_to_whom_is_trusted() {
 }
 
 #[test]
-fn another_server_is_recognized() {
+fn another_http_server_is_recognized() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -217,7 +217,7 @@ fn another_server_is_recognized() {
 }
 
 #[test]
-fn commands_take_only_their_own_options_and_begin_quickly() {
+fn commands_reject_foreign_options_and_start_quickly() {
     let instance = Instance::new();
     for (args, told) in [
         (&["ps", "--serve"][..], "'ps' takes no --serve"),
@@ -241,7 +241,8 @@ fn commands_take_only_their_own_options_and_begin_quickly() {
         );
         assert!(!help.contains("--agent-host"), "{help}");
     }
-    // One process, without a keeper or a worker. By CPU time, which other tests at the same time do not make longer; the least of some.
+    // A command needs neither keeper nor worker. Measure CPU time, which concurrent tests do not
+    // inflate as they do elapsed time, and take the minimum.
     let quickest = (0..10).map(|_| {
         let (begin, before) = (Instant::now(), children_cpu());
         instance.run(&["ps", "-q"]).good();
@@ -252,7 +253,7 @@ fn commands_take_only_their_own_options_and_begin_quickly() {
     assert!(quickest.as_millis() < 100, "{quickest:?}");
 }
 
-/// CPU time of all children that were waited for.
+/// The CPU time of all reaped children.
 fn children_cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

@@ -1,4 +1,4 @@
-//! Every change, as it happens; and what runs now.
+//! `procstar events` and `procstar top`.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -8,7 +8,7 @@ use super::harness::{Instance, Running, words};
 use crate::support::wait::eventually;
 
 #[test]
-fn every_change_is_told() {
+fn events_reports_every_change() {
     let instance = Instance::new();
     instance.ended("old", "true");
     let mut all = Running::new(instance.command(&["events", "-o", "jsonl"]));
@@ -17,7 +17,7 @@ fn every_change_is_told() {
     all.until("snapshot");
     people.until("1 process\n");
     instance.ended("a", "exit 3");
-    // This one may not have been listening yet.
+    // `events b` prints no snapshot, so it may not have connected yet: repeat until it prints.
     eventually("b", || {
         instance.ended("b", "true");
         instance.run(&["rm", "b"]).good();
@@ -40,7 +40,7 @@ fn every_change_is_told() {
     assert_eq!(lines[1][1..4], ["started", "a", "pid"]);
     assert_eq!(lines[2][1..], ["ended", "a", "exit", "3"]);
     assert!(!one.text.contains("  a  "), "{}", one.text);
-    // Who has seen some goes on behind them.
+    // `--after CURSOR` continues after that event, without a snapshot.
     let cursor = events[2]["cursor"].as_str().unwrap();
     let mut rest = Running::new(instance.command(&["events", "--after", cursor]));
     rest.until("b");
@@ -56,7 +56,7 @@ fn events_outlive_the_worker() {
     let mut events = Running::new(instance.command(&["events"]));
     events.until("snapshot");
     kill(Pid::from_raw(instance.worker_pid()), Signal::SIGKILL).unwrap();
-    // The next worker knows nothing of the cursors of this one.
+    // The next worker does not know the cursors of the killed one, so the stream is reset.
     events.until("reset");
     events.until_times("snapshot", 2);
     instance.ended("after", "true");
@@ -64,7 +64,7 @@ fn events_outlive_the_worker() {
 }
 
 #[test]
-fn top_looks_once_in_a_pipe() {
+fn top_prints_once_into_a_pipe() {
     let instance = Instance::new();
     instance.run(&["start", "--id", "busy", "--", "sh", "-c", "while :; do :; done"]).good();
     instance.run(&["start", "--id", "idle", "--", "sleep", "1000"]).good();

@@ -1,4 +1,4 @@
-//! Arguments in; runs, answers and refusals out.
+//! Parsing of the command line: accepted runs, printed answers and usage errors.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -38,13 +38,13 @@ fn flags_reach_their_settings() {
     assert_eq!(settings, expected);
     let used = args.iter().filter(|arg| arg.starts_with("--")).count() + 2;
     assert_eq!(used, KEYS.iter().filter(|key| key.flag.is_some()).count(), "all flags are tried");
-    // Ports and hosts do not switch anything on.
+    // A port or host alone enables neither the HTTP service nor the agent.
     let settings = FakeHost::default().settings(&["--serve-port", "1", "--agent-host", "h"]);
     assert!(!settings.http.enabled && !settings.agent.enabled);
 }
 
 #[test]
-fn what_to_do() {
+fn options_and_input_select_the_mode() {
     let host = FakeHost::default();
     let run = host.run(&["-p", "spec.json"]);
     assert_eq!(run.input, Some(Input::File("spec.json".into())));
@@ -144,7 +144,8 @@ fn an_agent_needs_a_host() {
     FakeHost::default().env("PROCSTAR_AGENT_HOST", "").refused(&["--agent"]);
     FakeHost::default().file(SYSTEM, "agent.enabled = true").refused(&["--exit"]);
     assert!(host.run(&["--agent", "--agent-host", "h"]).settings.agent.enabled);
-    // What a server of the same environment listens on matters to an agent only.
+    // A scheduler in the same environment may set `PROCSTAR_AGENT_HOST` to a listen address. Only
+    // agent mode rejects it.
     let every = FakeHost::default().env("PROCSTAR_AGENT_HOST", "*");
     assert!(every.refused(&["--agent"]).contains("every interface"));
     assert!(!every.run(&["--exit"]).settings.agent.enabled);

@@ -1,4 +1,4 @@
-//! The ways that secrets come in, and that none of them shows.
+//! The sources of secrets, and errors that never print one.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::harness::{FakeHost, SYSTEM};
 const STRONG: &str = "8ePqYiqbZ4AnXB2hWx8WQg";
 
 #[test]
-fn secrets_come_from_the_nearest_place() {
+fn secrets_have_an_order_of_sources() {
     let agent = |host: &FakeHost| host.settings(&[]).agent.token.expose().to_owned();
     let mut host = FakeHost::default().file(SYSTEM, "agent.token = \"file\"");
     assert_eq!(agent(&host), "file");
@@ -36,7 +36,7 @@ fn secrets_come_from_the_nearest_place() {
 }
 
 #[test]
-fn secrets_that_cannot_be_had_are_errors_without_the_secret() {
+fn errors_about_secrets_do_not_contain_the_secret() {
     let file = |name: &str, text: &[u8]| FakeHost::default().env(name, "/t").file("/t", text);
     for (host, expected) in [
         (FakeHost::default().env("PROCSTAR_AGENT_TOKEN_FILE", "/t"), "PROCSTAR_AGENT_TOKEN_FILE: "),

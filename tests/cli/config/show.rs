@@ -18,7 +18,7 @@ fn showing() -> FakeHost {
 }
 
 #[test]
-fn config_show_tells_values_and_origins() {
+fn config_show_prints_values_and_origins() {
     let text = showing().shown(&["--agent-port", "7", "config", "show"]);
     let line = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name)).expect(name);
@@ -48,7 +48,7 @@ fn config_show_tells_values_and_origins() {
 }
 
 #[test]
-fn config_show_speaks_json() {
+fn config_show_prints_json() {
     let text = showing().shown(&["config", "show", "-o", "json", "--wait-timeout", "0.5"]);
     assert!(!text.contains("hunter2"));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -68,7 +68,7 @@ fn config_show_speaks_json() {
 }
 
 #[test]
-fn config_show_runs_nothing_and_checks_all() {
+fn config_show_starts_nothing_and_checks_the_whole_configuration() {
     showing().refused(&["-x", "config", "show"]);
     showing().refused(&["config", "show", "spec.json"]);
     FakeHost::default().file(SYSTEM, "x = 1").refused(&["config", "show"]);
