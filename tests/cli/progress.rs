@@ -49,8 +49,8 @@ impl Job {
         self.dir.path().join("spec.json")
     }
 
-    /// Ends the three processes. Each one reads the FIFO until end of file, that is, until its writer
-    /// closes it.
+    /// Ends the three processes: each one reads the FIFO, and its read returns once the writer has
+    /// closed it.
     fn open_gate(&self) {
         drop(std::fs::OpenOptions::new().write(true).open(&self.gate).unwrap());
     }

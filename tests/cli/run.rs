@@ -28,7 +28,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// An end as a shell's `$?` has it: 128 and the number where it was a signal.
+/// The exit status as a shell's `$?`: the exit code, or 128 plus the number of the signal.
 fn shells(status: std::process::ExitStatus) -> Option<i32> {
     status.code().or(status.signal().map(|signum| 128 + signum))
 }
@@ -38,7 +38,7 @@ fn is_there(pid: i32) -> bool {
 }
 
 #[test]
-fn exit_codes() {
+fn exit_codes_are_those_of_env_and_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -126,7 +126,7 @@ fn bytes_pass_as_they_are_and_at_once() {
     let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let odd: Vec<u8> = (0..=255).collect();
     for _ in 0..3 {
-        // Each is there before the next is written.
+        // Each write is echoed before the next one.
         to.write_all(&odd).unwrap();
         let mut back = [0; 256];
         from.read_exact(&mut back).unwrap();
@@ -163,7 +163,7 @@ fn the_result_in_a_file_and_on_descriptors() {
         assert_eq!(result["sh"]["state"], "terminated", "{to}");
     }
 
-    // A result of what could not be started is one, too.
+    // A process that cannot be started has a result, too.
     let output = self::output(&["-r", "-", "no-such-command"]);
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(127));
@@ -202,7 +202,7 @@ fn captured_output_is_complete_however_much_it_is() {
 }
 
 #[test]
-fn whoever_closes_our_output_stops_the_process() {
+fn closing_the_output_stops_the_process_by_sigpipe() {
     let script = "while :; do echo y; sleep 0.01; done";
     for capture in [&[][..], &["--capture", "-r", "/dev/null"]] {
         let mut child = procstar(&[capture, &["-t", "30", "sh", "-c", script]].concat())
@@ -217,14 +217,14 @@ fn whoever_closes_our_output_stops_the_process() {
     }
 }
 
-/// A process that tells its pid and those of its descendants, and of each signal.
+/// A script that prints its pid and that of its child, and ends with a message on INT and TERM.
 const CHATTY: &str = "trap 'echo got INT; exit 5' INT; trap 'echo got TERM; exit 6' TERM
     sleep 1000 & echo $$ $!; while :; do wait; done";
-/// The same, that goes on.
+/// The same script, but it continues after each signal.
 const DEAF: &str = "trap 'echo got INT' INT; trap 'echo got TERM' TERM
     sleep 1000 & echo $$ $!; while :; do wait; done";
 
-/// Starts it, and waits until it listens.
+/// Starts a script, and waits until its traps are set: it prints its pids after that.
 fn start(args: &[&str], script: &str) -> (Child, BufReader<std::process::ChildStdout>, Vec<i32>) {
     let mut child = procstar(&[args, &["sh", "-c", script]].concat())
         .stdin(Stdio::null())
@@ -245,7 +245,7 @@ fn rest(mut from: BufReader<std::process::ChildStdout>) -> String {
 }
 
 #[test]
-fn a_signal_is_passed_on_and_its_end_told() {
+fn a_signal_is_passed_on_and_the_exit_code_returned() {
     for (signal, said, code) in [(Signal::SIGINT, "INT", 5), (Signal::SIGTERM, "TERM", 6)] {
         let (mut child, from, pids) = start(&[], CHATTY);
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
@@ -294,7 +294,7 @@ fn quit_kills_at_once() {
 }
 
 #[test]
-fn on_a_terminal() {
+fn a_process_inherits_the_terminal() {
     let script =
         "test -t 0 && test -t 1 && test -t 2 && echo a terminal; read line; echo got $line";
     let mut terminal = Terminal::of(procstar(&["sh", "-c", script]));
@@ -311,12 +311,13 @@ fn ctrl_c_is_a_signal_to_the_process_and_no_stop() {
     let pids: Vec<i32> =
         terminal.seen().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     for count in 1..=3 {
-        // Each is one signal, and none the second of a stop.
+        // Each Ctrl-C is one SIGINT from the terminal; procstar does not count it as a second stop.
         terminal.type_in("\u{3}");
         eventually("the trap", || terminal.seen().matches("got INT").count() == count);
     }
     assert!(pids.iter().all(|pid| is_there(*pid)), "it goes on");
-    // It has no trap for this one. What runs in the background of a shell ignores it, and stays.
+    // The script has no trap for SIGQUIT. Its `sleep` may survive: shells without job control start
+    // background commands with SIGQUIT ignored.
     terminal.type_in("\u{1c}");
     assert_eq!(terminal.wait().signal(), Some(libc::SIGQUIT));
     assert!(!is_there(pids[0]));
@@ -325,9 +326,9 @@ fn ctrl_c_is_a_signal_to_the_process_and_no_stop() {
     }
 }
 
-/// By what it is sent alone, it stops the process all the same.
+/// Unlike Ctrl-C, which reaches the whole foreground group, this signal reaches only procstar.
 #[test]
-fn on_a_terminal_a_signal_to_it_alone_is_passed_on() {
+fn on_a_terminal_a_signal_to_procstar_alone_is_passed_on() {
     let mut terminal = Terminal::of(procstar(&["bash", "-c", CHATTY]));
     terminal.wait_for("\n");
     let pids: Vec<i32> =
@@ -338,7 +339,8 @@ fn on_a_terminal_a_signal_to_it_alone_is_passed_on() {
     eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
-/// What a script of ours sends its own group is not for procstar, which is in that.
+/// On a terminal procstar is in the process group of its job: a signal of the job to its own group
+/// must not stop procstar.
 #[test]
 fn a_process_that_signals_its_group_does_not_stop_itself() {
     let dir = tempfile::tempdir().unwrap();
@@ -352,10 +354,10 @@ fn a_process_that_signals_its_group_does_not_stop_itself() {
 }
 
 #[test]
-fn it_ends_by_the_signal_that_has_ended_the_process() {
+fn run_ends_by_the_signal_that_ended_the_process() {
     for signum in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGSEGV, libc::SIGKILL, 34] {
         let script = format!("import os, signal; os.kill(os.getpid(), {signum})");
-        // Its own core is its own affair, and there is none of procstar's.
+        // Only procstar itself could dump a core here: the limit is set for the process alone.
         let dir = tempfile::tempdir().unwrap();
         let result = dir.path().join("result.json");
         let args = ["-r", result.to_str().unwrap(), "--rlimit", "core=0", "--id", "x"];
@@ -364,14 +366,14 @@ fn it_ends_by_the_signal_that_has_ended_the_process() {
             .stderr(Stdio::null())
             .status()
             .unwrap();
-        // Python has its own way with SIGINT, which ends in the same.
+        // Python turns SIGINT into KeyboardInterrupt, and then ends itself by SIGINT.
         assert_eq!((status.signal(), status.core_dumped()), (Some(signum), false), "{signum}");
         let results: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
         assert_eq!(results["x"]["status"]["signum"], signum);
     }
 }
 
-/// xargs goes on after an exit code, and not after a signal.
+/// xargs continues after most exit codes, but stops after a signal.
 #[test]
 fn xargs_sees_the_signal() {
     let mut child = Command::new("xargs")
@@ -387,7 +389,7 @@ fn xargs_sees_the_signal() {
 }
 
 #[test]
-fn a_configured_service_is_none_here() {
+fn run_ignores_the_configured_service_agent_and_state_directory() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("procstar.toml");
     let state = dir.path().join("state");
@@ -401,11 +403,11 @@ fn a_configured_service_is_none_here() {
 }
 
 #[test]
-fn a_refused_start_is_ours() {
+fn an_invalid_exe_pattern_is_exit_code_125() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("procstar.toml");
     std::fs::write(&config, "[capture]\nkeep_head = 3\n").unwrap();
-    // A limit of captures is none of output that is passed on.
+    // `capture.keep_head` limits the stored output, not the output that is passed on.
     let args =
         ["--config", config.to_str().unwrap(), "--capture", "-r", "/dev/null", "echo", "hello"];
     assert_eq!(text(&output(&args).stdout), "hello\n");
@@ -414,7 +416,8 @@ fn a_refused_start_is_ours() {
     assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
 }
 
-/// Another user's process is no part of the job: it could type into the terminal for the shell's user.
+/// A process of another user is not part of the shell's job: it could otherwise insert input into the
+/// terminal on behalf of the shell's user.
 #[test]
 fn another_users_process_reads_nothing_in_the_background() {
     if !nix::unistd::geteuid().is_root() {

@@ -1,4 +1,5 @@
-//! Maxima of the configuration: a request that would go beyond one is refused whole, by its name and value.
+//! Limits in the configuration: a request beyond a limit is refused entirely; the error has the name
+//! and value of the limit.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,19 +15,19 @@ fn instance(settings: &[(&str, &str)]) -> Instance {
     Instance::start(dir, command)
 }
 
-/// The status of the answer to this body, and what is in it.
+/// Posts a body to `/procs`; returns the status and body of the response.
 fn post(instance: &Instance, body: &[u8]) -> (u16, String) {
-    // It is there a moment before somebody listens.
+    // The socket file exists shortly before the service listens on it.
     let mut socket = eventually("connection", || UnixStream::connect(&instance.socket).ok());
     let head = format!(
         "POST /procs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     socket.write_all(head.as_bytes()).unwrap();
-    // What is refused by its head need not be read.
+    // The service may refuse the request by its header, and not read the body.
     let _ = socket.write_all(body);
     let mut answer = String::new();
-    // Nor is a connection with unread bytes closed in peace.
+    // Closing a connection with unread bytes resets it.
     let _ = socket.read_to_string(&mut answer);
     let status = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_default();
     (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
@@ -36,14 +37,14 @@ fn start(instance: &Instance, specs: &Value) -> (u16, String) {
     post(instance, json!({ "specs": specs }).to_string().as_bytes())
 }
 
-/// Asserts that it was refused, with these words.
+/// Asserts this status, and these words in the body.
 fn refused((status, body): (u16, String), expected: u16, words: &[&str]) {
     assert_eq!(status, expected, "{body}");
     assert!(words.iter().all(|word| body.contains(word)), "{body}");
 }
 
 #[test]
-fn processes_that_run_and_that_are_kept() {
+fn max_running_and_max_processes_limit_starts() {
     let instance =
         instance(&[("PROCSTAR_RUN_MAX_RUNNING", "2"), ("PROCSTAR_RUN_MAX_PROCESSES", "3")]);
     let sleep = json!({"argv": ["/bin/sleep", "600"]});
@@ -59,7 +60,7 @@ fn processes_that_run_and_that_are_kept() {
     }
     let kept = ["run.max_processes is 3", "3 are kept"];
     refused(start(&instance, &json!({"d": truth})), 429, &kept);
-    // The next worker counts as this one did.
+    // The next worker has the same counts.
     let worker = instance.worker_pid();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), nix::sys::signal::SIGKILL).unwrap();
     eventually("the next worker", || {
@@ -72,7 +73,7 @@ fn processes_that_run_and_that_are_kept() {
 }
 
 #[test]
-fn captured_output_in_all() {
+fn max_total_limits_the_captured_output_of_all_processes() {
     let instance = instance(&[("PROCSTAR_CAPTURE_MAX_TOTAL", "300000")]);
     let writes = |mode: &str| {
         let fds = json!([["stdout", {"capture": {"mode": mode}}]]);
@@ -88,7 +89,7 @@ fn captured_output_in_all() {
     assert_eq!(start(&instance, &json!({"more": writes("tempfile")})).0, 200);
     instance.run(&["wait", "more"]);
     instance.run(&["rm", "more", "memory"]).good();
-    // What running processes write counts too, and a hole does not.
+    // The output of running processes counts; a hole in a file does not.
     let fds = json!([["stdout", {"capture": {}}]]);
     let script = "truncate -s 1G /dev/stdout; echo; exec sleep 600";
     let sparse = json!({"argv": ["/bin/sh", "-c", script], "fds": fds});
@@ -117,7 +118,7 @@ fn no_spec_raises_the_limit_of_a_capture() {
         ["stdout of process", "1501 bytes", "capture.keep_head and capture.keep_tail are 1500"];
     refused(start(&instance, &with(json!({"head": 1, "tail": 1500}))), 400, &named);
     assert_eq!(start(&instance, &with(json!({"tail": 1500}))).0, 200);
-    // Nor does one that is given with the program.
+    // The limits hold for the spec of a one-shot, too.
     let mut command = instance.command(&["--print", "-"]);
     command.envs(limits);
     let file = instance.dir.path().join("spec.json");
@@ -130,7 +131,7 @@ fn no_spec_raises_the_limit_of_a_capture() {
 }
 
 #[test]
-fn arguments_and_variables_by_the_kernels_limits() {
+fn errors_name_what_exceeds_the_kernels_argument_limits() {
     let instance = instance(&[]);
     let executed = |id: &str, spec: Value| {
         assert_eq!(start(&instance, &json!({ id: spec })).0, 200);
@@ -143,7 +144,7 @@ fn arguments_and_variables_by_the_kernels_limits() {
     let begins = "execve failed: /bin/true: Argument list too long (os error 7): ";
     let many = vec!["x".repeat(1000); 3000];
     let argv = [vec!["/bin/true".to_owned()], many].concat();
-    // A quarter of this stack.
+    // The kernel allows a quarter of the stack limit for arguments.
     let limits = json!({"stack": 4 << 20});
     let error = executed("many", json!({"argv": argv, "rlimits": limits}));
     assert!(error.starts_with(begins), "{error}");
@@ -156,7 +157,7 @@ fn arguments_and_variables_by_the_kernels_limits() {
 }
 
 #[test]
-fn bodies_and_what_is_in_them() {
+fn bodies_are_limited_in_bytes_and_in_processes() {
     let small = instance(&[("PROCSTAR_HTTP_MAX_BODY", "1000")]);
     refused(post(&small, &[b' '; 1001]), 413, &["1000 bytes (http.max_body)"]);
     let instance = instance(&[]);
@@ -167,7 +168,7 @@ fn bodies_and_what_is_in_them() {
     refused(post(&instance, body.as_bytes()), 400, &["more than 65536 processes"]);
 }
 
-/// The most memory that a process ever had, in bytes.
+/// The peak resident memory of a process, in bytes.
 fn peak(pid: i32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -175,7 +176,7 @@ fn peak(pid: i32) -> usize {
 }
 
 #[test]
-fn a_body_takes_memory_by_its_size_whatever_is_in_it() {
+fn memory_for_a_body_is_proportional_to_its_size() {
     const SIZE: usize = 15 << 20;
     let fill = |head: &str, unit: &dyn Fn(usize) -> String, tail: &str| {
         let mut body = head.to_owned();
@@ -229,7 +230,7 @@ fn a_body_takes_memory_by_its_size_whatever_is_in_it() {
 }
 
 #[test]
-fn a_large_argument_is_no_reason_for_much_memory() {
+fn memory_for_large_stdin_data_is_proportional_to_its_size() {
     let instance = instance(&[]);
     let worker = instance.worker_pid();
     let text = "x".repeat(15 << 20);

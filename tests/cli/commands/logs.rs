@@ -1,4 +1,4 @@
-//! What a process wrote, and writes.
+//! `procstar logs`: past output, and following.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,11 +11,11 @@ use serde_json::json;
 use super::harness::{Instance, Running};
 use crate::support::wait::eventually;
 
-/// Writes to both streams in turn, far enough apart to be told apart.
+/// Writes to both streams in turn, with pauses so that each line is a chunk of its own.
 const TURNS: &str = "for i in 1 2 3; do echo out $i; sleep 0.05; echo err $i >&2; sleep 0.05; done";
 
 #[test]
-fn both_streams_come_as_they_were_written() {
+fn both_streams_are_printed_in_the_order_of_writing() {
     let instance = Instance::new();
     instance.ended("a", TURNS);
     let logs = |args: &[&str]| instance.run(&[&["logs", "a"], args].concat());
@@ -33,7 +33,7 @@ fn both_streams_come_as_they_were_written() {
 }
 
 #[test]
-fn times_are_those_of_the_pieces() {
+fn timestamps_are_those_of_chunk_times() {
     let instance = Instance::new();
     instance.ended("a", TURNS);
     let result = &instance.run(&["show", "a", "-o", "json"]).json()["a"];
@@ -48,7 +48,7 @@ fn times_are_those_of_the_pieces() {
         assert!((passed - piece[0].as_f64().unwrap()).abs() < 1e-5, "{line} {piece}");
         assert!(rest.starts_with(&format!("{} ", piece[1].as_str().unwrap())), "{line} {piece}");
     }
-    // From the fourth piece on.
+    // From the fourth chunk on.
     let time = stamped.lines().nth(3).unwrap().split(' ').next().unwrap();
     let since: Timestamp = time.parse().unwrap();
     let since = Timestamp::from_microsecond(since.as_microsecond() - 10).unwrap().to_string();
@@ -60,7 +60,7 @@ fn times_are_those_of_the_pieces() {
 }
 
 #[test]
-fn without_pieces_one_stream_comes_after_the_other() {
+fn without_chunk_times_stderr_follows_stdout() {
     let instance = Instance::new();
     instance.specs(&json!({
         "a": {"argv": ["/bin/sh", "-c", TURNS], "fds": [
@@ -78,7 +78,7 @@ fn without_pieces_one_stream_comes_after_the_other() {
 }
 
 #[test]
-fn bytes_are_as_they_were_and_large_ones_come_in_time() {
+fn output_is_printed_unchanged_and_large_output_without_delay() {
     let instance = Instance::new();
     let file = instance.dir.path().join("bytes");
     let mut bytes: Vec<u8> = (0..=255).collect();
@@ -93,7 +93,7 @@ fn bytes_are_as_they_were_and_large_ones_come_in_time() {
     assert_eq!(tail.stdout, bytes[bytes.len() - 320_000..]);
 }
 
-/// A process that says what is written into a file, line by line.
+/// Starts a process that echoes the lines of a FIFO; returns a function that writes a line to it.
 fn teller(instance: &Instance) -> impl FnMut(&str) + use<> {
     let fifo = instance.dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -109,7 +109,7 @@ fn open(fifo: &Path) -> std::fs::File {
 }
 
 #[test]
-fn what_is_written_is_followed_to_the_end() {
+fn follow_prints_new_output_until_the_process_ends() {
     let instance = Instance::new();
     let mut tell = teller(&instance);
     for line in ["one", "two", "three"] {
@@ -150,14 +150,14 @@ fn following_outlives_the_worker() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn a_closed_pipe_ends_logs_quietly() {
     let instance = Instance::new();
     instance
         .run(&["start", "--id", "y", "--", "sh", "-c", "yes | head -c 5000000; sleep 1000"])
         .good();
     let head = instance.shell("procstar logs -f y | head -n 1; echo ${PIPESTATUS[*]}");
     assert_eq!(head.good(), "y\n141 0\n");
-    // Nor need anything more be written for it.
+    // It ends even if the process writes nothing more.
     let mut idle = Running::new(instance.command(&["logs", "-f", "--tail", "1", "y"]));
     idle.until("y\n");
     drop(idle.child.stdout.take());

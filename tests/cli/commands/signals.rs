@@ -21,7 +21,7 @@ use super::harness::{Instance, procstar};
 use crate::support::process::is_running;
 use crate::support::wait::eventually;
 
-/// Sends any signal, those without a name in `nix` too.
+/// Sends a signal by number: `nix` has no names for some.
 fn send(pid: u32, signum: i32) {
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::kill(pid as i32, signum) }, 0);
@@ -33,18 +33,18 @@ fn detached(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(drop)?)) }
 }
 
-/// The read signals with this meaning.
+/// The signals with this meaning among those that the keeper reads.
 fn signals_that(mode: Mode, wanted: Meaning) -> Vec<i32> {
     let read = ALL.filter(|signum| receipt(*signum) == Receipt::Read);
     read.filter(|signum| meaning(*signum, mode, Terminal::None) == wanted).collect()
 }
 
-/// Waits for the end of a child, under the deadline of all waits.
+/// Waits for the end of a child, with the deadline of `eventually`.
 fn wait(child: &mut Child) -> ExitStatus {
     eventually("end of the program", || child.try_wait().unwrap())
 }
 
-/// A service with its log in a file, and a process that runs for long.
+/// A service with a log file and one long-running process.
 struct Service {
     instance: Instance,
     pid: i32,
@@ -76,7 +76,7 @@ impl Service {
         std::fs::read_to_string(self.instance.dir.path().join("log")).unwrap()
     }
 
-    /// Waits until the service has been upgraded so many times; its process runs on.
+    /// Waits until the log has this number of upgrades; asserts that the process still runs.
     fn upgraded(&self, times: usize) {
         eventually("upgrade", || self.log().matches(": upgraded").count() == times);
         assert!(is_running(self.pid), "{}", self.log());
@@ -84,7 +84,7 @@ impl Service {
 }
 
 #[test]
-fn a_service_ignores_what_is_no_order_and_so_does_its_worker() {
+fn service_and_worker_ignore_signals_without_a_meaning() {
     let service = Service::new();
     let worker = service.instance.worker_pid();
     let ignored = signals_that(Mode::Service, Meaning::Ignored);
@@ -109,7 +109,8 @@ fn a_service_ignores_what_is_no_order_and_so_does_its_worker() {
     assert!(!service.log().contains("the worker has died"), "{}", service.log());
 }
 
-/// The processes that the keeper has made for itself: those that clone others, and those that store output.
+/// The helper processes of the keeper: proxies, which clone processes, and filters, which store
+/// output.
 fn helpers(service: &Service) -> Vec<i32> {
     let all = children_of(service.instance.pid()).into_iter();
     let ours = all.filter(|(_, name)| ["proxy", "procstar-filter"].contains(&name.as_str()));
@@ -117,14 +118,14 @@ fn helpers(service: &Service) -> Vec<i32> {
 }
 
 #[test]
-fn no_stray_signal_costs_output_or_a_process_that_clones() {
+fn stray_signals_end_no_helper_and_lose_no_output() {
     let service = Service::new();
     let gate = service.instance.dir.path().join("gate");
     let script = format!("until [ -e {} ]; do sleep 0.01; done; seq 9999", gate.display());
     let fds = json!([["1", {"capture": {"compress": "gzip"}}]]);
     let spec = json!({"argv": ["/bin/sh", "-c", script], "fds": fds, "pdeath_signal": "KILL"});
     service.instance.specs(&json!({"a": spec}));
-    // Each of both.
+    // One proxy and one filter.
     let helpers =
         eventually("helpers", || Some(helpers(&service)).filter(|found| found.len() >= 2));
     let orders = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
@@ -145,13 +146,13 @@ fn no_stray_signal_costs_output_or_a_process_that_clones() {
 }
 
 #[test]
-fn a_service_without_a_terminal_is_upgraded_whoever_sends_the_signal() {
+fn a_service_without_a_terminal_is_upgraded_by_sighup_and_sigusr2() {
     let service = Service::new();
     for (times, signum) in [(1, libc::SIGHUP), (2, libc::SIGUSR2)] {
         send(service.instance.pid(), signum);
         service.upgraded(times);
     }
-    // The leader of its session may be the one that sends: a supervisor, or itself by a shell that has become it.
+    // The sender may be the leader of the session, like a supervisor.
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new("/bin/sh");
     let script = "\"$0\" --serve --serve-port 0 & echo $! > pid; read line; kill -HUP $!; wait";
@@ -185,7 +186,7 @@ fn an_upgrade_reaches_every_kind_of_run() {
     send(service.instance.pid(), libc::SIGHUP);
     assert!(service.instance.run(&["upgrade"]).good().contains("now runs"));
     service.upgraded(1);
-    // One that a signal of a shell would end.
+    // A process in the foreground, which SIGHUP would end.
     let dir = tempfile::tempdir().unwrap();
     let mut job = Job::new(procstar(&dir).args(["run", "--", "sh", "-c", RECORDER]));
     let mut upgrade = procstar(&dir);
@@ -197,7 +198,7 @@ fn an_upgrade_reaches_every_kind_of_run() {
     wait(&mut job.child);
 }
 
-/// Bash that writes a line at each signal that can be trapped, and ends at none of them.
+/// A bash that prints a line for each signal that can be trapped, and continues.
 const RECORDER: &str = "exec bash -c 'for s in $(seq 64); do
     case $s in 9|17|19|32|33) ;; *) trap \"echo got $s\" $s ;; esac
     done; echo up; sleep 1000 & while :; do wait; done'";
@@ -209,7 +210,7 @@ struct Job {
 }
 
 impl Job {
-    /// Starts it without a terminal; its process has said that it is up.
+    /// Starts a command without a terminal, and waits until its process prints `up`.
     fn new(command: &mut Command) -> Job {
         let mut child = detached(command).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
@@ -233,7 +234,7 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        // A test that has failed leaves it running, with its process.
+        // It still runs if the test has failed.
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             send(self.child.id(), libc::SIGQUIT);
             let _ = self.child.wait();
@@ -242,7 +243,7 @@ impl Drop for Job {
 }
 
 #[test]
-fn a_process_in_the_foreground_receives_what_would_end_procstar() {
+fn signals_that_would_end_procstar_are_passed_on_in_the_foreground() {
     let dir = tempfile::tempdir().unwrap();
     let mut job = Job::new(procstar(&dir).args(["run", "--", "sh", "-c", RECORDER]));
     let mut passed_on = signals_that(Mode::Foreground, Meaning::PassOn { group: false });
@@ -257,7 +258,7 @@ fn a_process_in_the_foreground_receives_what_would_end_procstar() {
 }
 
 #[test]
-fn a_hangup_ends_a_process_in_the_foreground_whoever_sends_it() {
+fn sighup_stops_a_process_in_the_foreground() {
     let dir = tempfile::tempdir().unwrap();
     let script = "trap 'echo got TERM; exit 6' TERM; echo up; while :; do sleep 0.01; done";
     let mut job = Job::new(procstar(&dir).args(["run", "--", "sh", "-c", script]));
@@ -267,7 +268,7 @@ fn a_hangup_ends_a_process_in_the_foreground_whoever_sends_it() {
 }
 
 #[test]
-fn a_one_shot_ends_in_order_by_what_would_end_it() {
+fn signals_that_would_end_a_one_shot_shut_it_down() {
     let dir = tempfile::tempdir().unwrap();
     let spec = dir.path().join("spec.json");
     let argv = json!(["/bin/sh", "-c", "echo up; exec sleep 1000"]);
@@ -277,7 +278,7 @@ fn a_one_shot_ends_in_order_by_what_would_end_it() {
         Meaning::ShutDown(procstar::keeper::format::ShutdownCommand::Terminate),
     );
     assert_eq!(ending.len(), 44);
-    // Of the real-time signals, three.
+    // Three of the real-time signals are enough.
     let three = [34, 50, 64];
     for signum in ending.into_iter().filter(|signum| *signum < 34 || three.contains(signum)) {
         let mut job = Job::new(procstar(&dir).arg("--print").arg(&spec));
@@ -288,7 +289,7 @@ fn a_one_shot_ends_in_order_by_what_would_end_it() {
     }
 }
 
-/// Starts a command as the leader of the session of a new terminal; gives the terminal's other end.
+/// Starts a command as session leader of a new terminal; returns the master of the terminal.
 fn on_terminal(command: &mut Command) -> (Child, File) {
     let pty = openpty(None, None).unwrap();
     let end = || Stdio::from(pty.slave.try_clone().unwrap());
@@ -308,7 +309,7 @@ fn on_terminal(command: &mut Command) -> (Child, File) {
     nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))
         .unwrap();
     let child = command.spawn().unwrap();
-    // What the builder holds of the terminal would keep it open.
+    // The command builder holds the terminal open until it is dropped.
     *command = Command::new("/bin/true");
     (child, master)
 }
@@ -357,7 +358,7 @@ fn a_job_of_a_shell_is_upgraded_by_the_shells_signal_and_ends_with_the_terminal(
     std::io::Write::write_all(&mut shell.terminal, b"kill -HUP %1\n").unwrap();
     eventually("upgrade", || shell.log().contains(": upgraded"));
     assert!(is_running(shell.process), "{}", shell.log());
-    // Now the terminal is closed. The kernel tells the shell, and the shell its jobs.
+    // Close the terminal: the kernel sends SIGHUP to the shell, and the shell to its jobs.
     let Shell { dir, shell: mut child, terminal, service, process } = shell;
     drop(terminal);
     wait(&mut child);
@@ -389,7 +390,7 @@ fn a_run_on_an_open_terminal_ends_by_a_hangup_signal() {
     drop(terminal);
 }
 
-/// The children of a process, whichever thread has made them, with their names.
+/// The children of all threads of a process, with their names.
 fn children_of(pid: u32) -> Vec<(i32, String)> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists =
@@ -407,8 +408,8 @@ fn has_child(pid: u32, name: &str) -> bool {
     children_of(pid).iter().any(|(_, known)| known == name)
 }
 
-/// Waits until the reader of INPUT waits in a system call for it: reads, or opens a FIFO. That is
-/// the worker of a launched process; `validate` has none.
+/// Waits until the reader of INPUT sleeps in a system call: in read, or in open of a FIFO. The reader
+/// is the worker; `validate` has no worker and reads itself.
 fn reads_input(pid: u32, args: &[&str]) {
     eventually("reader of INPUT", || {
         let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
@@ -430,7 +431,7 @@ fn fifo(path: &Path) {
 }
 
 #[test]
-fn reading_input_is_interrupted_by_every_signal_of_an_end() {
+fn sigint_sigterm_and_sigquit_interrupt_reading_input() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fifo");
     fifo(&path);
@@ -456,7 +457,7 @@ fn reading_input_is_interrupted_by_every_signal_of_an_end() {
 }
 
 #[test]
-fn keys_interrupt_input_that_is_typed() {
+fn ctrl_c_and_ctrl_backslash_interrupt_typed_input() {
     for (keys, signal) in [("\u{3}", libc::SIGINT), ("\u{1c}", libc::SIGQUIT)] {
         for args in [&["--print", "-"][..], &["validate", "-"], &["--serve", "--exit", "-"]] {
             let dir = tempfile::tempdir().unwrap();
@@ -529,12 +530,12 @@ fn a_limit_of_file_sizes_costs_neither_the_program_nor_the_result() {
     let result = result.unwrap();
     assert_eq!(result["a"]["status"]["exit_code"], 0);
     assert_eq!(result["a"]["fds"]["stdout"]["text"].as_str().unwrap().len(), 900_000);
-    // What cannot be written ends with an error, and ends.
+    // A result beyond the limit is an error, not a hang.
     let (output, result) = run(2_000_000);
     assert_eq!(output.status.code(), Some(125), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(result.is_none() && said.contains("File too large"), "{said}");
-    // A filter stores as much as it may, and the process does not suffer for it.
+    // A filter stores as much as the limit allows; the process is not affected.
     let dir = tempfile::tempdir().unwrap();
     let spec = dir.path().join("spec.json");
     let script =
@@ -567,7 +568,7 @@ fn processes_start_with_clean_signals_in_every_kind_of_run() {
     let service = Instance::new();
     service.ended("a", "exec cat /proc/self/status");
     clean(&service.run(&["logs", "a"]).good());
-    // One with a death signal is cloned by another process.
+    // A process with `pdeath_signal` is cloned by a proxy.
     service
         .specs(&json!({"b": {"argv": ["/bin/cat", "/proc/self/status"], "pdeath_signal": "KILL",
         "fds": [["1", {"capture": {"mode": "memory"}}]]}}));

@@ -1,4 +1,4 @@
-//! On a terminal: colours, its width, and a page that lives.
+//! Commands on a terminal: colours, the width of tables, and the live page of `top`.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use super::harness::Instance;
 use crate::support::wait::{DEADLINE, eventually};
 
-/// A command on a terminal of its own.
+/// A command on its own terminal.
 struct OnTerminal {
     child: std::process::Child,
     master: std::fs::File,
@@ -30,7 +30,7 @@ impl OnTerminal {
         OnTerminal { child, master: pty.master.into(), slave, text: String::new() }
     }
 
-    /// Reads until a text was shown.
+    /// Reads until the terminal has shown a text.
     fn until(&mut self, wanted: &str) {
         while !self.text.contains(wanted) {
             assert!(self.read(), "no {wanted:?} in {:?}", self.text);
@@ -49,7 +49,7 @@ impl OnTerminal {
         count > 0
     }
 
-    /// Waits for the end; gives the exit code and all that was shown.
+    /// Waits for the end; returns the exit code and everything shown.
     fn end(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         drop(std::mem::replace(&mut self.slave, std::fs::File::open("/dev/null").unwrap()));
@@ -100,7 +100,7 @@ fn tables_have_colours_and_fit() {
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line:?}");
     }
-    // In a pipe only where it is wanted.
+    // In a pipe, colours need `--color always`.
     let mut forced = instance.command(&["ps"]);
     let output = forced.env("CLICOLOR_FORCE", "1").output().unwrap();
     assert!(output.stdout.starts_with(b"\x1b[1mID"));
@@ -186,7 +186,7 @@ fn a_page_is_stopped_and_goes_on() {
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
 
-/// A shell with a terminal and a session of its own; `procstar` is the program.
+/// A shell in its own session on its own terminal; `procstar` in the script is the built program.
 fn on_session(instance: &Instance, script: &str) -> crate::terminal::Terminal {
     let mut command = std::process::Command::new("/bin/bash");
     let script = script.replace("procstar", env!("CARGO_BIN_EXE_procstar"));
@@ -196,9 +196,9 @@ fn on_session(instance: &Instance, script: &str) -> crate::terminal::Terminal {
     crate::terminal::Terminal::of(command)
 }
 
-/// What a process wrote was written to the terminal as it was: it could set the title, write to the clipboard, have the terminal type.
+/// Raw output could set the title, write to the clipboard or make the terminal send input.
 #[test]
-fn output_of_a_process_gives_a_terminal_no_orders() {
+fn logs_escape_control_sequences_on_a_terminal() {
     let instance = Instance::new();
     let attack =
         r"\033]0;pwned\007 \033[2J \033]52;c;cm0gLXJm\033\\ \302\233H good\rbad \033[31mred\033[0m";
@@ -214,14 +214,14 @@ fn output_of_a_process_gives_a_terminal_no_orders() {
     assert_eq!(on_terminal(&["logs", "a"]), clean);
     assert_eq!(on_terminal(&["logs", "-f", "a"]), clean);
     assert!(on_terminal(&["logs", "-T", "a"]).ends_with(&format!("Z stdout {clean}")));
-    // Files and pipes get every byte, and so does a terminal that is to.
+    // Files and pipes receive the unchanged bytes, and so does a terminal with `--raw`.
     assert_eq!(instance.run(&["logs", "a"]).good(), bytes);
     assert_eq!(on_terminal(&["logs", "--raw", "a"]), bytes.replace('\n', "\r\n"));
 }
 
-/// JSON may hold such characters as they are; what it means stays.
+/// Valid JSON may contain these characters unescaped. Escaping them does not change the value.
 #[test]
-fn printed_results_give_a_terminal_no_orders() {
+fn printed_results_escape_control_characters_on_a_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let spec = dir.path().join("spec.json");
     let capture = serde_json::json!({"capture": {"encoding": "utf-8"}});

@@ -6,7 +6,7 @@ use crate::support::wait::eventually;
 /// An interactive shell with job control, whose `p` is this program.
 struct Shell {
     terminal: Terminal,
-    /// How many commands have been given.
+    /// The number of commands so far.
     count: usize,
 }
 
@@ -40,14 +40,15 @@ impl Shell {
         seen.rsplit_once(&format!("[{}]", self.count)).map_or("", |(_, after)| after).to_owned()
     }
 
-    /// Waits until a text is the last that the terminal has shown: its program reads.
+    /// Waits until the terminal ends with a prompt: its program is about to read.
     fn reads(&self, prompt: &str) {
         eventually(&format!("{prompt:?} at the end of {:?}", self.terminal.seen()), || {
             self.terminal.seen().ends_with(prompt)
         });
     }
 
-    /// Types keys until the terminal shows a text. Who handles a signal of the terminal's may throw away what was typed since.
+    /// Types keys until the terminal shows a text. A program that handles a signal from the terminal
+    /// may discard the keys typed since.
     fn insist(&mut self, keys: &str, text: &str) {
         let mark = format!("[{}]", self.count);
         let mut tries = 0;
@@ -60,7 +61,7 @@ impl Shell {
         });
     }
 
-    /// Gives the shell a command, and waits for what this prints.
+    /// Types a command into the shell, and waits for its output.
     fn ask(&mut self, command: &str, answer: &str) {
         self.reads(PROMPT);
         self.count += 1;
@@ -71,7 +72,7 @@ impl Shell {
     fn leave(mut self) {
         self.reads(PROMPT);
         self.keys("exit 0\n");
-        // The shell warns once of jobs that are stopped, and there are none.
+        // No job is left: with stopped jobs, the shell would warn instead of exiting.
         assert_eq!(self.terminal.wait().code(), Some(0), "{:?}", self.terminal.seen());
     }
 }
@@ -92,7 +93,7 @@ fn python_handles_ctrl_c_and_goes_on() {
         shell.count += 1;
         shell.keys(CTRL_C);
         eventually("the prompt", || shell.terminal.seen().ends_with("KeyboardInterrupt\n>>> "));
-        // More than the grace, in which it would be killed if that were a stop.
+        // Longer than the grace: if Ctrl-C were a stop, Python would be killed by now.
         shell.keys(&format!("time.sleep(0.4); print('[{}]', 6 * 7)\n", shell.count));
         shell.shows("42");
         shell.reads(">>> ");
@@ -110,7 +111,7 @@ fn ctrl_c_ends_a_loop_of_the_shell() {
     shell.keys(CTRL_C);
     shell.ask("echo code $?", "code 130");
     assert!(!shell.terminal.seen().contains("run 2"), "{:?}", shell.terminal.seen());
-    // A script too, which is no job of its own.
+    // The same in a script, whose commands are not separate jobs.
     let script = "echo 'for i in 1 2; do \"$P\" run sh -c \"echo go $i; exec sleep 1000\"; done; echo over' > s";
     let dir = tempfile::tempdir().unwrap();
     shell.ask(&format!("cd {}; {script}; echo made", dir.path().display()), "made");
@@ -127,7 +128,7 @@ fn ctrl_backslash_quits() {
     shell.ask("p sh -c 'echo here; exec sleep 1000'; echo code $?", "here");
     shell.keys(CTRL_BACKSLASH);
     shell.shows("code 131");
-    // One that handles it is left alone.
+    // A process that handles SIGQUIT is not killed.
     let script = "trap \"echo caught; kill \\$!; exit 3\" QUIT; sleep 1000 & echo here; wait";
     shell.ask(&format!("p sh -c '{script}'; echo code $?"), "here");
     shell.keys(CTRL_BACKSLASH);
@@ -148,7 +149,7 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
     for word in ["two", "three"] {
         shell.keys(CTRL_Z);
         shell.shows("Stopped");
-        // What is typed now is the shell's alone.
+        // Input now goes to the shell only.
         shell.ask("echo the shell; jobs", "the shell");
         shell.shows("Stopped");
         shell.ask("fg", "run");
@@ -162,15 +163,15 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
 }
 
 #[test]
-fn bg_runs_it_on_and_it_stops_where_it_reads() {
+fn bg_continues_the_job_until_it_reads_the_terminal() {
     let mut shell = Shell::new();
     shell.ask("p sh -c 'echo pid; sleep 0.2; echo still; read x; echo got $x'", "pid");
     shell.keys(CTRL_Z);
     shell.shows("Stopped");
     shell.ask("bg", "still");
-    // It would read in the background.
+    // Reading from the background stops the job.
     eventually("a stopped job", || {
-        // What it has printed stands behind the last prompt.
+        // An empty line for a new prompt: the output of the job follows the last one.
         shell.keys("\n");
         shell.ask("jobs", "run");
         shell.last().contains("Stopped")
@@ -194,20 +195,20 @@ fn bg_runs_it_on_and_it_stops_where_it_reads() {
 }
 
 #[test]
-fn less_is_left_and_taken_up_again() {
+fn less_is_suspended_and_resumed() {
     let mut shell = Shell::new();
     let dir = tempfile::tempdir().unwrap();
     shell.ask(&format!("cd {}; seq 1 1000 > lines; echo there", dir.path().display()), "there");
     shell.ask("p less lines; echo code $?", "\n20\n");
     shell.keys(CTRL_C);
     shell.insist("G", "1000");
-    // A signal that comes before it waits for a key, it acts on with the next key.
+    // less handles a signal that arrives before it waits for a key only at the next key.
     shell.insist(CTRL_Z, "Stopped");
     shell.ask("echo the shell", "the shell");
     shell.ask("fg", "1000");
     shell.keys("q");
     shell.ask("echo left", "left");
-    // In a pipe of the shell's it shares the terminal with the other end of that.
+    // In a pipeline of the shell, both ends share the terminal.
     shell.ask("p seq 1 1000 | less; echo codes ${PIPESTATUS[@]}", "\n20\n");
     shell.keys("q");
     shell.shows("codes 0 0");

@@ -1,10 +1,11 @@
-//! Whom a stop reaches, and what it says of those whom it does not.
+//! Which processes a stop reaches, and how it reports the ones that it cannot signal.
 
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-/// A bash (dash may lose a signal that comes while it starts a command) without a trap, below which a loop goes on for a while when it is asked to end.
+/// A bash without a trap; its subshell handles SIGTERM by exiting half a second later. Not dash, which
+/// may lose a signal that arrives while it starts a command.
 const SAVES: &str =
     "(trap 'sleep 0.5; echo saved; exit' TERM; echo ready; while :; do sleep .05; done); true";
 
@@ -15,13 +16,12 @@ fn the_tree_has_its_grace_when_the_leader_ends_first() {
 }
 
 #[test]
-fn a_suspended_process_is_asked_too() {
+fn a_suspended_process_receives_the_stop_signal() {
     let script = "trap 'echo saved; exit 3' TERM; kill -STOP $$; while :; do sleep 0.05; done";
     let output = output(&["-t", "0.5", "-k", "600", "sh", "-c", script]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(124), "saved\n".into()));
 }
 
-/// The shutdown of a one-shot too leaves nobody.
 #[test]
 fn the_shutdown_of_a_one_shot_waits_for_the_tree() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -44,9 +44,9 @@ fn the_shutdown_of_a_one_shot_waits_for_the_tree() {
     }
 }
 
-/// A program with the set-user-ID bit may become a user whose processes we may not signal.
+/// A set-user-ID program may switch to a user whose processes procstar may not signal.
 #[test]
-fn who_is_out_of_reach_is_named_at_once_and_in_the_result() {
+fn stop_failures_are_reported_at_once_and_in_the_result() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -55,7 +55,7 @@ fn who_is_out_of_reach_is_named_at_once_and_in_the_result() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     mode(dir.path(), 0o777);
-    // Ours may lie where that user may not go.
+    // That user may not be able to access the directory of the built binary.
     let (tool, program) = (dir.path().join("become"), dir.path().join("procstar"));
     std::fs::copy("/usr/bin/setpriv", &tool).unwrap();
     mode(&tool, 0o4755);
