@@ -416,8 +416,8 @@ fn an_invalid_exe_pattern_is_exit_code_125() {
     assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
 }
 
-/// A process of another user is not part of the shell's job: it could otherwise insert input into the
-/// terminal on behalf of the shell's user.
+/// A process of another user is not part of the shell's job: it could otherwise insert input into
+/// the terminal on behalf of the shell's user.
 #[test]
 fn another_users_process_reads_nothing_in_the_background() {
     if !nix::unistd::geteuid().is_root() {

@@ -1,5 +1,5 @@
-//! Limits in the configuration: a request beyond a limit is refused entirely; the error has the name
-//! and value of the limit.
+//! Limits in the configuration: a request beyond a limit is refused entirely; the error has the
+//! name and value of the limit.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

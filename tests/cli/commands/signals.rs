@@ -1,4 +1,5 @@
-//! The table of signals in `docs/reference/operations.md`, row by row: a service, a one-shot, and a process in the foreground.
+//! The table of signals in `docs/reference/operations.md`, row by row: a service, a one-shot, and a
+//! process in the foreground.
 
 mod unread_output;
 
@@ -408,8 +409,8 @@ fn has_child(pid: u32, name: &str) -> bool {
     children_of(pid).iter().any(|(_, known)| known == name)
 }
 
-/// Waits until the reader of INPUT sleeps in a system call: in read, or in open of a FIFO. The reader
-/// is the worker; `validate` has no worker and reads itself.
+/// Waits until the reader of INPUT sleeps in a system call: in read, or in open of a FIFO. The
+/// reader is the worker; `validate` has no worker and reads itself.
 fn reads_input(pid: u32, args: &[&str]) {
     eventually("reader of INPUT", || {
         let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;

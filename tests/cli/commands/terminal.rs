@@ -100,7 +100,7 @@ fn tables_have_colours_and_fit() {
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line:?}");
     }
-    // In a pipe, colours need `--color always`.
+    // A pipe gets colours only with `CLICOLOR_FORCE`.
     let mut forced = instance.command(&["ps"]);
     let output = forced.env("CLICOLOR_FORCE", "1").output().unwrap();
     assert!(output.stdout.starts_with(b"\x1b[1mID"));

@@ -47,8 +47,8 @@ impl Shell {
         });
     }
 
-    /// Types keys until the terminal shows a text. A program that handles a signal from the terminal
-    /// may discard the keys typed since.
+    /// Types keys until the terminal shows a text. A program that handles a signal from the
+    /// terminal may discard the keys typed since.
     fn insist(&mut self, keys: &str, text: &str) {
         let mark = format!("[{}]", self.count);
         let mut tries = 0;

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-/// A bash without a trap; its subshell handles SIGTERM by exiting half a second later. Not dash, which
-/// may lose a signal that arrives while it starts a command.
+/// A bash without a trap; its subshell handles SIGTERM by exiting half a second later. Not dash,
+/// which may lose a signal that arrives while it starts a command.
 const SAVES: &str =
     "(trap 'sleep 0.5; echo saved; exit' TERM; echo ready; while :; do sleep .05; done); true";
 
