@@ -371,7 +371,7 @@ fn one_connection_for_many_requests() {
 }
 
 #[test]
-fn nobody_left_to_answer() {
+fn requests_fail_after_the_end_of_the_actors() {
     let server = TestServer::new();
     server.kill_mock();
     for (method, path) in [

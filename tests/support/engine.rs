@@ -36,7 +36,7 @@ pub fn resume(options: EngineOptions, handover: &Handover, tell: mpsc::Sender<Ev
     let bytes = rmp_serde::to_vec_named(handover).unwrap();
     let handover = rmp_serde::from_slice(&bytes).unwrap();
     Engine::resume(options, handover, move |events| {
-        // The test may have seen enough.
+        // The test may have dropped its receiver.
         events.drain(..).for_each(|event| drop(tell.send(event)));
     })
     .unwrap()

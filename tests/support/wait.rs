@@ -1,4 +1,4 @@
-//! Waiting for a condition, with one deadline for all rooms.
+//! Waiting for a condition, with one deadline for all test programs.
 
 use std::time::{Duration, Instant};
 
