@@ -1,4 +1,4 @@
-//! IDs that are hard to write: every one that is printed can be given back.
+//! IDs with special characters: every printed ID can be passed back to a command.
 
 use super::harness::Instance;
 

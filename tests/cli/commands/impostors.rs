@@ -1,4 +1,4 @@
-//! Another user answers where a command connects to.
+//! Commands that connect to a listener of another user.
 
 use std::fs::Permissions;
 use std::io::Read;
@@ -25,7 +25,7 @@ fn is_root() -> bool {
     is_root
 }
 
-/// A port of the loopback interface can be anybody's: no token and no spec goes there before the user is known.
+/// Any user can listen on a loopback port: send no token and no spec before the user is verified.
 #[test]
 fn no_token_and_no_spec_goes_to_another_user_by_tcp() {
     if !is_root() {
@@ -54,7 +54,7 @@ fn no_token_and_no_spec_goes_to_another_user_by_tcp() {
     }
 }
 
-/// The same of a Unix socket that another user has made.
+/// The same for a Unix socket of another user.
 #[test]
 fn no_spec_goes_to_another_user_by_a_unix_socket() {
     if !is_root() {
@@ -74,7 +74,7 @@ fn no_spec_goes_to_another_user_by_a_unix_socket() {
     let ran = instance.run(&["start", "--socket", socket.to_str().unwrap(), "--", "/bin/true"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains(&format!("user ID {OTHER_UID} listens there")), "{ran:?}");
-    // Root may still look at what another user's instance does.
+    // Root may still query the instance of another user.
     assert_eq!(instance.run(&["ps", "-q", "--socket", socket.to_str().unwrap()]).good(), "");
     kill(Pid::from_raw(theirs.id().cast_signed()), Signal::SIGTERM).unwrap();
     theirs.wait().unwrap();

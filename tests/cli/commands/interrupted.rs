@@ -1,4 +1,4 @@
-//! Commands that are ended while they wait, and what is left of them at the instance.
+//! Commands that are killed while they wait leave no open connections in the instance.
 
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
@@ -32,7 +32,7 @@ fn abandoned_waits_give_their_descriptors_back() {
     }
 }
 
-/// A service whose machine has vanished is noticed by a command that waits for its answer.
+/// A waiting command enables TCP keep-alive, to detect that the machine of the service is gone.
 #[test]
 fn connections_to_a_url_are_kept_alive() {
     let instance = Instance::new();
@@ -42,7 +42,7 @@ fn connections_to_a_url_are_kept_alive() {
     let mut command = instance.command(&["wait", "--url", &url, "s"]);
     let waiting = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let accepted = listener.accept().unwrap();
-    // The field of timers is 02 for one that keeps the connection alive.
+    // The timer field in /proc/net/tcp is 02 for keep-alive.
     eventually("keep-alive", || {
         let shown = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let of_command = |line: &&str| {

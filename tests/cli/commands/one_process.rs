@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use super::harness::procstar;
 use crate::support::wait::eventually;
 
-/// A pipe that takes nothing more, so that whoever writes to it waits.
+/// A full pipe: writing to it blocks.
 fn full_pipe() -> (impl Read, PipeWriter) {
     let (reader, mut writer) = pipe().unwrap();
     let nonblocking = |on: bool| {
@@ -24,7 +24,7 @@ fn full_pipe() -> (impl Read, PipeWriter) {
     (reader, writer)
 }
 
-/// Waits until a process writes into a pipe that is full; the number of its children.
+/// Waits until a process blocks in a write to a full pipe; returns the number of its children.
 fn children_while_writing(child: &Child) -> usize {
     let of_main_thread = format!("/proc/{pid}/task/{pid}", pid = child.id());
     let read = |name: &str| std::fs::read_to_string(format!("{of_main_thread}/{name}")).ok();
@@ -64,7 +64,7 @@ fn commands_help_and_usage_errors_run_in_the_launched_process() {
         command.args(args).stdin(Stdio::null());
         command.stdout(writer.try_clone().unwrap()).stderr(writer);
         let mut child = command.spawn().unwrap();
-        // It holds our ends of the pipe.
+        // The command builder holds the ends of the pipe open.
         drop(command);
         assert_eq!(children_while_writing(&child), 0, "{args:?}");
         drop(reader);
@@ -72,7 +72,7 @@ fn commands_help_and_usage_errors_run_in_the_launched_process() {
     }
 }
 
-/// The child of a keeper with this name, and its command line.
+/// The pid and command line of the child with this name.
 fn child_of(keeper: u32, name: &str) -> Option<(i32, Vec<u8>)> {
     let threads = std::fs::read_dir(format!("/proc/{keeper}/task")).ok()?.flatten();
     let lists =

@@ -1,4 +1,4 @@
-//! The order of several outputs: what is shown is what is recorded.
+//! `run` and `logs` print several outputs in the recorded order.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::support::wait::eventually;
 const IN_TURN: &str =
     "for i in {1..200}; do echo out$i; echo err$i >&2; read -t 0.002 <> <(:); done; true";
 
-/// What a result has recorded, in its order.
+/// The output of a result, in the recorded order.
 fn recorded(result: &Value) -> String {
     let pieces = result["chunk_times"].as_array().unwrap();
     let piece = |piece: &Value| {
@@ -109,12 +109,12 @@ fn a_line_with_its_time_is_whole() {
     assert_eq!(stamped(&["a"]), wanted);
     assert_eq!(stamped(&["--tail", "2", "a"]), wanted[1..]);
     assert_eq!(stamped(&["--tail", "1", "a"]), wanted[2..]);
-    // Bytes as they are do not know of lines.
+    // Without timestamps, bytes are printed in order and not joined to lines.
     assert_eq!(instance.run(&["logs", "a"]).good(), "first\none, other\ntwo\n");
 }
 
 #[test]
-fn times_are_those_of_the_beginnings() {
+fn the_time_of_a_line_is_that_of_its_beginning() {
     let instance = Instance::new();
     let script = "printf 'a'; read -t 0.05 <> <(:); echo b; echo c";
     instance.run(&["start", "--id", "a", "--", "bash", "-c", script]).good();

@@ -20,7 +20,7 @@ const ALICE: u32 = 65_002;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-of-the-test";
 const OTHER: &str = "fedcba9876543210fedcba9876543210-of-the-test";
 
-/// Has a command run as the user whose worker it is.
+/// Makes a command run as the user of the worker.
 fn as_alice(command: &mut Command) -> &mut Command {
     if nix::unistd::geteuid().is_root() {
         command.uid(ALICE).gid(ALICE);
@@ -55,7 +55,7 @@ fn both(instance: &Instance) -> [i32; 2] {
     [instance.pid().cast_signed(), worker]
 }
 
-/// The review's attack: a job prints the environment of the process that has started it.
+/// A job tries to read the environment, memory and descriptors of its parent, keeper and worker.
 #[test]
 fn a_job_of_the_same_user_does_not_read_the_tokens() {
     let instance = instance(&[]);
@@ -82,7 +82,7 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     let spec = json!({
         "zipped": {"argv": ["/bin/sh", "-c", "echo x; exec sleep 1000"],
                    "fds": [["stdout", {"capture": {"compress": "zstd"}}]]},
-        // A proxy makes it.
+        // Cloned by a proxy.
         "tied": {"argv": ["/bin/sleep", "1000"], "pdeath_signal": "SIGKILL"},
     });
     let file = instance.dir.path().join("spec.json");
@@ -108,7 +108,7 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     let owner = |pid: i32| std::fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
     let user = std::fs::metadata(format!("/proc/{keeper}")).unwrap().uid();
     for pid in ours {
-        // The kernel gives the files of a process that is not dumpable to root.
+        // The kernel makes root the owner of the /proc files of a process that is not dumpable.
         eventually("a process that is not dumpable", || owner(pid) == 0);
     }
     for pid in jobs {
@@ -116,7 +116,7 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     }
 }
 
-/// Not even root finds a token in an environment, and each worker and successor has it nevertheless.
+/// Not even root finds a token in an environment, but each later worker and keeper still has it.
 #[test]
 fn tokens_reach_every_worker_and_successor_outside_of_the_environment() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();

@@ -1,4 +1,4 @@
-//! The page's URL with a code: in whichever browser there is, or printed.
+//! `procstar ui`: opens the page's URL, with its code, in a browser, or prints it.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::harness::{Instance, Ran, procstar};
 use crate::support::wait::eventually;
 
-/// A program that notes its arguments, and ends with this code.
+/// Writes a fake browser that records its arguments and exits with this code.
 fn browser(instance: &Instance, name: &str, code: i32) -> String {
     let path = instance.dir.path().join(name);
     let script =

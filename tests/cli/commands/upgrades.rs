@@ -1,4 +1,5 @@
-//! Commands that wait or follow while the worker dies, or the instance is upgraded: they go on with the next worker.
+//! Commands that wait or follow while the worker dies or the instance is upgraded: they continue
+//! with the next worker.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +16,7 @@ use nix::unistd::Pid;
 use super::harness::{Instance, Ran, Running};
 use crate::support::wait::{DEADLINE, eventually};
 
-/// The worker is replaced this often: a command that was not yet connected at the first time is at the next.
+/// How often the worker is replaced: a command may not be connected yet at the first time.
 const TIMES: usize = 3;
 
 /// Replaces the worker in both ways; returns once another one answers.
@@ -110,7 +111,7 @@ fn commands_find_the_instance_right_after_an_upgrade() {
     }
 }
 
-/// When the instance itself has ended, there is nothing to wait for.
+/// If the instance has ended, commands return instead of waiting for a worker.
 #[test]
 fn a_command_whose_instance_ends_does_not_wait_for_another() {
     let instance = Instance::new();
@@ -140,7 +141,7 @@ fn without_an_answer(args: &[&str], later: &'static str) -> (Ran, usize) {
         loop {
             let (mut client, _) = listener.accept().unwrap();
             let mut buffer = [0; 4096];
-            // The test's last connection sends nothing, like a command that looks whether anybody listens.
+            // The last connection of the test sends nothing, like a check for a listener.
             if client.read(&mut buffer).unwrap() == 0 {
                 if ends.load(Ordering::SeqCst) {
                     return count;
@@ -168,7 +169,7 @@ fn without_an_answer(args: &[&str], later: &'static str) -> (Ran, usize) {
     (ran, service.join().unwrap())
 }
 
-/// Whether the request was carried out is not known: a signal or a start is not sent twice.
+/// It is unknown whether the service executed the request, so a signal or start is not sent twice.
 #[test]
 fn a_request_that_may_do_harm_is_not_sent_twice() {
     for (args, why) in [
@@ -182,7 +183,7 @@ fn a_request_that_may_do_harm_is_not_sent_twice() {
     }
 }
 
-/// A refusal of the second attempt says that the first one was carried out.
+/// If the second attempt is refused, the first one has been executed.
 #[test]
 fn a_request_that_does_no_harm_is_sent_again() {
     const UNKNOWN: &str = "404 {\"errors\": [{\"status\": \"404\", \"detail\": \"unknown process: a; list processes with 'procstar ps'\"}]}";

@@ -1,8 +1,8 @@
-//! Output that nobody reads holds up no end.
+//! Signals end a command although nobody reads its output.
 
 use super::*;
 
-/// A FIFO that nobody reads, and that is held open.
+/// A FIFO without a reader: its writing end, and an end that holds it open.
 fn unread(dir: &TempDir) -> (File, File) {
     let path = dir.path().join("unread");
     fifo(&path);
@@ -10,7 +10,7 @@ fn unread(dir: &TempDir) -> (File, File) {
     (File::options().write(true).open(&path).unwrap(), held)
 }
 
-/// Whether a FIFO takes nothing more.
+/// Whether a FIFO is full.
 fn is_full(fifo: &File) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -18,7 +18,7 @@ fn is_full(fifo: &File) -> bool {
     poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
 }
 
-/// Waits until a FIFO takes nothing more.
+/// Waits until a FIFO is full.
 fn full(fifo: &File) {
     eventually("full pipe", || is_full(fifo));
 }
@@ -68,7 +68,7 @@ fn results_that_nobody_reads_do_not_hold_up_an_end() {
             said.contains("cannot write results to standard output: nobody reads it"),
             "{said}"
         );
-        // The file has them all the same.
+        // The file has the results nevertheless.
         let results: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert_eq!(results["a"]["fds"]["stdout"]["text"].as_str().unwrap().len(), 1_000_000);
     }
