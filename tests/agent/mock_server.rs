@@ -1,8 +1,8 @@
-//! A scheduler's server for tests: WebSocket over TLS on the loopback, with a certificate made on
-//! the spot. It records what it receives, and sends what the test requests.
+//! The scheduler's WebSocket server for tests: TLS on the loopback with a generated certificate. It
+//! records the messages it receives, and sends the messages that the test requests.
 //!
-//! [`MockServer`] runs on actix-web with actix-web-actors, so that frames are also judged by code
-//! that is not ours. [`RawServer`] returns the bare TLS stream, for servers that misbehave.
+//! [`MockServer`] runs on actix-web with actix-web-actors, so that independent code also
+//! checks our frames. [`RawServer`] returns the bare TLS stream, for servers that misbehave.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
@@ -32,7 +32,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// A server's certificate and key.
+/// A TLS certificate and its key.
 #[derive(Clone)]
 pub struct Identity {
     cert: CertificateDer<'static>,
@@ -41,7 +41,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A self-signed certificate for `names` that claims to be a CA, as `openssl req -x509` makes it.
+    /// A self-signed CA certificate for `names`, like the output of `openssl req -x509`.
     pub fn new(names: &[&str]) -> Self {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -51,7 +51,7 @@ impl Identity {
         Self { cert: cert.der().clone(), key: key.serialize_der(), pem: cert.pem() }
     }
 
-    /// One for the loopback that an authority has issued, and the authority's certificate.
+    /// A certificate for `localhost` issued by a CA, and the file of the CA's certificate.
     pub fn issued() -> (Self, NamedTempFile) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -66,19 +66,19 @@ impl Identity {
         (Self { cert: cert.der().clone(), key, pem }, file)
     }
 
-    /// One for the loopback's names and addresses.
+    /// A self-signed certificate for the names and addresses of the loopback.
     pub fn loopback() -> Self {
         Self::new(&["localhost", "127.0.0.1", "::1"])
     }
 
-    /// The certificate in a file, as `PROCSTAR_AGENT_CERT` names it.
+    /// A PEM file with the certificate, for `PROCSTAR_AGENT_CERT`.
     pub fn pem_file(&self) -> NamedTempFile {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(self.pem.as_bytes()).unwrap();
         file
     }
 
-    /// TLS as a server does it with this certificate.
+    /// The TLS configuration of a server with this certificate.
     pub fn server_config(&self) -> ServerConfig {
         ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -92,15 +92,15 @@ impl Identity {
     }
 }
 
-/// What the server received.
+/// An event on the server's side of a session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A whole binary message.
     Message {
         data: Bytes,
-        /// The frames it came in.
+        /// The number of frames of the message.
         frames: usize,
-        /// Pings and pongs that came between those frames.
+        /// The number of pings and pongs between those frames.
         controls: usize,
     },
     Text(String),
@@ -108,16 +108,16 @@ pub enum Seen {
     Pong(Bytes),
     /// A Close frame, with its code.
     Close(Option<u16>),
-    /// TCP ended, or the codec found a fault; the last of a session.
+    /// The connection ended, or the codec reported an error. The last event of a session.
     Gone,
 }
 
-/// What the server is told to send.
+/// A message that the test makes the server send.
 #[derive(Debug)]
 pub enum Say {
     /// A message as one frame.
     Binary(Bytes),
-    /// A message in fragments, with a ping before each but the first.
+    /// A message in fragments, with a ping before each fragment after the first.
     Fragments(Vec<Bytes>),
     Text(String),
     Ping(Bytes),
@@ -155,14 +155,14 @@ impl Session {
         soon(self.seen.recv()).await.unwrap_or(Seen::Gone)
     }
 
-    /// The received messages that were not taken yet.
+    /// The next event already received, or `None`.
     pub fn seen_now(&mut self) -> Option<Seen> {
         self.seen.try_recv().ok()
     }
 
-    /// Has the server send something.
+    /// Sends a message to the client.
     pub fn say(&self, say: Say) {
-        // A session that is gone shows by `Seen::Gone`.
+        // An ended session reports `Seen::Gone`.
         let _ = self.say.send(say);
     }
 }
@@ -181,7 +181,7 @@ impl MockServer {
         Self::start_on("127.0.0.1:0".parse().unwrap(), Identity::loopback(), behaviour)
     }
 
-    /// Starts a server on an address, as a server that restarts does.
+    /// Starts a server on this address, such as the address of an earlier server.
     pub fn start_on(addr: SocketAddr, identity: Identity, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind(addr).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -205,7 +205,7 @@ impl MockServer {
         soon(self.sessions.recv()).await.expect("the server runs")
     }
 
-    /// Whether nobody has connected whose session was not accepted.
+    /// Whether no session waits to be accepted.
     pub fn has_no_session(&mut self) -> bool {
         self.sessions.try_recv().is_err()
     }
@@ -218,7 +218,7 @@ impl MockServer {
 
 impl Drop for MockServer {
     fn drop(&mut self) {
-        // The stop is sent by the call; its future only waits for the end.
+        // The call itself sends the stop; its future only waits for the end.
         drop(self.handle.stop(false));
     }
 }
@@ -360,7 +360,7 @@ impl StreamHandler<Say> for Speaker {
     }
 
     fn finished(&mut self, _: &mut Self::Context) {
-        // A test that dropped its side of the session still keeps the connection.
+        // The default would end the connection when the test drops its `Session`.
     }
 }
 
@@ -378,7 +378,7 @@ impl RawServer {
         Self { addr, identity: Identity::loopback(), listener }
     }
 
-    /// The next TCP connection, with no TLS on it yet.
+    /// The next TCP connection, before its TLS handshake.
     pub async fn tcp(&self) -> TcpStream {
         soon(self.listener.accept()).await.unwrap().0
     }
@@ -389,7 +389,7 @@ impl RawServer {
         soon(acceptor.accept(self.tcp().await)).await.unwrap()
     }
 
-    /// The next connection, after its upgrade request; with the answer that consents to it.
+    /// The next connection after its upgrade request, and the response that accepts it.
     pub async fn request(&self) -> (TlsStream<TcpStream>, Vec<u8>) {
         let mut stream = self.tls().await;
         let mut request = Vec::new();

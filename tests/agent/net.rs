@@ -1,4 +1,4 @@
-//! The network side against real servers on the loopback: dialling, TLS, and messages of any size.
+//! The network layer with real servers on the loopback: connecting, TLS, and messages of any size.
 
 mod answers;
 mod in_memory;
@@ -33,7 +33,7 @@ async fn link(server: &MockServer) -> Link {
     soon(dialer("127.0.0.1", server.addr.port(), &server.identity).dial()).await.unwrap()
 }
 
-/// A link to a server whose bytes the test writes itself, and that server's stream.
+/// A link to a raw server, and the server's stream, to which the test writes bytes.
 async fn raw_link(
     server: &RawServer,
 ) -> (Link, tokio_rustls::server::TlsStream<tokio::net::TcpStream>) {
@@ -110,11 +110,11 @@ async fn large_messages_come_as_one_frame_and_in_fragments() {
     }
     assert!(message(&mut link).await == large);
     assert_eq!(message(&mut link).await, "after");
-    // Pings are answered, though only the newest must be.
+    // The client answers pings. RFC 6455 requires an answer to the newest only.
     assert_eq!(session.seen().await, Seen::Pong("between".into()));
 }
 
-/// A message that pings when half of it is made.
+/// A message that sends a ping after half of its data.
 struct PingsInside {
     data: Bytes,
     outbound: Outbound,
@@ -146,7 +146,7 @@ async fn a_ping_overtakes_the_rest_of_a_large_message() {
 }
 
 #[actix_rt::test]
-async fn the_server_closes_and_is_answered() {
+async fn a_close_is_answered_with_a_close() {
     let mut server = MockServer::start(Behaviour::default());
     let mut link = link(&server).await;
     let mut session = server.accept().await;
@@ -156,7 +156,8 @@ async fn the_server_closes_and_is_answered() {
     let Inbound::Close { code, reason } = next(&mut link).await else { panic!() };
     assert_eq!((code, reason.as_str()), (Some(1001), "restart"));
     assert!(soon(link.inbound.recv()).await.is_none());
-    // actix's session ends with its own Close, before or after it sees the answer, which is looked at below.
+    // actix ends its session with its own Close, before or after it receives the client's answer.
+    // The raw server below checks the answer.
     let mut last = session.seen().await;
     if last == Seen::Close(Some(1001)) {
         last = session.seen().await;
@@ -168,19 +169,20 @@ async fn the_server_closes_and_is_answered() {
     let (mut link, mut stream) = raw_link(&server).await;
     stream.write_all(b"\x88\x05\x03\xe9bye").await.unwrap();
     assert!(matches!(next(&mut link).await, Inbound::Close { code: Some(1001), .. }));
-    // TCP is closed by now, behind the answer.
+    // The client closes TCP after its answer.
     let (_, answer) = opened(&rest_of(stream).await);
     assert_eq!(answer, [(0x88, b"\x03\xe9".to_vec())]);
 }
 
-/// What still comes until the end, which may be a reset, or without TLS' farewell.
+/// Reads up to the end of the stream, which may be a reset or lack the TLS close_notify.
 async fn rest_of(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut rest = Vec::new();
     let _ = soon(stream.read_to_end(&mut rest)).await;
     rest
 }
 
-/// A client's short frames, as first byte and unmasked payload; and what is left behind them.
+/// Parses a client's short frames. Returns the unparsed rest, and the first byte and unmasked payload
+/// of each frame.
 fn opened(mut bytes: &[u8]) -> (&[u8], Vec<(u8, Vec<u8>)>) {
     let mut frames = Vec::new();
     while let [first, len @ 0x80..=0xfd, k0, k1, k2, k3, rest @ ..] = bytes {
@@ -224,7 +226,7 @@ async fn dropping_or_aborting_closes_tcp_at_once() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_hangs_up_is_noticed() {
+async fn a_server_that_hangs_up_is_reported_as_lost() {
     let server = RawServer::start().await;
     let (mut link, stream) = raw_link(&server).await;
     drop(stream);
@@ -235,7 +237,7 @@ async fn a_server_that_hangs_up_is_noticed() {
     assert!(soon(link.inbound.recv()).await.is_none());
 }
 
-/// A message without end that counts what was made of it.
+/// An endless message that counts its bytes.
 struct Endless(Rc<Cell<usize>>);
 
 impl Payload for Endless {
@@ -246,7 +248,7 @@ impl Payload for Endless {
     }
 }
 
-/// Resolves when `count` has stood still for a while.
+/// Waits until `count` has not changed for 300 ms, and returns it.
 async fn stalls(count: &Cell<usize>) -> usize {
     let mut last = usize::MAX;
     while last != count.get() {
@@ -269,7 +271,7 @@ async fn a_scheduler_that_does_not_read_costs_little_and_blocks_no_other() {
         queued += 1;
     }
     assert!(queued <= 4, "{queued} messages queued");
-    // The other direction still works, and the end comes though the writer is stuck.
+    // The client still reads, and handles a Close although its writer is blocked.
     stream.write_all(b"\x82\x02hi").await.unwrap();
     assert_eq!(message(&mut link).await, "hi");
     stream.write_all(b"\x88\x00").await.unwrap();
@@ -277,7 +279,7 @@ async fn a_scheduler_that_does_not_read_costs_little_and_blocks_no_other() {
 }
 
 #[actix_rt::test]
-async fn an_owner_that_takes_nothing_stops_the_server() {
+async fn an_owner_that_reads_no_messages_blocks_the_sender() {
     let server = RawServer::start().await;
     let (mut link, mut stream) = raw_link(&server).await;
     let written = Rc::new(Cell::new(0));
@@ -299,7 +301,7 @@ async fn an_owner_that_takes_nothing_stops_the_server() {
     soon(server).await.unwrap();
 }
 
-/// A message that fails behind its first pieces.
+/// A message that fails after this number of pieces.
 struct Fails(u32);
 
 impl Payload for Fails {
@@ -311,7 +313,7 @@ impl Payload for Fails {
 }
 
 #[actix_rt::test]
-async fn half_a_message_ends_the_connection() {
+async fn a_message_that_fails_halfway_ends_the_connection() {
     let mut server = MockServer::start(Behaviour::default());
     let mut link = link(&server).await;
     let mut session = server.accept().await;
@@ -338,7 +340,7 @@ async fn data_with_the_upgrade_response_is_not_lost() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_sends_byte_by_byte() {
+async fn frames_that_come_byte_by_byte_are_joined() {
     let server = RawServer::start().await;
     let dial = dialer("127.0.0.1", server.addr.port(), &server.identity).dial();
     let serve = async {
@@ -359,9 +361,9 @@ async fn a_server_that_sends_byte_by_byte() {
 }
 
 #[actix_rt::test]
-async fn names_and_addresses_of_the_host() {
+async fn connects_by_host_name_and_by_address() {
     let mut server = MockServer::start(Behaviour::default());
-    // `localhost` has an IPv6 address too on most hosts, where nobody listens here.
+    // On most hosts `localhost` also has an IPv6 address, where the server does not listen.
     for host in ["localhost", "127.0.0.1"] {
         let link = soon(dialer(host, server.addr.port(), &server.identity).dial()).await;
         assert!(link.is_ok(), "{host}: {link:?}");
@@ -370,7 +372,7 @@ async fn names_and_addresses_of_the_host() {
 }
 
 #[actix_rt::test]
-async fn an_ipv6_literal() {
+async fn connects_to_an_ipv6_literal() {
     let Ok(probe) = std::net::TcpListener::bind("[::1]:0") else {
         return eprintln!("skipped: this host has no ipv6 loopback");
     };
@@ -385,14 +387,14 @@ async fn an_ipv6_literal() {
 }
 
 #[actix_rt::test]
-async fn a_name_that_does_not_resolve() {
+async fn an_unknown_host_name_is_a_resolve_error() {
     let err = failure(dialer("no-such-host.invalid", 1, &Identity::loopback())).await;
     assert!(matches!(err, DialError::Resolve { .. }), "{err}");
     assert!(err.to_string().starts_with("cannot resolve host name \"no-such-host.invalid\": "));
 }
 
 #[actix_rt::test]
-async fn a_closed_port() {
+async fn a_closed_port_is_a_connect_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -405,7 +407,7 @@ async fn a_closed_port() {
 }
 
 #[actix_rt::test]
-async fn certificates_that_are_refused() {
+async fn untrusted_and_mismatched_certificates_are_refused() {
     let server = MockServer::start(Behaviour::default());
     let port = server.addr.port();
     let stranger = WssDialer::new("127.0.0.1", port, client_config(&Default::default()).unwrap());
@@ -423,7 +425,7 @@ async fn certificates_that_are_refused() {
 }
 
 #[actix_rt::test]
-async fn servers_that_speak_no_tls() {
+async fn a_server_without_tls_is_a_tls_error() {
     let server = RawServer::start().await;
     let dial = failure(dialer("127.0.0.1", server.addr.port(), &server.identity));
     let (err, _) = tokio::join!(dial, async {
@@ -439,7 +441,7 @@ async fn servers_that_speak_no_tls() {
 }
 
 #[actix_rt::test]
-async fn servers_that_speak_no_websocket() {
+async fn a_server_without_websocket_is_a_status_or_upgrade_error() {
     let behaviour = Behaviour { status: Some(403), ..Behaviour::default() };
     let server = MockServer::start(behaviour);
     let err = failure(dialer("127.0.0.1", server.addr.port(), &server.identity)).await;
@@ -472,7 +474,7 @@ async fn servers_that_speak_no_websocket() {
 }
 
 #[actix_rt::test]
-async fn servers_that_say_nothing() {
+async fn a_silent_server_is_a_timeout() {
     let server = RawServer::start().await;
     let dialer = || dialer("127.0.0.1", server.addr.port(), &server.identity).timeouts(short());
     let (err, _) = tokio::join!(failure(dialer()), server.tcp());
@@ -482,8 +484,8 @@ async fn servers_that_say_nothing() {
 }
 
 #[actix_rt::test]
-async fn a_port_that_swallows_connections() {
-    // A full backlog: the kernel drops what comes after it.
+async fn a_full_backlog_is_a_connect_timeout() {
+    // With a full backlog, the kernel drops new connections.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -500,14 +502,14 @@ async fn a_port_that_swallows_connections() {
     assert!(matches!(err, DialError::Timeout { phase: DialPhase::Connect, .. }), "{err}");
 }
 
-/// A server whose machine has vanished says nothing: the kernel asks for it.
+/// TCP keepalive detects a server whose machine has vanished.
 #[actix::test]
-async fn the_connection_is_kept_alive() {
+async fn the_connection_uses_tcp_keepalive() {
     let server = MockServer::start(Behaviour::default());
     let link = link(&server).await;
     let port = format!(":{:04X}", server.addr.port());
     let of_ours = |line: &&str| line.split_whitespace().nth(2).is_some_and(|r| r.ends_with(&port));
-    // The field of timers is 02 for one that keeps the connection alive, 01 while something is on its way.
+    // The timer field is 02 for keepalive, and 01 while data waits for an acknowledgement.
     soon(async {
         loop {
             let shown = std::fs::read_to_string("/proc/net/tcp").unwrap();

@@ -1,4 +1,4 @@
-//! The binary as an agent, with a server of the test's at the other end of real TLS.
+//! The binary as an agent, connected to a mock scheduler over real TLS.
 
 mod message_limits;
 mod roots;
@@ -32,14 +32,15 @@ struct Agent {
 }
 
 impl Agent {
-    /// An agent that dials `host` and trusts `identity`, with nothing else in its environment.
+    /// Starts an agent that connects to `host`, with only the token and the trusted certificate in its
+    /// environment.
     fn start(host: &str, port: u16, identity: &Identity, args: &[&str]) -> Agent {
         Agent::with_cert(identity.pem_file(), host, port, args, |command| {
             command.env("PROCSTAR_AGENT_TOKEN", TOKEN);
         })
     }
 
-    /// The same, which trusts the certificates of a file, and is otherwise as `more` says.
+    /// Starts an agent that trusts the certificates of a file. `more` changes its command.
     fn with_cert(
         cert: NamedTempFile,
         host: &str,
@@ -137,7 +138,7 @@ async fn welcome(server: &mut MockServer) -> (Session, Message) {
     (session, register)
 }
 
-/// Expects the end as the protocol has it.
+/// Expects `ShutDown done`, a Close with code 1000, and exit status 0.
 async fn farewell(session: &mut Session, agent: &mut Agent) {
     assert_eq!(brief(session).await, "ShutDown done");
     loop {
@@ -151,7 +152,7 @@ async fn farewell(session: &mut Session, agent: &mut Agent) {
 }
 
 #[actix::test]
-async fn the_main_job() {
+async fn an_agent_runs_processes_and_exits_after_sigusr1() {
     let mut server = MockServer::start(Behaviour::default());
     let mut agent = Agent::of(server.addr, &server.identity);
     let (mut session, register) = welcome(&mut server).await;
@@ -220,7 +221,7 @@ async fn sigusr1_and_sigterm_without_processes_end_at_once() {
         let mut server = MockServer::start(Behaviour::default());
         let mut agent = Agent::of(server.addr, &server.identity);
         let (mut session, _) = welcome(&mut server).await;
-        // Its signals are handled: it has answered.
+        // An answer shows that the agent's signal handlers are installed.
         say(&session, json!({"type": "ProcidListRequest"}));
         assert_eq!(brief(&mut session).await, "ProcidList ");
         let begin = Instant::now();
@@ -238,7 +239,7 @@ async fn sigterm_ends_processes_and_waits_for_their_deletion() {
     let (mut session, _) = welcome(&mut server).await;
     start(&session, "a", "trap 'printf bye; exit 7' TERM; printf x; while :; do sleep 0.05; done");
     assert_eq!(brief(&mut session).await, "ProcResult a running");
-    // The trap is set once something has been written.
+    // The script writes after it has set its trap.
     loop {
         say(&session, json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": "stdout"}));
         if message(&mut session).await.stop == 1 {
@@ -256,7 +257,7 @@ async fn sigterm_ends_processes_and_waits_for_their_deletion() {
 }
 
 #[actix::test]
-async fn a_server_that_closes_finds_it_again_with_its_processes() {
+async fn the_agent_reconnects_with_its_processes_after_a_close() {
     let mut server = MockServer::start(Behaviour::default());
     let agent = Agent::of(server.addr, &server.identity);
     let (mut session, first) = welcome(&mut server).await;
@@ -266,7 +267,7 @@ async fn a_server_that_closes_finds_it_again_with_its_processes() {
     let (session2, again) = welcome(&mut server).await;
     assert_eq!(again.conn, first.conn);
     assert_eq!(again.proc_ids, ["a"]);
-    // And without a word; then the server is another, at the same place.
+    // After a hangup without a Close, and after a restart of the scheduler on the same port.
     session2.say(Say::Hangup);
     let (_session3, again) = welcome(&mut server).await;
     assert_eq!(again.conn, first.conn);
@@ -289,7 +290,7 @@ async fn a_server_that_closes_finds_it_again_with_its_processes() {
     );
 }
 
-/// The next message of a client, from the bare stream.
+/// Reads the client's next message from a raw stream.
 async fn frame(stream: &mut (impl AsyncReadExt + Unpin)) -> Message {
     let head = stream.read_u16().await.unwrap();
     assert_eq!(head & 0xff80, 0x8280, "one masked binary frame");
@@ -307,7 +308,7 @@ async fn frame(stream: &mut (impl AsyncReadExt + Unpin)) -> Message {
 }
 
 #[actix::test]
-async fn a_server_that_dies_finds_it_again() {
+async fn the_agent_reconnects_after_a_tcp_reset() {
     let server = RawServer::start().await;
     let agent = Agent::of(server.addr, &server.identity);
     let mut conn = None;
@@ -320,13 +321,13 @@ async fn a_server_that_dies_finds_it_again() {
         stream.write_all(&[0x82, u8::try_from(registered.len()).unwrap()]).await.unwrap();
         stream.write_all(&registered).await.unwrap();
         stream.flush().await.unwrap();
-        // Registered, not just told so: its answer has come.
+        // An answer shows that the agent has handled `Registered`.
         let list = pack(&json!({"type": "ProcidListRequest"}));
         stream.write_all(&[0x82, u8::try_from(list.len()).unwrap()]).await.unwrap();
         stream.write_all(&list).await.unwrap();
         stream.flush().await.unwrap();
         assert_eq!(soon(frame(&mut stream)).await.brief(), "ProcidList ");
-        // As the kernel does it for a process that is killed with unread data: a reset.
+        // A TCP reset, which the kernel sends when a process dies with unread data.
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         let tcp = stream.get_ref().0.as_fd();
         nix::sys::socket::setsockopt(&tcp, nix::sys::socket::sockopt::Linger, &linger).unwrap();
@@ -337,7 +338,7 @@ async fn a_server_that_dies_finds_it_again() {
     assert_eq!(agent.log().matches("connection lost, reconnecting").count(), 3, "{}", agent.log());
 }
 
-/// Runs an agent that cannot connect until it gives up; the lines of its failed attempts.
+/// Waits until the agent gives up connecting. Returns the log lines of its failed attempts.
 async fn failures(mut agent: Agent) -> Vec<String> {
     let status = agent.ended().await;
     let log = agent.log();
@@ -351,7 +352,7 @@ async fn failures(mut agent: Agent) -> Vec<String> {
 }
 
 #[actix::test]
-async fn four_problems_are_four_lines_and_exit_1_after_two_attempts() {
+async fn each_connect_problem_has_its_own_message_and_exit_status_1() {
     const TWICE: [&str; 2] = ["--connect-count-max", "2"];
     let mut server = MockServer::start(Behaviour::default());
     let port = server.addr.port();
@@ -368,7 +369,7 @@ async fn four_problems_are_four_lines_and_exit_1_after_two_attempts() {
     let stranger = Identity::loopback();
     let certificate = failures(Agent::start("localhost", port, &stranger, &TWICE)).await;
     let name = failures(Agent::start("name.invalid", port, &server.identity, &TWICE)).await;
-    // Bound, so that nobody else takes it, and not listening.
+    // Bound but not listening, so that no other process can take the port.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let free = socket.local_addr().unwrap();
@@ -390,7 +391,7 @@ async fn large_messages_both_ways() {
     let mut server = MockServer::start(Behaviour::default());
     let agent = Agent::of(server.addr, &server.identity);
     let (mut session, _) = welcome(&mut server).await;
-    // A variable that is removed: large to tell, nothing to the kernel.
+    // Removing a variable with a long name makes a large message, but a small environment.
     let specs = |id: &str| {
         let env = json!({"vars": {"x".repeat(10_000_000): null}});
         json!({"type": "ProcStartRequest", "specs": {id: {"argv": ["/bin/true"], "env": env}}})
@@ -410,7 +411,7 @@ async fn large_messages_both_ways() {
     let text = result.res["fds"]["stdout"]["text"].as_str().unwrap();
     assert_eq!(text.len(), 50_000_003);
     assert!(text.ends_with("xend") && text[..50_000_000].bytes().all(|byte| byte == b'x'));
-    // The next answer comes as if nothing had been.
+    // The next answer is not affected by the large message.
     say(
         &session,
         json!({"type": "ProcFdDataRequest", "proc_id": "a", "fd": 1, "start": 50_000_000, "stop": 99_999_999}),
