@@ -181,8 +181,8 @@ async fn rest_of(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     rest
 }
 
-/// Parses a client's short frames. Returns the unparsed rest, and the first byte and unmasked payload
-/// of each frame.
+/// Parses a client's short frames. Returns the unparsed rest, and the first byte and the unmasked
+/// payload of each frame.
 fn opened(mut bytes: &[u8]) -> (&[u8], Vec<(u8, Vec<u8>)>) {
     let mut frames = Vec::new();
     while let [first, len @ 0x80..=0xfd, k0, k1, k2, k3, rest @ ..] = bytes {

@@ -32,8 +32,8 @@ struct Agent {
 }
 
 impl Agent {
-    /// Starts an agent that connects to `host`, with only the token and the trusted certificate in its
-    /// environment.
+    /// Starts an agent that connects to `host`, with only the token and the trusted certificate in
+    /// its environment.
     fn start(host: &str, port: u16, identity: &Identity, args: &[&str]) -> Agent {
         Agent::with_cert(identity.pem_file(), host, port, args, |command| {
             command.env("PROCSTAR_AGENT_TOKEN", TOKEN);
