@@ -1,4 +1,4 @@
-//! A start for a dispatcher that acknowledges: when it resolves, and when it must not be acknowledged.
+//! Acknowledged starts for a scheduler: when the start resolves, and when it must fail.
 
 use actix::{Actor, Context, Handler, ResponseFuture};
 use procstar::actors::lifecycle::EndWhen;
@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::harness::*;
 
-/// Where the answer to a start goes.
+/// The channel for the answer to a start.
 type Held = oneshot::Sender<Result<Accepted, StartError>>;
 
-/// A mailbox that takes starts, and leaves answering them to the test.
+/// Receives starts, which the test answers.
 struct Slow(mpsc::UnboundedSender<Held>);
 
 impl Actor for Slow {

@@ -16,7 +16,7 @@ use super::harness::*;
 use super::mock_scheduler::*;
 use super::requests::registered_with_manual_starts;
 
-/// A supervisor that takes its time, less for each request than for the one before.
+/// A supervisor that answers each request faster than the one before.
 struct Slow(Duration);
 
 impl Slow {
@@ -100,7 +100,7 @@ async fn answers_keep_the_order_of_their_requests() {
 }
 
 #[actix::test]
-async fn a_question_about_a_process_that_is_being_started_waits_for_it() {
+async fn a_result_request_waits_for_the_start_of_its_process() {
     let (agent, mut scheduler) = registered_with_manual_starts().await;
     scheduler.start(&["a"]).await;
     scheduler.ask("ProcResultRequest", "a").await;
@@ -111,7 +111,7 @@ async fn a_question_about_a_process_that_is_being_started_waits_for_it() {
     assert_eq!(scheduler.heard().await, expected);
 }
 
-/// Confirms every deletion, and leaves telling of it to the test.
+/// Confirms every deletion at once. The test sends the change.
 struct Hasty;
 
 impl Actor for Hasty {
@@ -125,10 +125,10 @@ impl Handler<Delete> for Hasty {
     }
 }
 
-/// A question, and where its answer goes.
+/// A question and the channel for its answer.
 type Asked = (Question, oneshot::Sender<Dated<Reply>>);
 
-/// Takes questions, and leaves answering them to the test.
+/// Receives questions, which the test answers.
 struct Questions(mpsc::UnboundedSender<Asked>);
 
 impl Actor for Questions {
@@ -144,7 +144,8 @@ impl Handler<Query> for Questions {
     }
 }
 
-/// An agent whose deletions are confirmed at once and whose questions the test answers, with an ended process.
+/// An agent with an ended process. Its deletions are confirmed at once, and the test answers its
+/// questions.
 async fn questioned() -> (Agent, Scheduler, mpsc::UnboundedReceiver<Asked>) {
     let (tell, asked) = mpsc::unbounded_channel();
     let mut agent = Agent::with(options(), &[], EndWhen::Never, |peers| {
@@ -159,7 +160,7 @@ async fn questioned() -> (Agent, Scheduler, mpsc::UnboundedReceiver<Asked>) {
 }
 
 #[actix::test]
-async fn nothing_overtakes_a_deletion_that_is_confirmed_before_it_is_told() {
+async fn no_answer_overtakes_a_deletion_confirmed_before_its_change() {
     let (agent, mut scheduler, mut asked) = questioned().await;
     scheduler.ask("ProcDeleteRequest", "a").await;
     scheduler.say(json!({"type": "Nonsense"})).await;
@@ -174,9 +175,9 @@ async fn nothing_overtakes_a_deletion_that_is_confirmed_before_it_is_told() {
 }
 
 #[actix::test]
-async fn an_answer_comes_after_the_changes_that_are_in_it_and_before_later_ones() {
+async fn an_answer_is_sent_between_its_own_and_later_changes() {
     let (agent, mut scheduler, mut asked) = questioned().await;
-    // The scheduler stops listening: changes wait in the subscription.
+    // The scheduler reads no messages, so the changes wait in the subscription.
     for n in 0..40 {
         let id = format!("b{n}");
         agent.results.do_send(changed(started(&id)));
@@ -185,7 +186,7 @@ async fn an_answer_comes_after_the_changes_that_are_in_it_and_before_later_ones(
     scheduler.say(json!({"type": "ProcidListRequest"})).await;
     settle().await;
     let (_, answer) = asked.try_recv().unwrap();
-    // As of the start of the last one, after the two changes of process a.
+    // The sequence number of the start of b39: two changes of process a, then 79.
     answer.send(Dated { seq: 2 + 79, value: Reply::Ids(vec!["b39".into()]) }).ok().unwrap();
     let heard = scheduler.heard().await;
     assert_eq!(heard.len(), 81);
@@ -195,7 +196,7 @@ async fn an_answer_comes_after_the_changes_that_are_in_it_and_before_later_ones(
     );
 }
 
-/// A change of a process's record, as its actor makes it.
+/// The change that a process's actor publishes for this event.
 pub fn changed(event: procstar::engine::Event) -> Changed {
     use procstar::engine::Event;
     use procstar::report::ProcessRecord;

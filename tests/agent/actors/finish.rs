@@ -1,4 +1,4 @@
-//! The end of a connection: done, and Finish in every phase.
+//! The end of a connection: `ShutDown done`, and [`Finish`] in every phase.
 
 use procstar::actors::lifecycle::EndWhen;
 use procstar::actors::messages::{CommandError, CommandProcess, Shutdown};
@@ -11,7 +11,7 @@ use super::harness::*;
 use super::mock_scheduler::*;
 
 #[actix::test]
-async fn all_that_is_pending_then_done_then_close() {
+async fn pending_messages_are_sent_before_done_and_close() {
     let (mut agent, mut scheduler) = Agent::registered().await;
     let ids: Vec<String> = (0..20).map(|i| format!("p{i:02}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -22,7 +22,7 @@ async fn all_that_is_pending_then_done_then_close() {
     for id in &ids[1..] {
         agent.delete(id).await;
     }
-    // The last one by a request, with others behind it that come too late.
+    // A request deletes the last process. The requests after it come too late.
     scheduler.ask("ProcResultRequest", ids[0]).await;
     scheduler.ask("ProcDeleteRequest", ids[0]).await;
     scheduler.ask("ProcResultRequest", "stranger").await;
@@ -66,7 +66,7 @@ async fn with_exit_the_last_result_comes_before_done() {
     assert_eq!(scheduler.heard().await, expected);
 }
 
-/// Answers no signal before its time.
+/// Answers each signal after a second.
 struct Slow;
 
 impl actix::Actor for Slow {
@@ -98,11 +98,11 @@ async fn nothing_follows_done() {
 }
 
 #[actix::test]
-async fn a_scheduler_that_hangs_up_on_done_is_not_dialled_again() {
+async fn the_agent_does_not_reconnect_if_the_scheduler_hangs_up_after_done() {
     let (mut agent, mut scheduler) = Agent::registered().await;
     agent.order(Shutdown::Idle);
     assert_eq!(scheduler.heard().await, ["ShutDown idling", "ShutDown done", "close 1000"]);
-    // Before the order to finish has come.
+    // The connection ends before `Finish` arrives.
     drop(scheduler);
     assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::Finished);
     agent.conn.do_send(Finish);

@@ -1,4 +1,4 @@
-//! Pings, and what happens when nothing comes back.
+//! Pings, and the read timeout.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn a_ping_every_20_s_and_no_more() {
 async fn sixty_seconds_without_a_byte_is_a_loss() {
     let (mut agent, mut scheduler) = Agent::registered().await;
     sleep(secs(50)).await;
-    // Any byte counts, of half a message too.
+    // Any received byte counts, also of an incomplete message.
     scheduler.activity.touch();
     let begin = Instant::now();
     sleep(Duration::from_millis(59_990)).await;
@@ -41,7 +41,7 @@ async fn sixty_seconds_without_a_byte_is_a_loss() {
 }
 
 #[actix::test]
-async fn pings_before_the_registration_are_left_out_and_not_made_up_for() {
+async fn no_ping_is_sent_before_the_registration() {
     let mut settings = options();
     settings.register_timeout = secs(50);
     let mut agent = Agent::new(settings, &[]);
@@ -55,7 +55,7 @@ async fn pings_before_the_registration_are_left_out_and_not_made_up_for() {
 }
 
 #[actix::test]
-async fn a_scheduler_that_takes_something_is_alive_though_it_is_not_read() {
+async fn a_scheduler_that_reads_slowly_is_not_timed_out() {
     let (mut agent, scheduler) = Agent::registered().await;
     let ids: Vec<String> = (0..100).map(|i| format!("p{i}")).collect();
     agent.start(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;

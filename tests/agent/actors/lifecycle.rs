@@ -1,4 +1,4 @@
-//! The end of the worker, by orders and by itself, in virtual time.
+//! The end of the worker, by shutdown orders or by itself, in virtual time.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::harness::*;
 
-/// A supervisor with these processes running, and the journal empty again.
+/// A supervisor with these processes running, and an empty journal.
 async fn running(end_when: EndWhen, ids: &[&str]) -> (Supervised, Journal) {
     tokio::time::pause();
     let journal = Journal::default();
@@ -24,7 +24,7 @@ async fn running(end_when: EndWhen, ids: &[&str]) -> (Supervised, Journal) {
     (s, journal)
 }
 
-/// By SIGTERM, or as their specs say otherwise; or by SIGKILL.
+/// Checks that exactly these processes were stopped, by this signal or by the one of their spec.
 fn stops(s: &Supervised, ids: &[&str], signum: Option<i32>) {
     let mut calls = s.engine.calls();
     calls.sort_by_key(|call| format!("{call:?}"));
@@ -81,7 +81,7 @@ async fn sigquit_kills_at_once_also_amid_sigterm() {
     s.supervisor.send(Shutdown::Kill).await.unwrap();
     settle().await;
     stops(&s, &["a"], Some(libc::SIGKILL));
-    // One that cannot be killed is left.
+    // The shutdown does not wait longer for a process that SIGKILL does not end.
     sleep(Duration::from_millis(5_010)).await;
     assert!(is_done(&mut s));
     assert_eq!(journal.read(), ["shutdown idling", "shutdown done"]);

@@ -1,4 +1,4 @@
-//! The log as a test reads it: what this thread logs, one line an event.
+//! Captures the log of the test's thread, one line per event.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Keeps what is logged while it lives.
+/// Captures the log until it is dropped.
 pub struct Log {
     text: Text,
     _guard: DefaultGuard,
@@ -32,7 +32,7 @@ impl<'w> MakeWriter<'w> for Text {
 }
 
 impl Log {
-    /// Reads what this thread logs from now on, at info and above.
+    /// Starts to capture this thread's events of level info and above.
     pub fn new() -> Log {
         let text = Text::default();
         let subscriber = tracing_subscriber::fmt()
@@ -45,7 +45,7 @@ impl Log {
         Log { text, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    /// The lines since the last time that hold this text, the level first.
+    /// Returns the lines with this text since the last call, each with its level first.
     pub fn lines(&self, part: &str) -> Vec<String> {
         let text = String::from_utf8(std::mem::take(&mut *self.text.0.lock().unwrap())).unwrap();
         text.lines().filter(|line| line.contains(part)).map(|line| line.trim().to_owned()).collect()

@@ -1,4 +1,4 @@
-//! Questions about one process, by way of a handle and the supervisor to the process's actor.
+//! Questions about one process, sent through a handle and the supervisor to the process's actor.
 
 use actix::Actor;
 use procstar::actors::lifecycle::EndWhen;
@@ -30,7 +30,7 @@ async fn a_record_waits_for_the_start() {
     s.engine.tell(started("a"));
     let record = soon(waiting).await.unwrap().unwrap().unwrap();
     assert!(record.is_running());
-    // Whoever has the record finds it in the results.
+    // The record is in the results before the waiter receives it.
     assert_eq!(handle.get_all().await.unwrap().len(), 1);
     s.engine.tell(ended("a", 0));
     soon(handle.await_end("a".into())).await.unwrap().unwrap();
@@ -75,9 +75,9 @@ async fn output_is_read_and_followed_once_the_process_has_started() {
     assert!(handle.follow_output("b".into()).await.unwrap().is_none());
 }
 
-/// The supervisor replaces an actor that a bug has ended, and the handle asks the replacement.
+/// The supervisor replaces an actor that panicked. The handle repeats its question.
 #[actix::test]
-async fn a_lost_actor_loses_no_question() {
+async fn a_question_survives_a_panic_of_the_process_actor() {
     let (s, handle) = agent();
     s.supervisor.send(request(&["a"])).await.unwrap().unwrap();
     s.engine.tell(started("a"));

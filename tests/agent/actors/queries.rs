@@ -1,4 +1,4 @@
-//! The results for those who look on, and stops: questions whose answers wait for what happens.
+//! Subscriptions to the results, pages, counts, and stops of processes.
 
 use actix::{Actor, Addr};
 use procstar::actors::lifecycle::EndWhen;
@@ -24,13 +24,13 @@ async fn subscribe(results: &Addr<Results>, after: Option<Cursor>) -> Subscribed
     soon(results.send(Subscribe { after, delivery: Delivery::Latest })).await.unwrap()
 }
 
-/// A subscription that goes on after a cursor.
+/// A subscription that resumes after a cursor.
 async fn resumed(results: &Addr<Results>, after: Cursor) -> Subscription {
     let Subscribed::After(changes) = subscribe(results, Some(after)).await else { panic!() };
     changes
 }
 
-/// The changes that wait, with their numbers.
+/// The pending changes with their sequence numbers.
 fn waiting(changes: &mut Subscription) -> Vec<(u64, String)> {
     let mut all = Vec::new();
     while let Next::Change(change) = changes.take() {
@@ -46,11 +46,11 @@ async fn changes_after_a_snapshot() {
     results.do_send(Announce("b".into()));
     let Subscribed::From(snapshot, mut changes) = subscribe(&results, None).await else { panic!() };
     let ids: Vec<_> = snapshot.procs.iter().map(|record| record.id.to_string()).collect();
-    // One that is accepted and not started has no record yet.
+    // An accepted process without a start has no record yet.
     assert_eq!((ids, snapshot.shutdown), (vec!["a".to_owned()], ShutdownState::Active));
     assert_eq!(snapshot.ids, ["a".into(), "b".into()]);
     let after = snapshot.cursor;
-    // A wait that is given up loses nothing.
+    // A cancelled wait loses no change.
     tokio::select! {
         biased;
         () = changes.ready() => panic!("nothing has changed"),
@@ -75,7 +75,7 @@ async fn changes_after_a_snapshot() {
         line(6, "shutdown idling"),
     ];
     assert_eq!(waiting(&mut changes), expected);
-    // One that comes back goes on after the last change that it knows.
+    // A resumed subscription continues after the cursor.
     let mut back = resumed(&results, Cursor { at: 3, ..after }).await;
     assert_eq!(waiting(&mut back), expected[1..]);
     results.do_send(Removed("b".into()));

@@ -1,4 +1,4 @@
-//! Attempts, waits between them, registration, loss and return.
+//! Connection attempts, the waits between them, registration, and reconnection after a loss.
 
 use std::time::Duration;
 
@@ -31,13 +31,13 @@ fn assert_waits(agent: &Agent, bounds: &[(f64, f64)]) {
 }
 
 #[actix::test]
-async fn it_registers_first_with_exactly_the_snapshot() {
+async fn the_registration_lists_the_snapshot_and_comes_first() {
     let mut agent = Agent::new(options(), &[Plan::Refuse]);
     settle().await;
     agent.start(&["b", "a"]).await;
     agent.tell(ended("b", 0));
     let mut scheduler = agent.scheduler().await;
-    // What comes after the snapshot comes after the registration.
+    // Changes after the snapshot are sent after the registration.
     agent.tell(ended("a", 0));
     settle().await;
     agent.start(&["c"]).await;
@@ -60,7 +60,7 @@ async fn it_registers_first_with_exactly_the_snapshot() {
 }
 
 #[actix::test]
-async fn a_registration_says_how_far_the_shutdown_has_come() {
+async fn a_registration_includes_the_shutdown_state() {
     let mut agent = Agent::new(options(), &[Plan::Refuse]);
     agent.start(&["a"]).await;
     agent.order(procstar::actors::messages::Shutdown::Idle);
@@ -72,7 +72,7 @@ async fn a_registration_says_how_far_the_shutdown_has_come() {
 /// A subscription that the test answers.
 type Held = oneshot::Sender<Subscribed>;
 
-/// Takes subscriptions, and leaves answering them to the test.
+/// Receives subscriptions, which the test answers.
 struct Silent(mpsc::UnboundedSender<Held>);
 
 impl actix::Actor for Silent {
@@ -108,7 +108,7 @@ async fn registration_follows_the_snapshot_and_later_changes_are_sent() {
     assert!(publisher.push(Change { seq: 1, what: ChangeKind::Deleted("b".into()) }));
     assert_eq!(scheduler.welcome().await, "Register b idling");
     assert_eq!(scheduler.heard().await, ["ProcDelete b"]);
-    // A connection that is lost costs nothing any more, and its late subscription neither.
+    // A lost connection drops its subscription.
     scheduler.lose().await;
     settle().await;
     assert!(!publisher.push(Change { seq: 2, what: ChangeKind::Deleted("c".into()) }));
@@ -118,7 +118,7 @@ async fn registration_follows_the_snapshot_and_later_changes_are_sent() {
 async fn a_scheduler_too_far_behind_is_reconnected() {
     let mut agent = Agent::new(options(), &[]);
     let scheduler = agent.welcomed().await;
-    // Each deletion must be reported, and the scheduler takes none.
+    // The scheduler reads no messages, so the changes pile up: each deletion must be sent.
     for n in 0..20_000 {
         agent.results.do_send(Announce(format!("p{n}").as_str().into()));
         agent.results.do_send(super::answer_order::changed(started(&format!("p{n}"))));
@@ -156,12 +156,12 @@ async fn waits_grow_up_to_the_ceiling() {
 }
 
 #[actix::test]
-async fn it_gives_up_after_so_many_failures_in_a_row() {
+async fn the_agent_gives_up_after_the_maximum_of_failures_in_a_row() {
     let mut settings = options();
     settings.connect.count_max = Some(3);
     let mut agent = Agent::new(settings, &[Plan::Refuse, Plan::Refuse]);
     agent.start(&["a"]).await;
-    // The third attempt succeeds: the count starts over, and so do the waits.
+    // The third attempt succeeds, which resets the count and the waits.
     let scheduler = agent.welcomed().await;
     agent.plan(&[Plan::Refuse, Plan::Refuse]);
     scheduler.lose().await;
@@ -169,7 +169,7 @@ async fn it_gives_up_after_so_many_failures_in_a_row() {
     assert!(agent.ended().is_none());
     assert_waits(&agent, &[(0.5, 1.0), (1.0, 2.0), (0.1, 0.3), (0.5, 1.0), (1.0, 2.0)]);
     assert!(agent.supervised.engine.calls().iter().all(|call| !matches!(call, Call::Stop(..))));
-    // A scheduler that does not let us in is a failure as well, the third in a row.
+    // A Close before the registration is the third failure in a row.
     let close = Inbound::Close { code: Some(1000), reason: String::new() };
     refused.to_agent.send(close).await.unwrap();
     assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::GaveUp);
@@ -180,7 +180,7 @@ async fn it_gives_up_after_so_many_failures_in_a_row() {
 }
 
 #[actix::test]
-async fn it_comes_back_soon_with_the_same_identity() {
+async fn the_agent_reconnects_soon_with_the_same_identity() {
     let (mut agent, mut scheduler) = Agent::registered().await;
     for i in 0..20 {
         agent.start(&[&format!("p{i}")]).await;
@@ -208,7 +208,7 @@ async fn it_comes_back_soon_with_the_same_identity() {
 #[actix::test]
 async fn nothing_queued_for_the_old_connection_goes_to_the_new_one() {
     let (mut agent, scheduler) = Agent::registered().await;
-    // More than the socket's own queue holds, none of it taken.
+    // More messages than the socket's queue holds, and the scheduler reads none.
     let ids: Vec<String> = (0..50).map(|i| format!("p{i:02}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     agent.start(&ids).await;
@@ -261,7 +261,7 @@ async fn a_reply_for_the_old_connection_does_not_touch_the_new_one() {
     agent.supervised.engine.on_signal(OnSignal::Hold);
     scheduler.say(json!({"type": "ProcSignalRequest", "proc_id": "a", "signum": 15})).await;
     settle().await;
-    // It is lost while a request is being carried out: noticed when that is done.
+    // The connection is lost during a request, and the loss is handled after the request.
     drop(scheduler);
     agent.tell(ended("a", 15));
     settle().await;
@@ -271,11 +271,11 @@ async fn a_reply_for_the_old_connection_does_not_touch_the_new_one() {
 }
 
 #[actix::test]
-async fn a_loss_is_noticed_though_the_scheduler_takes_nothing() {
+async fn a_loss_is_handled_while_the_scheduler_reads_nothing() {
     let (mut agent, scheduler) = Agent::registered().await;
     let ids: Vec<String> = (0..100).map(|i| format!("p{i}")).collect();
     agent.start(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    // Some requests lie there as well, which nobody will answer.
+    // Requests are queued as well, and remain unanswered.
     for _ in 0..3 {
         scheduler.ask("ProcResultRequest", "p1").await;
     }

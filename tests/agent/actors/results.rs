@@ -21,7 +21,8 @@ fn results() -> Addr<Results> {
     Results::default().start()
 }
 
-/// A question, and what is written down of its answer: the number of the change as of which it is, and the answer.
+/// Asks a question. Returns the sequence number of the last change in the answer, and the answer as
+/// text.
 fn ask(
     results: &Addr<Results>,
     question: Question,
@@ -55,7 +56,7 @@ fn announce(results: &Addr<Results>, ids: &[&str]) {
     ids.iter().for_each(|id| results.do_send(Announce((*id).into())));
 }
 
-/// What has changed of a process that runs is in its result at once, and no result is sent for it.
+/// A failure to stop is in the result of a running process at once, and sends no result by itself.
 #[actix::test]
 async fn failures_to_stop_are_in_the_result() {
     let results = results();
@@ -162,7 +163,7 @@ async fn a_subscription_that_is_dropped_disturbs_no_other() {
     assert_eq!(other.read(), ["snapshot [] active", "started a"]);
 }
 
-/// What can happen to one of a few processes.
+/// One step for one of the processes.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Next,
@@ -174,7 +175,8 @@ enum Act {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens in whatever order, snapshot and updates give the truth, and no question stays unanswered.
+    /// After random steps, the snapshot and the changes lead to the true states, and every question is
+    /// answered.
     #[test]
     fn a_subscriber_can_follow(
         acts in prop::collection::vec(
@@ -191,7 +193,7 @@ async fn follow(acts: Vec<(usize, Act)>, subscribe_at: usize) -> Result<(), Test
     const IDS: [&str; 4] = ["a", "b", "c", "d"];
     let results = results();
     let mut subscribed = None;
-    // 0: not there, 1: announced, 2: running, 3: ended.
+    // 0: absent, 1: announced, 2: running, 3: ended.
     let mut states = [0; 4];
     let mut questions = Vec::new();
     for (i, (which, act)) in acts.into_iter().enumerate() {
@@ -246,7 +248,7 @@ async fn follow(acts: Vec<(usize, Act)>, subscribe_at: usize) -> Result<(), Test
     Ok(())
 }
 
-/// A change must stay small enough to be kept for every reader.
+/// Every reader keeps its own pending changes, so a change must be small.
 #[test]
 fn a_change_is_small() {
     assert!(size_of::<Change>() <= 64, "{}", size_of::<Change>());

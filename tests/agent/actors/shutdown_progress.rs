@@ -1,4 +1,4 @@
-//! What the log tells of a worker that waits for its processes before it ends.
+//! The log messages of a worker that waits for its processes before it exits.
 
 use actix::Actor;
 use procstar::actors::lifecycle::EndWhen;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::harness::*;
 use super::log::Log;
 
-/// A supervisor with `running` processes, and `c` that has ended.
+/// A supervisor with the `running` processes and an ended process `c`.
 async fn new(end_when: EndWhen, running: &[&str]) -> Supervised {
     tokio::time::pause();
     let supervised = supervise(&Journal::default().start(), end_when, true);
