@@ -175,8 +175,8 @@ enum Act {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// After random steps, the snapshot and the changes lead to the true states, and every question is
-    /// answered.
+    /// After random steps, the snapshot and the changes lead to the true states, and every question
+    /// is answered.
     #[test]
     fn a_subscriber_can_follow(
         acts in prop::collection::vec(
