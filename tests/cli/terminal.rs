@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex};
 
-/// What a terminal has shown so far, and whether it is over.
+/// The output of a terminal so far, and whether it has ended.
 #[derive(Default)]
 struct Shown {
     text: Mutex<(Vec<u8>, bool)>,
@@ -47,7 +47,7 @@ impl Terminal {
             });
         }
         let master: OwnedFd = pty.master;
-        // The children get it otherwise.
+        // Otherwise child processes inherit it.
         let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
         nix::fcntl::fcntl(&master, flag).unwrap();
         assert!(master.as_raw_fd() > 2);
@@ -61,7 +61,7 @@ impl Terminal {
         let reader = std::thread::spawn(move || {
             let mut buf = [0; 4096];
             loop {
-                // EIO is the end: nobody has the terminal open any more.
+                // EIO means end of file: no process has the terminal open.
                 let read = screen.read(&mut buf).unwrap_or(0);
                 let mut text = to.text.lock().unwrap();
                 text.0.extend_from_slice(&buf[..read]);
@@ -75,13 +75,13 @@ impl Terminal {
         Terminal { keys, child, shown, reader: Some(reader) }
     }
 
-    /// All that it has shown, with line ends as programs write them.
+    /// The output so far, with `\n` line ends.
     pub fn seen(&self) -> String {
         let text = self.shown.text.lock().unwrap();
         String::from_utf8_lossy(&text.0).replace("\r\n", "\n")
     }
 
-    /// Waits until it has shown a text.
+    /// Waits until the terminal has shown a text.
     pub fn wait_for(&self, text: &str) {
         let missing = |(seen, over): &mut (Vec<u8>, bool)| {
             !*over && !String::from_utf8_lossy(seen).replace("\r\n", "\n").contains(text)
@@ -97,12 +97,12 @@ impl Terminal {
         self.child.id() as i32
     }
 
-    /// Types.
+    /// Types keys.
     pub fn type_in(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until the program has ended, and all is shown.
+    /// Waits until the program has ended and its output is complete.
     pub fn wait(&mut self) -> ExitStatus {
         let status = eventually("the program's end", || self.child.try_wait().unwrap());
         if let Some(reader) = self.reader.take() {
@@ -116,7 +116,7 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the terminal has shown {:?}", self.seen());
-            // It may have ended.
+            // The program may have ended already.
             let _ = self.child.kill();
         }
     }

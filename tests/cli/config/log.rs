@@ -1,4 +1,4 @@
-//! The log of a process of its own, read as a user or a tool reads it.
+//! The log of a child process, read as a user or a tool reads it.
 
 use std::io;
 use std::process::{Child, Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use procstar::config::{LogFormat, LogLevel, LogSettings};
 use procstar::logging;
 
-/// Not a test by itself: what the next ones run as a process of its own, whose log they read.
+/// Not a test by itself: the next tests run it as a child process, and read its log.
 #[test]
 #[ignore = "run by the tests of the log"]
 fn logging_child() {
@@ -54,7 +54,7 @@ fn the_log_is_plain_lines_on_standard_error() {
 
 #[test]
 fn a_log_that_nobody_takes_ends_nothing() {
-    // A pipe whose reader is gone, one whose reader does not read, and a full device.
+    // A pipe without a reader, a full pipe and a full device.
     let (reader, gone) = io::pipe().unwrap();
     drop(reader);
     let (_unread, stuck) = io::pipe().unwrap();

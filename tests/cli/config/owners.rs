@@ -30,7 +30,7 @@ fn open_dir() -> TempDir {
     dir
 }
 
-/// Runs the program in an empty environment but for `env`.
+/// The program in an environment of `env` only.
 fn procstar(args: &[&str], env: &[(&str, &Path)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procstar"));
     command.args(args).env_clear().envs(env.iter().copied()).stdin(Stdio::null());
@@ -43,7 +43,7 @@ fn refusal(output: &Output) -> String {
     said
 }
 
-/// A home whose configuration file is `owner`'s, as are its directories.
+/// A home directory with a configuration file, all owned by `owner`.
 fn home_of(owner: u32) -> (TempDir, PathBuf) {
     let home = open_dir();
     let dir = home.path().join(".config/procstar");
@@ -56,7 +56,7 @@ fn home_of(owner: u32) -> (TempDir, PathBuf) {
     (home, file)
 }
 
-/// Needs root. The review's attack: root, with the HOME of mallory that `sudo -E` or `su` has left, did as mallory's file said.
+/// Needs root. `sudo -E` and `su` keep HOME: root must not obey the configuration of mallory.
 #[test]
 fn the_configuration_in_another_users_home_is_refused() {
     if !is_root() {
@@ -89,7 +89,7 @@ fn the_configuration_in_another_users_home_is_refused() {
     symlink(&honest, &file).unwrap();
     lchown(&file, Some(MALLORY), None).unwrap();
     refusal(&procstar(&["config", "show"], &[("HOME", home.path())]).output().unwrap());
-    // Without a file, that it is mallory's home is no fault.
+    // Without a configuration file, the home of mallory is no error.
     std::fs::remove_file(&file).unwrap();
     let none = procstar(&["config", "show"], &[("HOME", home.path())]).output().unwrap();
     assert!(none.status.success(), "{none:?}");
@@ -214,7 +214,7 @@ fn a_command_sends_no_token_that_others_can_read() {
     assert!(said.contains(&named), "{said}");
 }
 
-/// What the caller has opened is the caller's choice.
+/// A file that the caller has opened is not checked.
 #[test]
 fn descriptors_and_process_substitution_are_accepted() {
     let dir = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! `config/procstar.toml` is held to the code: the same keys, the same defaults.
+//! `config/procstar.toml` has the keys and the defaults of the code.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ fn the_shipped_file_lists_every_setting_and_its_names() {
     let both = uncomment(&uncomment(SHIPPED, "# "), "#");
     let all: BTreeSet<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
     assert_eq!(keys_of(&both), all);
-    // Nobody shall use the example as it is.
+    // The example is not usable unchanged.
     assert!(FakeHost::default().file(SYSTEM, &both).refused(&["--exit"]).contains("http.token: "));
     let both = both.replace("CHANGE ME", "8ePqYiqbZ4AnXB2hWx8WQg");
     FakeHost::default().file(SYSTEM, &both).settings(&[]);

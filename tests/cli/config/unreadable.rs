@@ -1,4 +1,5 @@
-//! Certificates, keys and tokens that cannot be read: the binary names the file and the system's reason, and starts nothing.
+//! Unreadable certificates, keys and tokens: the error names the file and the system's reason, and
+//! nothing is started.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::private::write_secret;
 
-/// What the program says before it ends with exit code 2.
+/// Asserts exit code 2; returns the error message.
 fn refused(args: &[&str], env: &[(&str, &Path)]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_procstar"))
         .args(args)

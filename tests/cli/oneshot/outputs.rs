@@ -1,4 +1,5 @@
-//! Where results go when somebody else has prepared the place. The tests with another user need root; without it they do nothing.
+//! Writing results to a path that another user has prepared. The tests with another user need root;
+//! without it they do nothing.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
@@ -31,7 +32,7 @@ fn sticky() -> tempfile::TempDir {
     dir
 }
 
-/// Needs root. The review's attack: mallory's link in /tmp has root's results written to a file of mallory's choice.
+/// Needs root. Mallory's link in /tmp must not redirect root's results to a file of her choice.
 #[test]
 fn a_link_that_another_user_has_planted_is_refused() {
     if !geteuid().is_root() {
@@ -66,7 +67,7 @@ fn a_link_that_another_user_has_planted_is_refused() {
     }
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
     assert!(!safe.path().join("new").exists());
-    // A file of mallory's is replaced, and its mode with it.
+    // A file of mallory is replaced, including its mode.
     std::fs::write(at("file"), "x").unwrap();
     chown(at("file"), Some(MALLORY), None).unwrap();
     std::fs::set_permissions(at("file"), PermissionsExt::from_mode(0o666)).unwrap();
@@ -94,17 +95,16 @@ fn results_take_the_place_of_a_link_and_roots_are_private() {
         assert_results(&at(name));
     }
     assert_eq!(std::fs::read_to_string(at("target")).unwrap(), "old");
-    // What is there already keeps its permissions.
+    // An existing file keeps its permissions.
     std::fs::set_permissions(at("target"), PermissionsExt::from_mode(0o640)).unwrap();
     assert!(results_to(&at("target"), &trace).status.success());
     assert_eq!(at("target").metadata().unwrap().mode() & 0o777, 0o640);
-    // Links to what is no file are followed, as before.
+    // Links to devices are followed.
     symlink("/dev/null", at("null")).unwrap();
     assert!(results_to(&at("null"), &trace).status.success());
     assert!(at("null").is_symlink());
 }
 
-/// The pages too.
 #[test]
 fn manual_pages_replace_links() {
     let dir = tempfile::tempdir().unwrap();

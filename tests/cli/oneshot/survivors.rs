@@ -1,10 +1,11 @@
-//! Daemons whose origin cannot be known, for several processes ran when they came: no result says that nobody survived.
+//! Daemons of unknown origin, because several processes ran when they appeared: no result claims
+//! that there are no survivors.
 
 use serde_json::{Value, json};
 
 use super::print;
 
-/// A script that leaves a daemon, by a double fork into a session of its own, and writes its pid to `file` once it is there.
+/// A script that starts a daemon by a double fork and setsid, and writes its pid to `file`.
 fn daemon(file: &str) -> String {
     format!(
         "(setsid /bin/sh -c 'echo $$ > {file}.new; mv {file}.new {file}; exec sleep 600' </dev/null >/dev/null 2>&1 &)"
@@ -44,7 +45,7 @@ fn a_daemon_that_several_can_have_started_leaves_survivors_unknown() {
         );
         assert_eq!(result["reason"], "exited");
     }
-    // A program that was never executed has left nobody.
+    // A program that was never executed has no survivors.
     assert_eq!(
         (&results["never"]["survivors"], &results["never"]["survivor_count"]),
         (&json!([]), &json!(0))

@@ -12,7 +12,7 @@ use super::*;
 const ALICE: u32 = 65_001;
 const BATCH: u32 = 65_002;
 
-/// Whether users can be switched here.
+/// Whether the test can switch users.
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
@@ -53,7 +53,7 @@ fn results_of(mut command: Command, specs: &Value) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What a process has written to its standard output, once it has ended well.
+/// The standard output of a process that has succeeded.
 fn text(result: &Value) -> &str {
     assert_eq!(result["status"]["exit_code"], 0, "{result}");
     result["fds"]["stdout"]["text"].as_str().unwrap()
@@ -309,7 +309,7 @@ fn another_user_has_an_environment_of_its_own() {
     let default = sorted(&[&of_nobody, &neutral]);
     assert_eq!(environment(&nobody, &json!({})), default);
     assert_eq!(environment(&nobody, &json!({"inherit": null})), default);
-    // What the spec says wins.
+    // Variables of the spec override the others.
     let all = sorted(&[&of_nobody, &neutral, &rest]);
     assert_eq!(environment(&nobody, &json!({"inherit": true})), all);
     assert_eq!(environment(&nobody, &json!({"inherit": false})), sorted(&[&of_nobody]));
@@ -321,7 +321,7 @@ fn another_user_has_an_environment_of_its_own() {
     // Nothing is known of one without an entry.
     let unknown = environment(&json!(BATCH), &json!({"inherit": true}));
     assert_eq!(unknown, sorted(&[&["HOME=/", "SHELL=/bin/sh"], &neutral, &rest]));
-    // Our own user has all of ours, as ever.
+    // A process of procstar's own user inherits all variables.
     for own in [Value::Null, json!("root")] {
         let own = environment(&own, &json!({}));
         assert!(own.contains(&"HOME=/root".to_owned()), "{own:?}");
