@@ -20,16 +20,16 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
 
-/// Why there is no log.
+/// An error of setting up the log.
 #[derive(Debug, Error)]
 #[error("cannot set up the log: this process has one already")]
 pub struct LogError(#[source] tracing_subscriber::util::TryInitError);
 
-/// Sets the process's log up, for the rest of its life; once, before anything is logged.
+/// Sets up the log of this process. Must be called once, before anything is logged.
 ///
-/// Text is coloured only with [`LogFormat::Auto`], on a terminal, and where `NO_COLOR` is unset
-/// or empty. Every event is one line. Where standard error is closed or not read, lines are lost,
-/// and nothing else happens: see `stderr`.
+/// Text is coloured only with [`LogFormat::Auto`], on a terminal, and if `NO_COLOR` is unset or
+/// empty. Every event is one line. If standard error is closed or not read, lines are lost without
+/// further effect: see `stderr`.
 ///
 /// # Errors
 /// [`LogError`], on the second call.
@@ -41,7 +41,7 @@ pub fn init(settings: &LogSettings) -> Result<(), LogError> {
     let stderr = if shares_terminal(settings) { stderr.erasing() } else { stderr };
     let (dispatch, filter) = dispatch(settings, colour, stderr);
     dispatch.try_init().map_err(LogError)?;
-    // The first and only call that comes so far.
+    // This is the first call, so the cell is empty.
     let _ = CONTROL.set(Control { filter, configured: settings.level, set: Mutex::new(None) });
     Ok(())
 }
@@ -53,7 +53,7 @@ struct Control {
     filter: reload::Handle<Targets, Registry>,
     /// The level of the settings.
     configured: LogLevel,
-    /// The level that was set since.
+    /// The level set at run time.
     set: Mutex<Option<LogLevel>>,
 }
 
@@ -69,7 +69,7 @@ pub fn set_level(level: Option<LogLevel>) {
     tracing::info!(level = ?level.unwrap_or(*configured), "the log level was changed");
 }
 
-/// The log's level as it is now, and as the settings have it.
+/// The present log level, and the configured one.
 pub fn levels() -> (LogLevel, LogLevel) {
     let Some(control) = CONTROL.get() else { return Default::default() };
     let set = *control.set.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +96,7 @@ where
 {
     let (filter, handle) = reload::Layer::new(targets(settings.level));
     let registry = tracing_subscriber::registry().with(filter);
-    // The crate reports a failed write with eprintln!, which panics where standard error is gone.
+    // The crate reports a failed write with eprintln!, which panics if standard error is closed.
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let dispatch = match settings.format {
         LogFormat::Auto | LogFormat::Text => boxed(registry.with(layer.with_ansi(colour))),
@@ -112,7 +112,7 @@ fn boxed(subscriber: impl Subscriber + Send + Sync + 'static) -> Dispatch {
     Dispatch::new(subscriber)
 }
 
-/// Which events are logged, by the crate that they come from.
+/// The levels of events, by crate.
 fn targets(level: LogLevel) -> Targets {
     let (ours, others) = match level {
         LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::DEBUG),

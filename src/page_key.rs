@@ -1,16 +1,17 @@
-//! The key that sessions of the page are made with. The keeper keeps it for later agents, as long as it holds the service's port.
+//! The key of the page's sessions. The keeper keeps it for later workers, as long as it holds the
+//! service's port.
 
 use std::fmt;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 
-/// 32 random bytes; none where there shall be no sessions, or where the kernel returned no random bytes.
+/// 32 random bytes; `None` if sessions are disabled, or the kernel returned no random bytes.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageKey(#[serde(with = "serde_bytes")] Vec<u8>);
 
 impl PageKey {
-    /// A new one.
+    /// A new random key.
     pub fn random() -> PageKey {
         PageKey(random_bytes::<32>().map(|bytes| bytes.to_vec()).unwrap_or_default())
     }
@@ -21,7 +22,7 @@ impl PageKey {
     }
 }
 
-/// Random bytes of the kernel, unless it returns none.
+/// Random bytes of the kernel; `None` if it returns none.
 pub fn random_bytes<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).ok().map(|()| bytes)

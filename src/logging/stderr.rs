@@ -22,11 +22,11 @@ const PIECE: usize = 4096;
 /// Erases from the cursor to the end of its line.
 pub(crate) const ERASE: &[u8] = b"\x1b[K";
 
-/// Makes writers to standard error, all of one state.
+/// Creates writers to standard error with a common state.
 #[derive(Clone)]
 pub(super) struct Stderr {
     one_line: bool,
-    /// What comes before each line.
+    /// The bytes before each line.
     before: &'static [u8],
     state: Arc<Mutex<LineState>>,
 }
@@ -46,8 +46,8 @@ impl Stderr {
         Self { one_line, before: b"", state: Arc::default() }
     }
 
-    /// The same, on a terminal that may show progress: a log line erases the line of progress. The
-    /// cursor of progress waits at the beginning of its own line.
+    /// The same, for a terminal that may show progress: each log line erases the progress line, at
+    /// whose beginning the cursor waits.
     pub(super) fn erasing(self) -> Self {
         Self { before: ERASE, ..self }
     }
@@ -61,7 +61,7 @@ impl<'w> MakeWriter<'w> for Stderr {
     }
 }
 
-/// Takes one whole event at each write, as tracing's formatter writes it; never fails.
+/// Accepts one whole event with each write, as tracing's formatter writes it; never fails.
 pub(super) struct Writer<'w, O> {
     out: O,
     to: &'w Stderr,
@@ -162,8 +162,8 @@ fn writable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
     }
 }
 
-/// The event with the line breaks within it made visible; the formatter has done so with the
-/// escapes that texts from outside hold.
+/// The event with its inner line breaks escaped. The formatter has already escaped control
+/// characters in outside text.
 fn unbroken(event: &[u8]) -> Vec<u8> {
     let body = event.strip_suffix(b"\n").unwrap_or(event);
     let mut line = Vec::with_capacity(event.len());

@@ -1,43 +1,43 @@
-//! What a server sends, from the raw bytes of a message.
+//! The scheduler's messages, parsed from their raw bytes.
 
 use std::{borrow::Cow, fmt};
 
 use super::scan::{ScanError, Scanner, Token};
 
-/// How much of a server's own text an error repeats, in characters.
+/// The most characters of the scheduler's text that an error repeats.
 const QUOTE: usize = 64;
 
-/// So many values and keys the specs of a request may have, as over HTTP: the least of them takes a
-/// hundred times the room in memory that it has in a message.
+/// The most values and keys that the specs of a request may have, as over HTTP: the smallest value
+/// takes a hundred times its message size in memory.
 const MAX_VALUES: usize = 1_000_000;
 
 /// MessagePack's `true`.
 const TRUE: u8 = 0xc3;
 
-/// What a message is.
+/// A parsed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parsed<'a> {
-    /// Not one MessagePack map, or a map without a `type`: gets no answer. The reason is for the
+    /// Not one MessagePack map, or a map without a `type`: it gets no answer. The reason is for the
     /// log.
     NotAMessage(&'static str),
-    /// The server accepted the registration.
+    /// The scheduler accepted the registration.
     Registered,
-    /// A request, well formed.
+    /// A valid request.
     Request(Request<'a>),
-    /// A message of an unknown type, or a request of the wrong shape: answered by
-    /// [`request_error`](super::outgoing::request_error) with the message as it came.
+    /// A message of an unknown type, or an invalid request:
+    /// [`request_error`](super::outgoing::request_error) answers it, with the original message.
     Bad {
-        /// What is wrong, naming the key.
+        /// The error, which names the key.
         err: String,
     },
 }
 
-/// What a server asks for. Unknown keys are ignored; a key given twice is an error.
+/// A request of the scheduler. Unknown keys are ignored; a duplicate key is an error.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request<'a> {
     /// Start processes.
     Start {
-        /// The value of `specs`, as MessagePack, unchecked but for where it ends.
+        /// The value of `specs`, as MessagePack of which only the end was determined.
         specs: &'a [u8],
         /// How to start them.
         options: StartOptions,
@@ -60,11 +60,11 @@ pub enum Request<'a> {
     FdData {
         /// The process.
         proc_id: String,
-        /// The fd, as asked.
+        /// The fd, as in the request.
         fd: Fd,
-        /// Offset of the first byte; 0 if left out.
+        /// Offset of the first byte; 0 by default.
         start: u64,
-        /// Offset behind the last byte; `None`, for null or left out, is the end.
+        /// Offset behind the last byte; `None` means the end, for null or a missing key.
         stop: Option<u64>,
     },
     /// Delete a process.
@@ -74,12 +74,12 @@ pub enum Request<'a> {
     },
 }
 
-/// How processes of one request are started. Each is false if left out.
+/// How to start the processes of one request. Each field is false by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StartOptions {
-    /// Whether all are stopped where one cannot be started.
+    /// Whether all are stopped if one cannot be started.
     pub all_or_nothing: bool,
-    /// Whether a process that is there already with the same spec is as good as started.
+    /// Whether a process that exists already with the same spec counts as started.
     pub idempotent: bool,
 }
 
@@ -93,7 +93,7 @@ pub enum Fd {
 }
 
 impl Fd {
-    /// The name as a string: what results use as a key, but for the standard fds' numbers.
+    /// The name as a string: the key in results, except for the numbers of the standard fds.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         match self {
@@ -109,8 +109,8 @@ impl fmt::Display for Fd {
     }
 }
 
-/// Looks at a message. Takes time in proportion to its length, and no memory but for the few
-/// strings of the request.
+/// Parses a message. Takes time in proportion to its length, and memory only for the few strings of
+/// the request.
 #[must_use]
 pub fn parse(msg: &[u8]) -> Parsed<'_> {
     let fields = match Fields::collect(msg) {
@@ -126,7 +126,7 @@ pub fn parse(msg: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// A spec has no binary data anywhere, which serde would take for text where that is expected.
+/// Rejects binary data in specs, which serde would accept as text.
 fn texts(specs: &[u8]) -> Result<&[u8], String> {
     let mut scanner = Scanner::new(specs);
     let mut values = 0;
@@ -137,7 +137,7 @@ fn texts(specs: &[u8]) -> Result<&[u8], String> {
                 "specs: more than {MAX_VALUES} values and keys in one request: split it"
             ));
         }
-        // It has been passed over once, so it has no error.
+        // The scanner has already read it once, so it contains no error.
         if let Ok(token @ (Token::Bin | Token::Ext)) = scanner.token() {
             return Err(format!("specs: {} where text is expected", token.kind()));
         }
@@ -279,7 +279,7 @@ fn string<'a>(key: &str, field: Field<'a>) -> Result<&'a str, String> {
     }
 }
 
-/// A boolean; false for none.
+/// A boolean; false if it is missing.
 fn flag(key: &str, field: Field<'_>) -> Result<bool, String> {
     if field == Field::Missing {
         return Ok(false);
@@ -300,7 +300,7 @@ fn fd(field: Field<'_>) -> Result<Fd, String> {
     }
 }
 
-/// A byte offset; `None` for null or none.
+/// A byte offset; `None` if it is null or missing.
 fn offset(key: &str, field: Field<'_>) -> Result<Option<u64>, String> {
     if field == Field::Missing {
         return Ok(None);

@@ -8,13 +8,13 @@ use super::WorkerState;
 use crate::engine::{Ended, Started};
 use crate::spec::{Identity, ProcId};
 
-/// The version of the journal's form, its first entry. Those since 1 are read.
+/// The version of the journal's format, its first entry. All versions since 1 can be read.
 pub const JOURNAL_VERSION: u32 = 2;
 
 /// One entry.
 #[derive(Serialize, Deserialize)]
 pub enum JournalEntry {
-    /// The first one.
+    /// The version, always first.
     Version(u32),
     /// A process is about to be started.
     Launched(ProcId),
@@ -22,12 +22,12 @@ pub enum JournalEntry {
     Started(Box<Started>),
     /// It has ended.
     Ended(Box<Ended>),
-    /// It is forgotten.
+    /// It is deleted.
     Forgotten(ProcId),
-    /// What the worker leaves to the next.
+    /// The worker's state, for the next worker.
     Memory(WorkerState),
-    /// Which boot of the machine it is: pids and start times of another one say nothing.
+    /// The ID of this boot of the machine: pids and start times of another boot are invalid.
     Boot(String),
-    /// What a launched process was asked to be; since version 2.
+    /// The requested identity of a launched process, since version 2.
     Asked(ProcId, Arc<Identity>),
 }

@@ -1,4 +1,4 @@
-//! What the keeper knows of one process, as it crosses to workers and successors.
+//! The keeper's record of one process, as sent to workers and successors.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ pub struct ProcessEntry {
     pub started: Option<Started>,
     /// Its end, once it has ended.
     pub ended: Option<Box<Ended>>,
-    /// What was asked for; none where a program that did not keep it has launched it.
+    /// The requested identity; `None` if an older program launched the process.
     #[serde(default)]
     pub identity: Option<Arc<Identity>>,
-    /// Who of its tree could not be signaled when it was stopped.
+    /// The descendants that its stop failed to signal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop_failures: Vec<StopFailure>,
 }
@@ -30,7 +30,7 @@ impl ProcessEntry {
         ProcessEntry { id, started: None, ended: None, identity: None, stop_failures: Vec::new() }
     }
 
-    /// What is captured of it, as of its start and of its end.
+    /// Its captures, as of its start and of its end.
     pub(in crate::keeper) fn captures(&self) -> impl Iterator<Item = &Captures> {
         let started = self.started.iter().map(|started| &*started.captures);
         started.chain(self.ended.iter().map(|ended| &*ended.captures))

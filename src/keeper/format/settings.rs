@@ -1,4 +1,5 @@
-//! What the first worker brings of its configuration: the keeper reads none itself.
+//! The keeper's part of the configuration, which the first worker sends: the keeper reads no
+//! configuration.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,40 +11,40 @@ use crate::engine::{Allowlist, Restriction};
 use crate::path_bytes;
 use crate::spec::KeepSpec;
 
-/// What the keeper has to know of the settings.
+/// The settings that the keeper needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeeperSettings {
-    /// The lasting directory of the instance; none for one that goes with it.
+    /// The state directory of the instance; `None` for temporary directories.
     #[serde(with = "path_bytes::optional")]
     pub state_dir: Option<PathBuf>,
-    /// Where directories of instances are made otherwise.
+    /// The parent of temporary directories.
     #[serde(with = "path_bytes")]
     pub base_dir: PathBuf,
-    /// Names the instance, where the user has given one.
+    /// The name of the instance, if the user has given one.
     pub conn_id: Option<String>,
     /// How long after a process's end a survivor may still hold its captures.
     pub drain_grace: Duration,
     /// How long a child's set-up may take before the process is reported as running.
     pub setup_patience: Duration,
-    /// What specs are restricted to.
+    /// The restriction of specs.
     #[serde(with = "allowed")]
     pub restrict_exe: Allowed,
-    /// How to log.
+    /// The log settings.
     pub log: LogSettings,
-    /// What every process is limited to.
+    /// The limits of every process.
     #[serde(default, skip_serializing_if = "ProcessLimits::is_none", rename = "limit")]
     pub limits: ProcessLimits,
 }
 
-/// What every process is limited to, sizes in bytes; none: not at all.
+/// The limits of every process, in bytes; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessLimits {
-    /// How many of the first bytes are kept of captures whose spec sets no limit.
+    /// How many of the first bytes to keep of captures whose spec sets no limit.
     pub head: Option<u64>,
-    /// How many of the last.
+    /// How many of the last bytes to keep.
     pub tail: Option<u64>,
-    /// The largest file that a process may make.
+    /// The largest file that a process may write.
     pub max_file_size: Option<u64>,
     /// Whether processes of other users may gain privileges by executing.
     pub gain_privileges: bool,
@@ -54,18 +55,19 @@ impl ProcessLimits {
         *self == ProcessLimits::default()
     }
 
-    /// Of captures whose spec sets none.
+    /// The limits of captures whose spec sets none.
     pub(in crate::keeper) fn of_captures(&self) -> KeepSpec {
         KeepSpec { head: self.head, tail: self.tail }
     }
 }
 
-/// What specs are restricted to, as it crosses.
+/// The restriction of specs, in the form that is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowed {
-    /// The executables that may be started, paths and globs; none: any, and then the rest does not matter.
+    /// The allowed executables, as paths and globs. Empty means any; the other fields have no
+    /// effect then.
     pub executables: Vec<String>,
-    /// Variables that are passed on all the same.
+    /// Variables that are passed on despite the restriction.
     pub variables: Vec<String>,
     /// Directories below which specs may name files.
     #[serde(with = "path_bytes::list")]
@@ -73,10 +75,10 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// The restriction; none where every executable may be started.
+    /// The restriction; `None` if every executable is allowed.
     ///
     /// # Errors
-    /// What is wrong with a glob, for the user.
+    /// A glob is invalid; the message is for the user.
     pub fn restriction(&self) -> Result<Option<Restriction>, String> {
         if self.executables.is_empty() {
             return Ok(None);
@@ -88,19 +90,21 @@ impl Allowed {
     }
 }
 
-/// What the keeper has to know only to open the instance's directories, of the first worker.
+/// The settings of the first worker that the keeper needs only to open the instance's directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
-    /// Where the registry may be, the best place first.
+    /// The possible locations of the registry, the best one first.
     #[serde(with = "path_bytes::list")]
     pub places: Vec<PathBuf>,
-    /// Whether [`KeeperSettings::base_dir`] was chosen, so that no other will do.
+    /// Whether the user has configured [`KeeperSettings::base_dir`], so that no other directory may
+    /// replace it.
     pub captures_chosen: bool,
-    /// Whether the worker will have a socket that commands can ask at.
+    /// Whether the worker will have a socket for commands.
     pub serves: bool,
 }
 
-/// [`Allowed`] in the form that held one executable at most: nothing, a text, several, or all of it.
+/// [`Allowed`] in the format that once held one executable at most: nothing, a string, a list, or
+/// all fields.
 mod allowed {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -139,7 +143,8 @@ mod allowed {
 mod tests {
     use super::*;
 
-    /// A restriction without more has the form that older programs know; with more, it comes back from either kind of MessagePack.
+    /// A restriction of executables only has the format that older programs know. With other
+    /// fields, both kinds of MessagePack round-trip.
     #[test]
     fn restrictions_cross() {
         #[derive(Debug, PartialEq, Serialize, Deserialize)]

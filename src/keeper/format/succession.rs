@@ -1,8 +1,8 @@
-//! What a worker needs to become the keeper: what the keeper shares with it, and the state that it
-//! leaves to the program that it executes.
+//! The data that a worker needs to become the keeper: the keeper's messages to it, and the state
+//! that it leaves to the program that it executes.
 //!
-//! That program is the very file that the worker runs, so a state has no older forms: it is
-//! understood by its own build only.
+//! That program is the very file that the worker runs, so a state has no older formats: only its
+//! own build reads it.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -23,28 +23,28 @@ use crate::keeper::variables::SUCCESSION_FD;
 use crate::path_bytes;
 use crate::spec::ProcId;
 
-/// The version of the state's form.
+/// The version of the state's format.
 const VERSION: u32 = 1;
 
-/// What the keeper shares with a worker once, besides the journal.
+/// The data that the keeper sends to a worker once, besides the journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Estate {
     /// When the launched program started.
     pub start: TimePoint,
-    /// Its name, as it was started.
+    /// The name under which it was started.
     #[serde(with = "path_bytes")]
     pub name: PathBuf,
     /// The fds that the user launched it with; the worker has them under the same numbers.
     pub fds: Vec<RawFd>,
-    /// Its open-file limit, where that was raised.
+    /// Its open-file limit, if that was raised.
     pub nofile: Option<(u64, u64)>,
-    /// The signals that it was started with ignored, signal N by bit N - 1.
+    /// The signals that it was started with ignored; bit N - 1 stands for signal N.
     pub ignored: u64,
     /// Whether it had a controlling terminal.
     pub terminal: bool,
     /// The kind of run.
     pub mode: Mode,
-    /// What the first worker brought.
+    /// The settings of the first worker.
     pub settings: KeeperSettings,
     /// The instance's directories. The descriptors of their locks cross beside the message, in the
     /// order of [`InstanceHandover::descriptors`].
@@ -75,7 +75,7 @@ pub struct CaptureFrame<F = bool> {
 }
 
 impl HoldingFrame<OwnedFd> {
-    /// The frame of what the engine shares.
+    /// Converts the engine's holding.
     pub fn new(holding: Holding) -> Self {
         let capture = |HeldCapture { index, reader, writer }| CaptureFrame {
             index,
@@ -86,7 +86,7 @@ impl HoldingFrame<OwnedFd> {
         HoldingFrame { id: holding.id, pidfd: holding.pidfd, captures }
     }
 
-    /// The descriptors for the engine.
+    /// Converts it back for the engine.
     pub fn into_holding(self) -> Holding {
         let capture = |CaptureFrame { index, reader, writer }| HeldCapture {
             index,
@@ -99,10 +99,10 @@ impl HoldingFrame<OwnedFd> {
 }
 
 impl<F> HoldingFrame<F> {
-    /// The same with other descriptors.
+    /// Replaces each descriptor by the result of `change`.
     ///
     /// # Errors
-    /// The first one of `change`.
+    /// The first error of `change`.
     pub fn map<T, E>(
         self,
         mut change: impl FnMut(F) -> Result<T, E>,
@@ -122,19 +122,19 @@ impl<F> HoldingFrame<F> {
     }
 }
 
-/// All that a worker leaves to the program that it becomes.
+/// The state that a worker leaves to the program that it becomes.
 #[derive(Serialize, Deserialize)]
 pub struct SuccessionState {
     version: u32,
-    /// The pid of the process that goes on.
+    /// The pid of the process that continues.
     successor: u32,
     /// The pid of the keeper that has died.
     pub keeper: u32,
-    /// What the keeper had shared.
+    /// The data from the keeper.
     pub estate: Estate,
-    /// What the next worker gets.
+    /// The state for the next worker.
     pub memory: WorkerState,
-    /// Orders that have come, and may not be in `memory`.
+    /// Received orders, which `memory` may lack.
     pub orders: Vec<ShutdownCommand>,
     /// The worker's listeners.
     pub listeners: ListenersHandover,
@@ -142,16 +142,16 @@ pub struct SuccessionState {
     pub holdings: Vec<HoldingFrame<RawFd>>,
 }
 
-/// Why a state of a succession is of no use.
+/// A state of a succession is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum SuccessionError {
-    /// The descriptor is not that of a state for this process.
+    /// The descriptor does not belong to a state for this process.
     #[error(transparent)]
     Foreign(#[from] Foreign),
     /// It cannot be read.
     #[error("cannot read the state: {0}")]
     Read(#[from] io::Error),
-    /// It is of another form.
+    /// It does not decode.
     #[error("cannot understand the state: {0}")]
     Form(#[from] rmp_serde::decode::Error),
 }
@@ -194,7 +194,7 @@ impl SuccessionState {
         open
     }
 
-    /// The state as a file in memory that nobody can change any more.
+    /// The state as a sealed memory file, which nobody can change.
     ///
     /// # Errors
     /// It cannot be encoded or written.
@@ -206,8 +206,8 @@ impl SuccessionState {
         Ok(file)
     }
 
-    /// Takes the state that a worker has left in this process, behind the descriptor with this
-    /// `number`, which must be one of `inherited`. Returns the descriptors of processes apart.
+    /// Takes the state that a worker left in this process, behind the descriptor with this
+    /// `number`, which must be one of `inherited`. Returns the descriptors of processes separately.
     ///
     /// # Errors
     /// It is not a state for this process.

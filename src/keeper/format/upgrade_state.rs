@@ -1,4 +1,4 @@
-//! The state that a keeper leaves to the program that it becomes.
+//! The state that a keeper leaves to the program that replaces it.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -16,10 +16,11 @@ use crate::keeper::listeners;
 use crate::keeper::meaning::Mode;
 use crate::keeper::variables::STATE_FD;
 
-/// The version of the state's form. Those since 1 are understood; fixtures of each are kept in `tests/fixtures/`.
+/// The version of the state's format. All versions since 1 can be read; `tests/fixtures/` has
+/// fixtures of each.
 pub const STATE_VERSION: u32 = 4;
 
-/// All that crosses.
+/// The whole state.
 #[derive(Serialize, Deserialize)]
 pub struct UpgradeState {
     /// [`STATE_VERSION`].
@@ -28,19 +29,19 @@ pub struct UpgradeState {
     pub start: TimePoint,
     /// The fds that the user launched it with.
     pub fds: Vec<RawFd>,
-    /// Its open-file limit, where that was raised.
+    /// Its open-file limit, if that was raised.
     pub nofile: Option<(u64, u64)>,
-    /// What the first worker brought.
+    /// The settings of the first worker.
     pub settings: KeeperSettings,
     /// The instance's directory.
     pub instance: InstanceHandover,
-    /// The table.
+    /// The process table.
     pub records: Vec<ProcessEntry>,
-    /// What the last worker has left.
+    /// The state of the last worker.
     pub memory: WorkerState,
-    /// Orders that no worker has been told of.
+    /// Orders that no worker has received.
     pub orders: Vec<ShutdownCommand>,
-    /// What the engine holds.
+    /// The engine's processes.
     pub carried: Vec<HandoverProcess>,
     /// The kind of run; older programs hand over none.
     #[serde(default, skip_serializing_if = "Mode::is_service")]
@@ -48,33 +49,33 @@ pub struct UpgradeState {
     /// Whether the launched program had a controlling terminal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub terminal: bool,
-    /// What else the engine holds.
+    /// The rest of the engine's state.
     #[serde(default)]
     pub shared: HandoverShared,
-    /// The pid of the process that goes on; none from an older program.
+    /// The pid of the process that continues; `None` from an older program.
     #[serde(default)]
     pub keeper: Option<u32>,
-    /// The pid of the worker, where there is one: the addresses that it listens on become free with its end.
+    /// The pid of the worker, if there is one: its addresses become free when it ends.
     #[serde(rename = "agent", default)]
     pub worker: Option<u32>,
-    /// What the worker's services listen on, since version 4.
+    /// The listeners of the worker's services, since version 4.
     #[serde(default, skip_serializing_if = "listeners::ListenersHandover::is_empty")]
     pub listeners: listeners::ListenersHandover,
 }
 
-/// Why the state of another program is of no use.
+/// The state of another program is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The descriptor is not that of a state, or not of one that is for this process.
+    /// The descriptor does not belong to a state, or the state is for another process.
     #[error(transparent)]
     Foreign(#[from] Foreign),
     /// It cannot be read.
     #[error("cannot read the state: {0}")]
     Read(#[from] io::Error),
-    /// It is of another form.
+    /// It does not decode.
     #[error("cannot understand the state: {0}")]
     Form(#[from] rmp_serde::decode::Error),
-    /// It is of a version that this program does not know.
+    /// Its version is unknown.
     #[error("state of version {0}, and this program knows 1 to {STATE_VERSION}")]
     Version(u32),
 }
@@ -83,9 +84,9 @@ impl UpgradeState {
     /// Reads a state.
     ///
     /// # Errors
-    /// Where this program cannot go on from it.
+    /// This program cannot continue from it.
     pub fn from_bytes(bytes: &[u8]) -> Result<UpgradeState, StateError> {
-        /// What every version begins with.
+        /// The beginning of every version.
         #[derive(Deserialize)]
         struct Version {
             version: u32,
@@ -96,11 +97,12 @@ impl UpgradeState {
         }
     }
 
-    /// Takes the state that the program before has left in this process, behind the descriptor with this `number`. It must be one of
-    /// `inherited`, which this program was started with.
+    /// Takes the state that the previous program left in this process, behind the descriptor with
+    /// this `number`. It must be one of `inherited`, the descriptors that this program was started
+    /// with.
     ///
     /// # Errors
-    /// As [`from_bytes`](Self::from_bytes), and where the descriptor is that of something else.
+    /// As [`from_bytes`](Self::from_bytes), or the descriptor is that of another file.
     pub fn inherit(number: &str, inherited: &[RawFd]) -> Result<UpgradeState, StateError> {
         let file = state_file(STATE_FD, number)?;
         let mut state = UpgradeState::from_bytes(&read_state(&file)?)?;
@@ -109,17 +111,18 @@ impl UpgradeState {
             return Err(foreign.into());
         }
         let fd = number.parse().ok().filter(|fd| inherited.contains(fd)).ok_or(foreign)?;
-        // SAFETY: it is open, and was left open for this alone. It is closed here.
+        // SAFETY: the descriptor is open, and was left open for this call alone, which closes it.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        // Programs before version 4 did not leave the user's open: their numbers may be those of others soon.
+        // Programs before version 4 did not leave the user's descriptors open, so other files may
+        // get their numbers.
         state.fds.retain(|fd| inherited.contains(fd));
         Ok(state)
     }
 
-    /// The state as a file in memory that nobody can change any more.
+    /// The state as a sealed memory file, which nobody can change.
     ///
     /// # Errors
-    /// Where it cannot be encoded or written.
+    /// It cannot be encoded or written.
     pub fn to_file(&self) -> io::Result<File> {
         let mut file = File::from(sealable_memory_file()?);
         file.write_all(&rmp_serde::to_vec_named(self).map_err(io::Error::other)?)?;

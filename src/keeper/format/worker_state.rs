@@ -1,4 +1,4 @@
-//! What a worker leaves to the next one.
+//! A worker's state, which the keeper passes to the next worker.
 
 use std::time::Duration;
 
@@ -9,30 +9,32 @@ use crate::clock::TimePoint;
 use crate::config::LogLevel;
 use crate::page_key::PageKey;
 
-/// What a worker leaves to the next one.
+/// A worker's state, for the next worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct WorkerState {
     /// The connection ID.
     pub conn_id: Option<String>,
-    /// The orders of shutdown given so far, in their order.
+    /// The orders of shutdown so far, in their order.
     pub orders: Vec<ShutdownCommand>,
     /// Whether there ever was a process.
     pub any: bool,
-    /// When each of `orders` was given: nanoseconds of the monotonic clock. Shorter where an older program noted some.
+    /// The time of each of `orders`, in nanoseconds of the monotonic clock. Shorter if an older
+    /// program recorded some of them.
     #[serde(default)]
     pub given: Vec<u64>,
-    /// How far the printing of results has come.
+    /// The progress of printing results.
     #[serde(default)]
     pub printing: Printing,
-    /// The level of the log that was set while the program ran; none: as configured.
+    /// The log level that was set while the program ran; `None` means the configured one.
     #[serde(default)]
     pub log_level: Option<LogLevel>,
-    /// The key of the page's sessions. It is not kept over a keeper's end: meanwhile anybody can have the service's port.
+    /// The key of the page's sessions. It does not outlive the keeper, because anybody can take the
+    /// service's port then.
     #[serde(default)]
     pub page_key: Option<PageKey>,
 }
 
-/// Its last values are left out where there are none, as programs wrote it that knew fewer.
+/// The last fields are left out if they are `None`, as in programs that did not have them.
 impl Serialize for WorkerState {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let WorkerState { conn_id, orders, any, given, printing, log_level, page_key } = self;
@@ -58,18 +60,18 @@ impl Serialize for WorkerState {
 }
 
 impl WorkerState {
-    /// Notes an order that is given now; one that was given before stays as it is.
+    /// Records an order that is given now; a repeated order keeps its first time.
     pub fn note(&mut self, order: ShutdownCommand) {
         if !self.orders.contains(&order) {
             self.orders.push(order);
-            // An order without a time, of an older program, has none after it either.
+            // If an older program recorded an order without a time, later orders have none either.
             if self.given.len() + 1 == self.orders.len() {
                 self.given.push(TimePoint::now().monotonic_nanos);
             }
         }
     }
 
-    /// The orders, each with how long ago it was given.
+    /// The orders, each with its age.
     pub fn orders_by_age(&self) -> impl Iterator<Item = (ShutdownCommand, Duration)> {
         let now = TimePoint::now().monotonic_nanos;
         let times = self.given.iter().copied().chain(std::iter::repeat(now));
@@ -78,36 +80,36 @@ impl WorkerState {
     }
 }
 
-/// How far the printing of results to standard output has come.
+/// The progress of printing results to standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Printing {
     /// Nothing has been printed.
     #[default]
     NotBegun,
-    /// Some of it may have been.
+    /// Some of it may have been printed.
     Begun,
-    /// All of it has been.
+    /// Everything has been printed.
     Done,
 }
 
-/// An order that a signal gives.
+/// An order given by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShutdownCommand {
-    /// SIGTERM, and what means the same; see [`meaning`](crate::keeper::meaning).
+    /// SIGTERM, and signals with the same meaning; see [`meaning`](crate::keeper::meaning).
     Terminate,
     /// SIGQUIT.
     Kill,
     /// SIGUSR1.
     Idle,
-    /// The server is given up.
+    /// Give up the connection to the scheduler.
     GiveUp,
-    /// SIGINT. It orders what [`ShutdownCommand::Terminate`] does, and is kept as that; whoever runs one process in the foreground passes the signal
-    /// itself on.
+    /// SIGINT. It means the same as [`ShutdownCommand::Terminate`], and is recorded as that. A run
+    /// with one process in the foreground passes the signal itself on.
     Interrupt,
 }
 
 impl ShutdownCommand {
-    /// The order as it is kept: older programs know no other.
+    /// The order as it is recorded: older programs know no other.
     pub fn kept(self) -> ShutdownCommand {
         if self == ShutdownCommand::Interrupt { ShutdownCommand::Terminate } else { self }
     }
