@@ -27,7 +27,7 @@ fn dir() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn a_file_that_others_can_write_is_not_trusted_and_a_secret_not_if_they_can_read_it() {
+fn files_writable_and_secrets_readable_by_others_are_not_trusted() {
     let (_guard, dir) = dir();
     write(dir.join("f"), "").unwrap();
     let owner = user_name(own());
@@ -55,7 +55,7 @@ fn a_file_that_others_can_write_is_not_trusted_and_a_secret_not_if_they_can_read
 }
 
 #[test]
-fn every_directory_of_the_path_counts_unless_it_is_sticky() {
+fn every_directory_of_the_path_is_checked_unless_it_is_sticky() {
     let (_guard, dir) = dir();
     std::fs::create_dir_all(dir.join("a/b")).unwrap();
     write(dir.join("a/b/f"), "").unwrap();
@@ -111,7 +111,7 @@ fn files_of_other_users_are_not_trusted() {
 }
 
 #[test]
-fn descriptors_and_devices_are_the_callers_choice() {
+fn descriptors_and_devices_are_trusted() {
     let file = tempfile::tempfile().unwrap();
     let fd = file.as_raw_fd();
     let (pid, parent) = (std::process::id(), std::os::unix::process::parent_id());
@@ -138,7 +138,7 @@ fn descriptors_and_devices_are_the_callers_choice() {
 
 /// Needs root: it gives files to other users and groups.
 #[test]
-fn a_group_counts_unless_it_is_roots_or_chosen_by_root_to_read() {
+fn only_roots_group_or_a_reading_group_set_by_root_is_trusted() {
     if own() != 0 {
         return;
     }

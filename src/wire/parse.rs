@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_as_the_python_package_sends_them() {
+    fn requests_of_the_python_package_are_parsed() {
         let specs = json!({"a": {"argv": ["/bin/true"]}});
         let msg = pack(&json!({"type": "ProcStartRequest", "specs": specs}));
         assert_eq!(parse(&msg), Parsed::Request(start(&pack(&specs), false, false)));
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_given_twice_is_an_error() {
+    fn a_duplicate_key_is_an_error() {
         let twice = b"\x83\xa4type\xb1ProcDeleteRequest\xa7proc_id\xa1a\xa7proc_id\xa1b";
         assert_eq!(parse(twice), Parsed::Bad { err: "key given twice: proc_id".into() });
         let twice = b"\x82\xa4type\xaaRegistered\xa4type\xaaRegistered";
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_that_are_no_utf8() {
+    fn strings_must_be_utf8() {
         assert_eq!(
             parse(b"\x82\xa4type\xb1ProcDeleteRequest\xa7proc_id\xa1\xff"),
             Parsed::Bad { err: "proc_id is no valid utf-8".into() }
@@ -471,14 +471,14 @@ mod tests {
     }
 
     #[test]
-    fn deep_specs_are_passed_on() {
+    fn deeply_nested_specs_are_accepted() {
         let specs = [vec![0x91; 10_000], vec![0xc0]].concat();
         let msg = [&b"\x82\xa4type\xb0ProcStartRequest\xa5specs"[..], &specs].concat();
         assert_eq!(parse(&msg), Parsed::Request(start(&specs, false, false)));
     }
 
     #[test]
-    fn keys_that_are_no_strings_are_ignored() {
+    fn keys_that_are_not_strings_are_ignored() {
         let msg = b"\x84\x01\x02\x91\xc0\x03\xc0\xc0\xa4type\xb1ProcidListRequest";
         assert_eq!(parse(msg), Parsed::Request(Request::ProcidList));
     }

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_first_byte_is_known_by_its_size() {
+    fn every_first_byte_determines_the_token() {
         let size = |first: u8| match first {
             0x80..=0xbf => None,
             0xc4 | 0xd9 => Some(2),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_and_depth_cost_nothing() {
+    fn false_lengths_and_deep_nesting_cost_no_memory() {
         for lie in [&[0xdd, 255, 255, 255, 255][..], &[0xdf, 255, 255, 255, 255, 1, 2, 3]] {
             assert_eq!(value(lie), Err(ScanError::Truncated));
         }

@@ -76,7 +76,7 @@ fn killed(instance: Instance) -> Vec<PathBuf> {
 }
 
 #[test]
-fn side_by_side_and_gone_at_the_end() {
+fn directories_of_two_instances_are_separate_and_removed_at_the_end() {
     let user = User::new();
     let instances = [None, None, Some("x"), Some("x")].map(|id| user.open(id));
     let all: Vec<PathBuf> = instances.iter().flat_map(dirs).collect();
@@ -117,7 +117,7 @@ fn files_of_crashed_instances_are_swept_everywhere() {
 }
 
 #[test]
-fn files_of_others_are_not_swept() {
+fn directories_of_other_users_are_not_swept() {
     let user = User::new();
     let other = user.run().join("other");
     std::fs::create_dir_all(other.join("empty")).unwrap();
@@ -177,7 +177,7 @@ fn directories_of_live_processes_are_not_swept() {
 }
 
 #[test]
-fn a_place_that_was_not_chosen_may_be_replaced() {
+fn an_unusable_default_directory_is_replaced() {
     let user = User::new();
     let instance = user.open_at(Path::new("/no/such"), None);
     let dirs = dirs(&instance);
@@ -187,7 +187,7 @@ fn a_place_that_was_not_chosen_may_be_replaced() {
 }
 
 #[test]
-fn a_place_that_was_chosen_is_refused_where_it_cannot_be_used() {
+fn an_unusable_configured_directory_is_an_error() {
     let user = User::new();
     let file = user.dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -257,7 +257,7 @@ fn equal_names_in_different_places_share_no_memory() {
 }
 
 #[test]
-fn a_lasting_directory_is_one_instances_and_the_users_alone() {
+fn a_state_directory_admits_one_instance_of_its_user() {
     let user = User::new();
     let dir = user.dir.path().join("state");
     let first = user.lasting(&dir).unwrap();
@@ -309,7 +309,7 @@ fn removed_directories_are_created_again() {
 }
 
 #[test]
-fn a_state_directory_that_is_gone_is_made_again_with_its_entry() {
+fn a_removed_state_directory_is_created_again_with_its_registry_entry() {
     let user = User::new();
     let dir = user.dir.path().join("state");
     let mut instance = user.lasting(&dir).unwrap();
@@ -324,7 +324,7 @@ fn a_state_directory_that_is_gone_is_made_again_with_its_entry() {
 }
 
 #[test]
-fn another_program_goes_on_with_all_of_it() {
+fn a_handover_passes_all_directories_to_the_next_program() {
     let user = User::new();
     let state = user.dir.path().join("state");
     let opens = [
@@ -348,7 +348,7 @@ fn another_program_goes_on_with_all_of_it() {
 }
 
 #[test]
-fn the_socket_is_announced_only_where_there_will_be_one() {
+fn only_an_instance_with_a_socket_announces_one() {
     let user = User::new();
     let state = user.dir.path().join("state");
     for serves in [false, true] {

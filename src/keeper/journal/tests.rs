@@ -21,7 +21,7 @@ fn ended(id: &str, status: i32) -> Ended {
 
 /// A process of this pid and start time may live; but not one that was started before the machine was.
 #[test]
-fn nothing_of_another_boot_lives() {
+fn processes_of_another_boot_are_not_alive() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     let procfs = ProcFs::default();
@@ -238,7 +238,7 @@ proptest! {
 }
 
 #[test]
-fn an_id_that_is_used_again_takes_its_new_place() {
+fn a_reused_id_is_listed_at_its_last_launch() {
     let (_dir, path) = place();
     let mut book = Book::new(&path);
     use Happening::{Ended, Forgotten, Launched, Started};
@@ -251,7 +251,7 @@ fn an_id_that_is_used_again_takes_its_new_place() {
 }
 
 #[test]
-fn many_forgotten_processes_do_not_stay_in_the_file() {
+fn the_journal_is_rewritten_after_many_deletions() {
     let (_dir, path) = place();
     let mut book = Book::new(&path);
     book.take(Happening::Launched(0));
@@ -290,7 +290,7 @@ fn another_version_is_refused() {
 
 /// A write that fails midway leaves whole entries, and the next success all that was missed.
 #[test]
-fn a_failed_write_is_made_good() {
+fn a_failed_write_is_repaired_by_rewriting_the_journal() {
     let (_dir, path) = place();
     let mut book = Book::new(&path);
     book.take(Happening::Launched(1));
@@ -311,7 +311,7 @@ fn a_failed_write_is_made_good() {
 }
 
 #[test]
-fn the_first_version_is_read_for_ever() {
+fn version_1_can_be_read() {
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-1");
     let (records, memory) = read_all(Path::new(fixture)).unwrap();
     assert_eq!(memory.conn_id.as_deref(), Some("conn"));
@@ -361,7 +361,7 @@ fn sample() -> (ProcessTable, WorkerState) {
 }
 
 #[test]
-fn the_second_version_is_read_for_ever() {
+fn version_2_can_be_read() {
     let (records, _) = read_all(&fixture(2)).unwrap();
     let (table, memory) = sample();
     assert_eq!(records.len(), 4);

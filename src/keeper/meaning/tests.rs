@@ -31,7 +31,7 @@ fn row(signum: i32) -> [[Meaning; 3]; 3] {
 }
 
 #[test]
-fn every_cell_of_the_table() {
+fn each_signal_has_its_documented_meaning() {
     for signum in ALL {
         for (mode, by_terminal) in MODES.into_iter().zip(row(signum)) {
             for (terminal, wanted) in TERMINALS.into_iter().zip(by_terminal) {
@@ -62,7 +62,7 @@ fn only_faults_and_job_control_keep_their_default() {
 }
 
 #[test]
-fn before_anything_is_started_what_would_end_it_ends_the_program() {
+fn before_any_start_a_terminating_signal_ends_the_program() {
     let ends = |signum, mode| ends_before_start(signum, mode, Terminal::None);
     for signum in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
         for mode in [None, Some(Mode::Service), Some(Mode::OneShot), Some(Mode::Foreground)] {

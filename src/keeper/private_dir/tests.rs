@@ -21,7 +21,7 @@ fn a_lock_that_outlasts_its_holder_is_waited_for() {
 
 /// A command that looks at a directory, or at one that is just being made, keeps nobody from starting in it.
 #[test]
-fn looking_at_a_directory_keeps_nobody_out_of_it() {
+fn examining_a_directory_does_not_keep_an_instance_out() {
     let base = tempfile::tempdir().unwrap();
     let dir = base.path().join("state");
     make(&dir).unwrap();
@@ -56,7 +56,7 @@ fn dead_processes_are_recognized() {
 }
 
 #[test]
-fn a_directory_that_is_gone_is_made_again() {
+fn a_removed_directory_is_created_again() {
     let base = tempfile::tempdir().unwrap();
     let parent = base.path().join("parent");
     let parents =
@@ -73,7 +73,7 @@ fn a_directory_that_is_gone_is_made_again() {
 }
 
 #[test]
-fn a_directory_is_locked_as_cleaners_ask() {
+fn a_directory_is_locked_against_cleaners() {
     let base = tempfile::tempdir().unwrap();
     let dir = PrivateDir::open(&base.path().join("x")).unwrap();
     let cleaner = || {

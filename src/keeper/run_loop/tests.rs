@@ -9,7 +9,7 @@ use std::io::Write;
 
 /// What a worker has said before it is ended for an upgrade counts: after its goodbye there is none.
 #[test]
-fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
+fn a_goodbye_during_an_upgrade_ends_the_program() {
     let environment = LaunchEnvironment { start: TimePoint::now(), fds: Vec::new(), nofile: None };
     let mut keeper = Keeper::new(environment, WorkerCommand::this_program()).unwrap();
     let (worker, mut theirs) = worker();
@@ -30,7 +30,7 @@ fn a_goodbye_that_an_upgrade_comes_upon_ends_the_program() {
 }
 
 #[test]
-fn an_exit_keeps_what_ran_until_the_turn_is_over() {
+fn an_exit_keeps_the_running_instance_until_the_turn_ends() {
     let mut phase = Phase::AwaitingHello(AwaitingHello::default());
     assert!(!phase.is_running() && phase.running().is_none());
     phase.exit(ProgramExit::Code(1));

@@ -22,7 +22,7 @@ impl Drop for WorkerProcess {
 }
 
 #[test]
-fn cut_at_every_byte_whole_messages_count() {
+fn complete_messages_arrive_if_the_stream_is_cut_anywhere() {
     let mut bytes = Vec::new();
     let mut ends = Vec::new();
     for message in [
@@ -49,7 +49,7 @@ fn cut_at_every_byte_whole_messages_count() {
 
 /// A listener crosses beside the frame that names it, whatever else comes with it.
 #[test]
-fn a_descriptor_comes_with_the_message_that_names_it() {
+fn a_descriptor_arrives_with_its_message() {
     let (mut worker, mut theirs) = worker();
     let hold = |port: u16| ToKeeper::Hold {
         address: Address::Tcp(([127, 0, 0, 1], port).into()),
@@ -86,7 +86,7 @@ fn a_descriptor_comes_with_the_message_that_names_it() {
 }
 
 #[test]
-fn nonsense_ends_the_worker_and_what_came_before_counts() {
+fn an_invalid_message_kills_the_worker_and_earlier_ones_count() {
     let (mut worker, mut theirs) = worker();
     let mut bytes = Vec::new();
     encode(&ToKeeper::Bye { code: 3, signal: None }, &mut bytes).unwrap();
@@ -103,7 +103,7 @@ fn nonsense_ends_the_worker_and_what_came_before_counts() {
 }
 
 #[test]
-fn what_a_worker_does_not_read_waits_without_being_waited_for() {
+fn unread_messages_are_queued_without_blocking() {
     let (mut worker, mut theirs) = worker();
     let message = ToWorker::Refused { message: "x".repeat(10_000) };
     for _ in 0..100 {

@@ -92,7 +92,7 @@ fn sample() -> UpgradeState {
 
 /// A program of version 1 hands this over. It is read for ever.
 #[test]
-fn the_form_of_version_1() {
+fn a_state_of_version_1_can_be_read() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-1.bin");
     let state = UpgradeState::from_bytes(frozen).unwrap();
     assert_eq!((state.version, state.carried.len(), state.records.len()), (1, 3, 1));
@@ -102,7 +102,7 @@ fn the_form_of_version_1() {
 
 /// A program of version 2 hands this over. It is read for ever.
 #[test]
-fn the_form_of_version_2() {
+fn a_state_of_version_2_can_be_read() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-2.bin");
     let state = UpgradeState::from_bytes(frozen).unwrap();
     assert_eq!((state.version, state.carried.len(), state.records.len()), (2, 3, 1));
@@ -117,7 +117,7 @@ fn the_form_of_version_2() {
 
 /// A program of version 3 hands this over. It is read for ever.
 #[test]
-fn the_form_of_version_3() {
+fn a_state_of_version_3_can_be_read() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-3.bin");
     let state = UpgradeState::from_bytes(frozen).unwrap();
     assert_eq!((state.version, state.carried.len(), state.records.len()), (3, 3, 1));
@@ -130,7 +130,7 @@ fn the_form_of_version_3() {
 
 /// A program of version 4 hands this over. If the form changes, the version changes, and this one is still read.
 #[test]
-fn the_form_of_version_4() {
+fn the_format_of_version_4_is_unchanged() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-4.bin");
     let state = UpgradeState::from_bytes(frozen).unwrap();
     assert_eq!((state.version, state.carried.len(), state.records.len()), (4, 3, 1));

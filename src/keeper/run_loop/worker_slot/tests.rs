@@ -30,7 +30,7 @@ fn up(now: Instant) -> Slot {
 }
 
 #[test]
-fn before_anything_is_started_the_workers_end_is_the_programs() {
+fn before_any_start_the_workers_exit_ends_the_program() {
     let now = Instant::now();
     for (status, wanted) in [
         (code(0), WorkerEnd::Exit(ProgramExit::Code(0))),
@@ -43,7 +43,7 @@ fn before_anything_is_started_the_workers_end_is_the_programs() {
 }
 
 #[test]
-fn once_something_runs_a_worker_that_ends_is_followed_by_another() {
+fn once_a_process_runs_an_ended_worker_is_replaced() {
     let now = Instant::now();
     for (status, died_of) in
         [(code(0), None), (signal(libc::SIGKILL), None), (signal(libc::SIGINT), Some(libc::SIGINT))]
@@ -77,7 +77,7 @@ fn a_goodbye_decides_how_the_program_ends() {
 }
 
 #[test]
-fn a_worker_that_is_ended_on_purpose_makes_room_for_the_next_at_once() {
+fn a_worker_ended_for_an_upgrade_is_replaced_at_once() {
     let now = Instant::now();
     let mut slot = up(now);
     assert_eq!(slot.vacate(now), None);
