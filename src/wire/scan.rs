@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_first_byte_determines_the_token() {
+    fn every_first_byte_determines_the_size() {
         let size = |first: u8| match first {
             0x80..=0xbf => None,
             0xc4 | 0xd9 => Some(2),
