@@ -6,7 +6,8 @@
 //! the worker's pid. It reads the journal, adopts all processes with their descriptors, and starts
 //! a worker. No pipe is without a reader meanwhile, and the lock of the instance stays held.
 //!
-//! A worker does not become the keeper if that was the main process of a service manager's unit:
+//! A worker does not become the keeper if no process runs and no state directory keeps results:
+//! then there is nothing to continue, and clients end such an instance by SIGKILL. Nor if that was the main process of a service manager's unit:
 //! the service manager ends the unit, and starts it again.
 
 use std::collections::{HashMap, VecDeque};
@@ -62,6 +63,9 @@ pub enum NoSuccession {
     /// A service manager starts the program again.
     #[error("the service manager restarts the unit")]
     ServiceManager,
+    /// Nothing runs, and nothing is kept: the end of the launched process ends the instance.
+    #[error("no process runs")]
+    NothingRuns,
     /// The OS error of executing this program.
     #[error("cannot execute this program: {0}")]
     Exec(#[from] io::Error),
@@ -164,6 +168,9 @@ impl Holder {
             return NoSuccession::Done;
         }
         let Some((estate, locks)) = self.estate.take() else { return NoSuccession::NoEstate };
+        if self.holdings.is_empty() && estate.settings.state_dir.is_none() {
+            return NoSuccession::NothingRuns;
+        }
         if !is_dead(self.keeper) {
             return NoSuccession::KeeperLives;
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::message::Message;
 use crate::mock_server::{Behaviour, Identity, MockServer, RawServer, Say, Seen, Session};
+use crate::support::process::kill_instance;
 use crate::support::wait::{eventually_async, soon};
 use bytes::Bytes;
 use nix::sys::signal::{Signal, kill};
@@ -91,8 +92,7 @@ impl Drop for Agent {
         if std::thread::panicking() {
             eprintln!("the agent's log:\n{}", self.log());
         }
-        // It may have ended.
-        let _ = self.child.kill();
+        kill_instance(self.child.id().cast_signed());
         let _ = self.child.wait();
     }
 }

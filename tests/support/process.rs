@@ -17,3 +17,25 @@ pub fn open_fds(pid: impl Display) -> usize {
         Err(_) => usize::try_from(std::fs::metadata(directory).unwrap().len()).unwrap(),
     }
 }
+
+/// Kills an instance, the keeper `pid` with its workers: a killed keeper alone has a successor.
+pub fn kill_instance(pid: i32) {
+    let signal = |pid: i32, signal| {
+        // It may have ended.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+    };
+    // A stopped keeper starts no other worker.
+    signal(pid, nix::sys::signal::SIGSTOP);
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.flat_map(|thread| {
+        let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()
+    });
+    for child in children.collect::<Vec<_>>() {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+        if name.trim_end() == "procstar-worker" {
+            signal(child, nix::sys::signal::SIGKILL);
+        }
+    }
+    signal(pid, nix::sys::signal::SIGKILL);
+}

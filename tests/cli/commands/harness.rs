@@ -1,5 +1,6 @@
 //! A real instance in a directory of its own, and commands for it.
 
+use crate::support::process::kill_instance;
 use crate::support::wait::{DEADLINE, eventually};
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -179,7 +180,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        kill_instance(self.child.id().cast_signed());
         let _ = self.child.wait();
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::harness::{Instance, Ran, procstar, sockets};
+use crate::support::process::kill_instance;
 use crate::support::wait::eventually;
 
 /// What an instance is started with besides, and what that is called.
@@ -184,7 +185,7 @@ fn directories_that_are_not_utf8() {
         command.arg("--state-dir").arg(&state);
     });
     ps(&dir, &[]).good();
-    service.0.kill().unwrap();
+    kill_instance(service.0.id().cast_signed());
     service.0.wait().unwrap();
     let service = Service::start(&dir, |command| {
         command.arg("--state-dir").arg(&state);

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::harness::{Instance, Ran, procstar, sockets};
+use crate::support::process::kill_instance;
 use crate::support::wait::eventually;
 
 /// Needs root, which starts processes of this user.
@@ -74,7 +75,7 @@ fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_worker() {
 }
 
 #[test]
-fn what_was_changed_is_refused_after_the_keeper_was_killed_too() {
+fn what_was_changed_is_refused_after_the_instance_was_killed_too() {
     let dir = tempfile::tempdir().unwrap();
     let command = || {
         let mut command = procstar(&dir);
@@ -99,7 +100,7 @@ fn what_was_changed_is_refused_after_the_keeper_was_killed_too() {
     run(&["start", file.to_str().unwrap()]).good();
     run(&["wait", "a"]);
     assert_eq!(run(&["logs", "a"]).good(), "what was written");
-    first.kill().unwrap();
+    kill_instance(first.id().cast_signed());
     first.wait().unwrap();
     assert!(attacked(dir.path()));
     let second = start();

@@ -9,6 +9,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use super::harness::Instance;
+use crate::support::process::kill_instance;
 use crate::support::wait::{DEADLINE, eventually};
 
 /// A command on its own terminal.
@@ -65,7 +66,7 @@ impl OnTerminal {
 
 impl Drop for OnTerminal {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        kill_instance(self.child.id().cast_signed());
         let _ = self.child.wait();
     }
 }
