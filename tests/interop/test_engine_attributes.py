@@ -22,7 +22,7 @@ from support.http import Service
 from support.oneshot import binary, ok, run, run1
 from support.shapes import captured
 from support.specs import TRUE, argv, capture, sh
-from support.survival import worker_pid
+from support.survival import kill_instance, worker_pid
 from support.wait import eventually
 
 OUT = [["stdout", capture()]]
@@ -329,6 +329,10 @@ def test_attributes_change_the_child_only(tmp_path):
 # End of the program
 
 
+# The keeper starts this many threads that clone children when jobs need them, and keeps them.
+PERMANENT_SPAWNERS = 4
+
+
 def _spawners(pid):
     """Number of the keeper's threads that clone children."""
     return sum(path.read_text() == "spawn\n" for path in Path(f"/proc/{pid}/task").glob("*/comm"))
@@ -355,16 +359,15 @@ def test_pdeath_signal_is_not_sent_by_an_upgrade():
     """Nor by the end of the helper that cloned the process."""
     with Service() as service, tempfile.TemporaryDirectory() as place:
         keeper = service.proc.pid
-        before = eventually(lambda: _spawners(keeper), "threads that clone")
         # As many processes blocked in their set-up, each with a helper, as force new helpers.
         specs = {}
-        for n in range(2 * before):
+        for n in range(2 * PERMANENT_SPAWNERS):
             os.mkfifo(f"{place}/{n}")
             fds = [["stdin", {"file": {"path": f"{place}/{n}"}}]]
             specs[str(n)] = argv("/usr/bin/sleep", "1000", pdeath_signal="KILL", fds=fds)
         service.post(specs)
-        eventually(lambda: len(_proxies(keeper)) - len(specs) == 2 * before, "a proxy for each")
-        assert _spawners(keeper) == before
+        eventually(lambda: len(_proxies(keeper)) - len(specs) == len(specs), "a proxy for each")
+        assert _spawners(keeper) <= PERMANENT_SPAWNERS
         # They delay nobody.
         service.post({"free": argv(TRUE, pdeath_signal="KILL")})
         assert service.result("free")["status"]["exit_code"] == 0
@@ -376,14 +379,14 @@ def test_pdeath_signal_is_not_sent_by_an_upgrade():
             return all(Path(f"/proc/{pid}/comm").read_text() == "sleep\n" for pid in pids.values())
 
         eventually(executed, "all run their program")
-        eventually(lambda: len(_proxies(keeper)) == before, "the end of the proxies that are not needed")
+        eventually(lambda: len(_proxies(keeper)) == PERMANENT_SPAWNERS, "the end of the proxies that are not needed")
         assert all(map(procs.is_alive, pids.values()))
         done = subprocess.run([binary(), "upgrade", str(keeper)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done
         eventually(lambda: worker_pid(keeper), "a worker")
         assert all(map(procs.is_alive, pids.values()))
         # The keeper is still its parent.
-        os.kill(keeper, signal.SIGKILL)
+        kill_instance(keeper)
         eventually(lambda: not any(map(procs.is_alive, pids.values())), "the end of all")
 
 
