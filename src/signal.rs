@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::text::distance;
+
 /// `SIGRTMIN` under glibc.
 const RTMIN: i32 = 34;
 /// `SIGRTMAX`, the last signal.
@@ -89,6 +91,22 @@ pub type SignalName = Cow<'static, str>;
 pub fn signal_name(signum: i32) -> Option<&'static str> {
     let index = usize::try_from(signum.checked_sub(1)?).ok()?;
     NAMES.get(index).copied()
+}
+
+/// The error of a text that is not a signal, with the name most likely meant.
+pub fn unknown(given: &str) -> String {
+    let upper = given.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let near = NAMES
+        .iter()
+        .filter(|_| name.chars().any(char::is_alphabetic))
+        .map(|known| (distance(name, known.trim_start_matches("SIG")), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= (name.len() / 4).clamp(1, 3));
+    let meant = near.map_or(String::new(), |(_, name)| format!("; did you mean {name}?"));
+    format!(
+        "unknown signal {given:?}: expected a name such as TERM or SIGTERM ('kill -l' lists them), or a number from 1 to 64{meant}"
+    )
 }
 
 /// The number of a signal that is given by name or number: `TERM`, `SIGTERM`, `15`, `SIGRTMIN+3`,

@@ -61,10 +61,12 @@ pub enum RunError {
     #[error("{0}")]
     ExposedAddress(#[from] http::ExposedAddress),
     /// The token is required but missing.
-    #[error("http.require_token is set, but no token: set http.token, or PROCSTAR_HTTP_TOKEN_FILE")]
+    #[error(
+        "http.require_token is set, and there is no token; set http.token or PROCSTAR_HTTP_TOKEN_FILE"
+    )]
     NoToken,
     /// TLS settings that are incomplete.
-    #[error("http.{given} is of no use without http.{missing}")]
+    #[error("http.{given} is set without http.{missing}; set both, or neither")]
     HalfTls {
         /// The configured setting.
         given: &'static str,
@@ -104,7 +106,9 @@ pub enum RunError {
         source: io::Error,
     },
     /// The scheduler could not be reached within the allowed number of attempts.
-    #[error("gave up connecting to the server")]
+    #[error(
+        "gave up connecting to the scheduler after agent.connect.count_max attempts; check host, port, certificate and token, for the log above has the cause of each failure"
+    )]
     GaveUp,
 }
 
@@ -119,7 +123,7 @@ fn output_remedy(error: &io::Error) -> &'static str {
 }
 
 fn spec_errors(input: &str, errors: &spec::SpecErrors) -> String {
-    let lines: Vec<String> = errors.0.iter().map(|error| format!("{input}: {error}")).collect();
+    let lines: Vec<String> = errors.0.iter().map(|error| error.in_file(input)).collect();
     lines.join("\n")
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn read_text(input: &Input) -> Result<Vec<u8>, InputError> {
 /// The name of INPUT in errors.
 pub(crate) fn name_of(input: &Input) -> String {
     match input {
-        Input::Stdin => "standard input".to_owned(),
+        Input::Stdin => "<stdin>".to_owned(),
         Input::File(path) => path.display().to_string(),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::input::{InputError, read_text};
+use super::input::{InputError, name_of, read_text};
 use crate::cli::invocation::Input;
 use crate::spec::{self, SpecError};
 
@@ -24,10 +24,7 @@ pub struct Verdict {
 /// `InputError` if the spec cannot be read.
 pub fn validate(input: &Input, as_json: bool) -> Result<Verdict, InputError> {
     let text = read_text(input)?;
-    let name = match input {
-        Input::Stdin => "<stdin>".to_owned(),
-        Input::File(path) => path.display().to_string(),
-    };
+    let name = name_of(input);
     let (processes, errors) = match spec::diagnose(&text) {
         Ok(request) => (Some(request.procs.len()), Vec::new()),
         Err(errors) => (None, errors.0),
@@ -39,7 +36,7 @@ pub fn validate(input: &Input, as_json: bool) -> Result<Verdict, InputError> {
     } else if let Some(n) = processes {
         format!("{name}: valid, {n} {}\n", if n == 1 { "process" } else { "processes" })
     } else {
-        errors.iter().map(|error| format!("{name}:{}\n", line(error))).collect()
+        errors.iter().map(|error| format!("{}\n", error.in_file(&name))).collect()
     };
     Ok(Verdict { text, valid: processes.is_some() })
 }
@@ -53,9 +50,4 @@ fn error_as_json(error: &SpecError) -> serde_json::Value {
         "column": column,
         "remedy": error.remedy(),
     })
-}
-
-fn line(error: &SpecError) -> String {
-    let at = error.position.map_or(String::new(), |(line, column)| format!("{line}:{column}: "));
-    format!("{at}{}", error.text())
 }

@@ -44,30 +44,35 @@ pub const NEVER_INHERITED: &[&str] = &[
 /// Reads all settings of the environment.
 ///
 /// # Errors
-/// A variable that does not suit its setting; a secret's file that cannot be read or used, or that
-/// other users can read.
-pub(super) fn parse(sources: &Sources<'_>) -> Result<Layer, ConfigError> {
+/// All variables that do not suit their settings; the secrets' files that cannot be read or used,
+/// or that other users can read.
+pub(super) fn parse(sources: &Sources<'_>) -> Result<Layer, Vec<ConfigError>> {
     let mut layer = Layer::default();
+    let mut errors = Vec::new();
     for key in KEYS {
-        let found = match variable(sources.env, key, key.variable)? {
-            None if key.kind.is_secret() => secret(sources, key)?,
+        let found = match variable(sources.env, key, key.variable) {
+            Ok(None) if key.kind.is_secret() => secret(sources, key),
             found => found,
         };
-        if let Some((value, origin)) = found {
-            layer.push(key, value, origin);
+        match found {
+            Ok(Some((value, origin))) => layer.push(key, value, origin),
+            Ok(None) => {}
+            Err(error) => errors.push(error),
         }
     }
     for alias in ALIASES {
         let Some(key) = keys::find(alias.of) else { continue };
-        if let Some((value, origin)) = variable(sources.env, key, alias.variable)? {
-            if layer.has(key) {
+        match variable(sources.env, key, alias.variable) {
+            Ok(Some(_)) if layer.has(key) => {
                 let problem = format!("{} is set too; unset one of them", key.variable);
-                return Err(ConfigError::Variable { name: alias.variable.to_owned(), problem });
+                errors.push(ConfigError::Variable { name: alias.variable.to_owned(), problem });
             }
-            layer.push(key, value, origin);
+            Ok(Some((value, origin))) => layer.push(key, value, origin),
+            Ok(None) => {}
+            Err(error) => errors.push(error),
         }
     }
-    Ok(layer)
+    if errors.is_empty() { Ok(layer) } else { Err(errors) }
 }
 
 fn variable(env: &Env, key: &Key, name: &str) -> Result<Option<(Scalar, Origin)>, ConfigError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::error_chain::chain;
 use crate::trust::Exposure;
 
 /// An error of the configuration. Every text names the place, and none holds a secret.
@@ -95,9 +96,30 @@ pub enum ConfigError {
         problem: String,
     },
 
+    /// Errors of several files or variables: at least two.
+    #[error("{}", lines(.0))]
+    Several(Vec<ConfigError>),
+
     /// The checked layers do not make settings: a bug of this program.
     #[error("cannot merge configuration layers")]
     Merge(#[from] config::ConfigError),
+}
+
+impl From<Vec<ConfigError>> for ConfigError {
+    fn from(mut errors: Vec<ConfigError>) -> Self {
+        match errors.pop() {
+            Some(error) if errors.is_empty() => error,
+            last => {
+                errors.extend(last);
+                ConfigError::Several(errors)
+            }
+        }
+    }
+}
+
+fn lines(errors: &[ConfigError]) -> String {
+    let lines: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+    lines.join("\n")
 }
 
 /// One error in a file.

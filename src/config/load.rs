@@ -50,9 +50,9 @@ impl Loaded {
 /// `flags`.
 ///
 /// # Errors
-/// The first layer that has errors; a file's are all reported at once. An `explicit_file` that is
-/// not there is an error, the others may be absent. A file that other users may change is refused,
-/// and one with a token that they may read.
+/// All errors of all files and of the environment. An `explicit_file` that is not there is an
+/// error, the others may be absent. A file that other users may change is refused, and one with a
+/// token that they may read.
 pub fn load(
     sources: &Sources<'_>,
     explicit_file: Option<&Path>,
@@ -63,27 +63,46 @@ pub fn load(
     let explicit = explicit_file.map(|path| (path.to_path_buf(), Missing::Error));
     let mut layers = Vec::new();
     let mut files = Vec::new();
+    let mut errors = Vec::new();
     for (path, missing) in [system, user, explicit].into_iter().flatten() {
-        let state = match sources.read_trusted(&path, Need::Integrity) {
-            Ok(bytes) => {
-                layers.push(parsed(sources, &path, &bytes)?);
-                FileState::Read
+        match read(sources, &path, &missing) {
+            Ok((layer, state)) => {
+                layers.extend(layer);
+                files.push((path, state));
             }
-            Err(Untrusted::Exposed(exposure)) => {
-                let remedy = missing.remedy();
-                return Err(ConfigError::ExposedFile { path, exposure, remedy });
-            }
-            Err(Untrusted::Unknown(source)) => match missing.state(&source) {
-                Some(state) => state,
-                None => return Err(ConfigError::ReadFile { path, source }),
-            },
-        };
-        files.push((path, state));
+            Err(error) => errors.push(error),
+        }
     }
-    layers.push(environment::parse(sources)?);
+    match environment::parse(sources) {
+        Ok(layer) => layers.push(layer),
+        Err(more) => errors.extend(more),
+    }
+    if !errors.is_empty() {
+        return Err(errors.into());
+    }
     layers.push(flags);
     let (settings, origins) = layer::merge(&layers)?;
     Ok(Loaded { settings, origins, files })
+}
+
+/// A configuration file's state, and its values if there are any.
+fn read(
+    sources: &Sources<'_>,
+    path: &Path,
+    missing: &Missing,
+) -> Result<(Option<Layer>, FileState), ConfigError> {
+    let path_buf = || path.to_path_buf();
+    match sources.read_trusted(path, Need::Integrity) {
+        Ok(bytes) => Ok((Some(parsed(sources, path, &bytes)?), FileState::Read)),
+        Err(Untrusted::Exposed(exposure)) => {
+            let remedy = missing.remedy();
+            Err(ConfigError::ExposedFile { path: path_buf(), exposure, remedy })
+        }
+        Err(Untrusted::Unknown(source)) => match missing.state(&source) {
+            Some(state) => Ok((None, state)),
+            None => Err(ConfigError::ReadFile { path: path_buf(), source }),
+        },
+    }
 }
 
 /// A configuration file's values. If it has a token, others must not be able to read it.

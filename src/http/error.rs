@@ -76,7 +76,7 @@ pub(super) enum ApiError {
     #[error("{}", unknown_process(.0))]
     UnknownProc(ProcId),
     /// Unknown signal.
-    #[error("unknown signal: {0}; use a name such as TERM or SIGTERM, or a number from 1 to 64")]
+    #[error("{}", crate::signal::unknown(.0))]
     UnknownSignal(String),
     /// The signal was not sent.
     #[error("{}", command_error(error, id))]
@@ -369,7 +369,7 @@ mod tests {
             (
                 ApiError::UnknownSignal("X".into()),
                 "400",
-                "unknown signal: X; use a name such as TERM or SIGTERM, or a number from 1 to 64",
+                "unknown signal \"X\": expected a name such as TERM or SIGTERM ('kill -l' lists them), or a number from 1 to 64",
             ),
             (
                 signal(CommandError::Unknown),
@@ -427,8 +427,8 @@ mod tests {
         for (error, id) in errors.iter().zip(["a", "b"]) {
             assert_eq!(error["status"], "400");
             let detail = error["detail"].as_str().unwrap();
-            assert!(detail.starts_with(&format!("specs.{id}.argv")), "{detail}");
-            assert!(detail.contains("(line 1, column "), "{detail}");
+            assert!(detail.contains(&format!(": specs.{id}.argv")), "{detail}");
+            assert!(detail.starts_with("1:"), "{detail}");
         }
     }
 

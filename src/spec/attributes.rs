@@ -10,7 +10,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::quantity::{ByteSize, Seconds};
-use crate::signal::{signal_name, signal_number};
+use crate::signal::{self, signal_name, signal_number};
 
 /// A signal, by name (`"SIGTERM"`, `"TERM"`, `"SIGRTMIN+3"`) or by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,11 +45,11 @@ impl<'de> Deserialize<'de> for SignalRef {
         match NumberOrText::deserialize(deserializer)? {
             NumberOrText::Text(name) => signal_number(&name)
                 .map(SignalRef)
-                .ok_or_else(|| de::Error::custom(format!("unknown signal {name:?}"))),
+                .ok_or_else(|| de::Error::custom(signal::unknown(&name))),
             NumberOrText::Number(number) => i32::try_from(number)
                 .ok()
                 .and_then(SignalRef::from_number)
-                .ok_or_else(|| de::Error::custom(format!("no signal has the number {number}"))),
+                .ok_or_else(|| de::Error::custom(signal::unknown(&number.to_string()))),
         }
     }
 }
@@ -78,9 +78,20 @@ impl<'de> Deserialize<'de> for Account {
             NumberOrText::Text(name) => Ok(Account::Name(name)),
             NumberOrText::Number(number) => u32::try_from(number)
                 .map(Account::Id)
-                .map_err(|_| de::Error::custom(format!("{number} is no user or group number"))),
+                .map_err(|_| de::Error::custom(invalid_id(number))),
         }
     }
+}
+
+/// The error of a number that no user or group can have.
+pub(super) fn invalid_id(number: impl fmt::Display) -> String {
+    let most = u32::MAX - 1;
+    format!("invalid user or group ID {number}: expected a number from 0 to {most}, or a name")
+}
+
+/// The error of a number that no limit can have.
+fn invalid_limit(number: i64) -> String {
+    format!("invalid limit {number}: expected 0 or more, or \"unlimited\"")
 }
 
 /// A limit of a resource, in the resource's own unit.
@@ -122,7 +133,7 @@ impl<'de> Deserialize<'de> for Bound {
             NumberOrText::Text(text) => text.parse().map_err(de::Error::custom),
             NumberOrText::Number(number) => u64::try_from(number)
                 .map(Bound::Value)
-                .map_err(|_| de::Error::custom(format!("invalid limit {number}: it is negative"))),
+                .map_err(|_| de::Error::custom(invalid_limit(number))),
         }
     }
 }
@@ -162,7 +173,7 @@ impl<'de> Deserialize<'de> for LimitPair {
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<LimitPair, E> {
                 u64::try_from(value)
-                    .map_err(|_| E::custom(format!("invalid limit {value}: it is negative")))
+                    .map_err(|_| E::custom(invalid_limit(value)))
                     .and_then(|value| self.visit_u64(value))
             }
 
@@ -360,9 +371,9 @@ impl<'de> Deserialize<'de> for NumberOrText {
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<NumberOrText, E> {
-                i64::try_from(number)
-                    .map(NumberOrText::Number)
-                    .map_err(|_| E::custom(format!("{number} is too large")))
+                i64::try_from(number).map(NumberOrText::Number).map_err(|_| {
+                    E::custom(format!("{number} is too large: the highest is {}", i64::MAX))
+                })
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<NumberOrText, E> {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::parse::parse;
 use super::tree::{Node, Value};
+use super::unique_keys::given_twice;
 use super::{MAX_FD, Segment, SpecError, SpecErrors, SpecPath};
 
 /// Maximum number of reported errors.
@@ -30,7 +31,8 @@ pub(super) struct Budget {
 }
 
 /// The note for a request beyond that budget.
-const TOO_LARGE: &str = "the request is too large to be searched for further errors";
+const TOO_LARGE: &str =
+    "the request is too large to be searched for further errors; correct these, and check again";
 
 /// Values that are tried in turn in place of a missing one.
 const STUBS: [&str; 4] = ["\"-\"", "0", "[\"-\"]", "{}"];
@@ -90,7 +92,9 @@ impl<'a> Diagnosis<'a> {
                 }
             };
             if diagnosis.errors.len() > ERRORS {
-                let message = format!("only the first {ERRORS} errors are shown");
+                let message = format!(
+                    "only the first {ERRORS} errors are shown; correct them, and check again"
+                );
                 diagnosis.cut_short = Some(message);
                 break;
             }
@@ -154,18 +158,18 @@ impl<'a> Diagnosis<'a> {
         if let Some(key) = quoted(&message, "missing field `", '`') {
             let missing = place.key(key);
             if !self.removed.contains(&missing) {
-                self.note(at, place, format!("missing key `{key}`"));
+                self.note(at, place, format!("missing key `{key}`; add it"));
             }
             return self.put_stub(&steps, &missing, key, at);
         }
         let twice = quoted(&message, "duplicate field `", '`').or_else(|| {
-            quoted(&message, "key \"", '"').filter(|_| message.ends_with("given twice"))
+            quoted(&message, "key \"", '"').filter(|_| message.contains("\" given twice"))
         });
         if let Some(key) = twice {
             let last = found.node.last_of(key).map(Segment::Key);
             let steps: Vec<Segment> = steps.into_iter().chain(last).collect();
             let at = self.tree.follow(&steps).key_at;
-            self.note(at, place, format!("key {key:?} given twice"));
+            self.note(at, place, given_twice(&key));
             return self.take_out(&steps);
         }
         if let Some(tried) = self.stubs.get(&place).copied() {
@@ -227,7 +231,7 @@ impl<'a> Diagnosis<'a> {
         let follows = ours.into_iter().any(|changed| {
             let incomplete = changed.segments().starts_with(place.segments());
             place.segments().starts_with(changed.segments())
-                || (incomplete && error.message.contains("is to be given"))
+                || (incomplete && error.message.starts_with("expected exactly one"))
                 || (incomplete && error.message.starts_with("neither"))
                 || (concerns_pipes(changed) && error.message.contains("pipe-"))
         });
@@ -265,15 +269,20 @@ fn reworded(message: &str, node: &Node<'_>) -> String {
             return "invalid type: array, expected an object".to_owned();
         }
         Value::Object(entries) if message == "expected value" => {
-            return format!("an object of one key is expected, and this has {}", entries.len());
+            let keys = entries.len();
+            return format!(
+                "expected an object of one key, such as {{\"capture\": {{}}}}, found {keys} keys"
+            );
         }
         _ => {}
     }
     if message.ends_with("unit variant, expected newtype variant") {
-        return "to be given as an object: {\"KIND\": {...}}".to_owned();
+        let Value::Scalar(text) = &node.value else { return message.to_owned() };
+        let kind: String = serde_json::from_slice(text).unwrap_or_default();
+        return format!("expected an object; write it as {{\"{kind}\": {{...}}}}");
     }
     if message.ends_with("expected unit") {
-        return "takes no value: to be given as a string".to_owned();
+        return "this kind has no value; write it as a string, such as \"close\"".to_owned();
     }
     let message = message.strip_suffix(" with 2 elements").unwrap_or(message);
     let (what, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
@@ -329,13 +338,13 @@ mod tests {
             "2:8 specs.a: missing key `argv`",
             "2:9 specs.a.argvv: unknown key `argvv`, expected one of `argv`, ",
             "2:32 specs.a.cwd: invalid type: integer `7`, expected a string",
-            "2:43 specs.a.nice: 99 is out of range: -20 to 19",
+            "2:43 specs.a.nice: 99 is out of range: expected -20 to 19",
             "3:18 specs.a.fds[0][0]: invalid fd name \"x1\": expected stdin, ",
             "3:61 specs.a.fds[1][1].capture.mode: unknown variant `memry`, ",
             "3:78 specs.a.fds[1][1].capture.keep: neither head nor tail is given",
-            "4:23 specs.a.fds[2][1]: an object of one key is expected, and this has 2",
+            "4:23 specs.a.fds[2][1]: expected an object of one key, such as {\"capture\": {}}, found 2 keys",
             "4:53 specs.a.fds[3]: fd stdout given twice",
-            "4:64 specs.a.fds[3][1]: to be given as an object: {\"KIND\": {...}}",
+            "4:64 specs.a.fds[3][1]: expected an object; write it as {\"capture\": {...}}",
             "4:91 specs.a.fds[4][1].file: missing key `path`",
             "5:17 specs.b.argv: invalid type: string \"/bin/true\", expected an array",
             "5:62 specs.b.env.vars.A.value: invalid type: integer `1`, expected a string",
@@ -345,11 +354,11 @@ mod tests {
             "6:59 specs.b.rlimits.nofile: the soft limit is above the hard one",
             "6:89 specs.b.labels: key \"x\" given twice",
             "7:8 specs.c: invalid type: array, expected an object",
-            "8:17 specs.d.argv: empty, and no exe is given: nothing to execute",
+            "8:17 specs.d.argv: nothing to execute: argv is empty",
             "8:21 specs.d: key \"argv\" given twice",
             "8:67 specs.d.fds.1.data.text: invalid type: integer `7`, expected a string",
             "8:72 specs.d.fds: key \"stdout\" given twice",
-            "9:44 specs.d.fds.2.capture.file.path: \"x\" is not absolute",
+            "9:44 specs.d.fds.2.capture.file.path: path \"x\" is not absolute",
             "10:17 idempotent: invalid type: string \"yes\", expected a boolean",
         ];
         for (found, wanted) in found.iter().zip(wanted) {
@@ -388,7 +397,7 @@ mod tests {
             ("[]", "1:1 : invalid type: array, expected an object"),
             ("\n 7", "2:2 : invalid type: integer `7`, expected an object"),
             ("{\"specs\": {,}}", "1:12 "),
-            ("", "1:0 : EOF while parsing a value"),
+            ("", "1:0 : invalid JSON: EOF while parsing a value"),
         ] {
             let found = errors(text);
             assert!(found.len() == 1 && found[0].starts_with(wanted), "{wanted}\n{found:#?}");
@@ -402,7 +411,10 @@ mod tests {
         let errors = diagnose(text.as_bytes()).unwrap_err().0;
         assert_eq!(errors.len(), ERRORS + 1);
         assert_eq!(errors[ERRORS - 1].position, Some((ERRORS, 7)));
-        assert_eq!(errors[ERRORS].message, "only the first 100 errors are shown");
+        assert_eq!(
+            errors[ERRORS].message,
+            "only the first 100 errors are shown; correct them, and check again"
+        );
         let deep = format!("{{\"specs\": {}{}}}", "[".repeat(9999), "]".repeat(9999));
         assert_eq!(diagnose(deep.as_bytes()).unwrap_err().0.len(), 1);
     }

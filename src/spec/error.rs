@@ -98,6 +98,12 @@ impl SpecError {
         SpecError { place, message: message.into(), position: None }
     }
 
+    /// The error of a spec with that name: `FILE:LINE:COLUMN: PLACE: MESSAGE`.
+    pub fn in_file(&self, file: &str) -> String {
+        let space = if self.position.is_some() { "" } else { " " };
+        format!("{file}:{space}{self}")
+    }
+
     /// The message, and the remedy after it.
     pub fn advice(&self) -> String {
         match self.remedy() {
@@ -106,21 +112,20 @@ impl SpecError {
         }
     }
 
-    /// Place and [advice](Self::advice): the same text for all callers, which may add the position
-    /// before it or after it.
-    pub fn text(&self) -> String {
+    /// Place and [advice](Self::advice), without the position.
+    fn text(&self) -> String {
         let advice = self.advice();
         if self.place.segments().is_empty() { advice } else { format!("{}: {advice}", self.place) }
     }
 }
 
+/// As compilers write it: `LINE:COLUMN: PLACE: MESSAGE`.
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())?;
         if let Some((line, column)) = self.position {
-            write!(f, " (line {line}, column {column})")?;
+            write!(f, "{line}:{column}: ")?;
         }
-        Ok(())
+        f.write_str(&self.text())
     }
 }
 

@@ -66,10 +66,8 @@ type SpecMap = indexmap::IndexMap<super::ProcId, ProcSpec>;
 /// serde_json's message, without the position at its end, which is kept separately.
 fn json_message(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
-        None => text,
-    }
+    let message = text.rfind(" at line ").and_then(|at| text.get(..at)).unwrap_or(&text);
+    if error.is_data() { message.to_owned() } else { format!("invalid JSON: {message}") }
 }
 
 fn place(path: &serde_path_to_error::Path) -> SpecPath {

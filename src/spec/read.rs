@@ -68,7 +68,9 @@ fn check_values(text: &[u8]) -> Result<(), SpecError> {
         }
         if values > StartRequest::MAX_VALUES {
             let most = StartRequest::MAX_VALUES;
-            let message = format!("more than {most} values and keys in one request: split it");
+            let message = format!(
+                "more than {most} values and keys in one request: split it into several requests"
+            );
             return Err(SpecError::new(SpecPath::default(), message));
         }
     }

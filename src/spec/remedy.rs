@@ -6,13 +6,23 @@ use crate::text::distance;
 impl SpecError {
     /// The remedy for the error, if it can be guessed.
     pub fn remedy(&self) -> Option<String> {
-        of_type(self).or_else(|| of_message(&self.message))
+        of_type(self).or_else(|| of_json(&self.message)).or_else(|| of_message(&self.message))
     }
 }
 
 /// The remedy of a value of the wrong type.
 fn of_type(error: &SpecError) -> Option<String> {
     let last = error.place.segments().last()?;
+    if let Segment::Key(key) = last
+        && key == "labels"
+        && error.message.starts_with("invalid type: ")
+    {
+        return Some(r#"write it as {"NAME": "VALUE"}"#.to_owned());
+    }
+    let number = error.message.strip_suffix("`, expected a string");
+    if let Some(number) = number.and_then(|rest| rest.strip_prefix("invalid type: integer `")) {
+        return Some(format!("write it in quotes: \"{number}\""));
+    }
     let given = error.message.strip_prefix("invalid type: string ")?;
     let text = given.split_once(", expected").map_or(given, |(text, _)| text);
     let text: String = serde_json::from_str(text).ok()?;
@@ -26,8 +36,23 @@ fn of_type(error: &SpecError) -> Option<String> {
     }
 }
 
+/// The remedy of a text that is not JSON.
+fn of_json(message: &str) -> Option<String> {
+    let remedy = match message.strip_prefix("invalid JSON: ")? {
+        "trailing comma" => "remove the comma",
+        "trailing characters" => "remove the text after the object",
+        "expected value" => {
+            r#"write a value there; the whole is an object such as {"specs": {...}}"#
+        }
+        problem if problem.starts_with("EOF") => "complete the text; a bracket or a quote is open",
+        _ => "correct the text there",
+    };
+    Some(remedy.to_owned())
+}
+
 /// Keys of earlier versions and of similar tools, with those of today.
-const RENAMED: [(&str, &str); 6] = [
+const RENAMED: [(&str, &str); 7] = [
+    ("procs", "specs"),
     ("pieces", "chunk_times"),
     ("search_path", "lookup_path"),
     ("limits", "rlimits"),
@@ -38,7 +63,7 @@ const RENAMED: [(&str, &str); 6] = [
 
 /// A suggestion for an unknown name: the name most likely meant.
 fn of_message(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown ")?;
+    let rest = message.strip_prefix("unknown ").filter(|rest| !rest.starts_with("signal "))?;
     let (what, expected) = rest.split_once("expected ")?;
     let given = what.split(['`', '"']).nth(1)?;
     let normal = given.to_lowercase().replace('-', "_");
@@ -83,7 +108,8 @@ mod tests {
             ),
             ("unknown resource \"cpus\": expected one of as, core, cpu", Some("cpu")),
             ("unknown key `colour`, expected one of `argv`, `exe`", None),
-            ("unknown signal \"FOO\"", None),
+            ("unknown signal \"FOO\": expected a name such as TERM or SIGTERM", None),
+            ("unknown key `procs`, expected one of `specs`, `idempotent`", Some("specs")),
             ("missing key `argv`", None),
         ] {
             let wanted = wanted.map(|name| format!("did you mean `{name}`?"));
@@ -106,6 +132,17 @@ mod tests {
                 Some("write it without quotes: 5"),
             ),
             ("nice", "invalid type: string \"low\", expected an integer", None),
+            (
+                "labels",
+                "invalid type: array, expected an object",
+                Some(r#"write it as {"NAME": "VALUE"}"#),
+            ),
+            (
+                "cwd",
+                "invalid type: integer `7`, expected a string",
+                Some("write it in quotes: \"7\""),
+            ),
+            ("specs", "invalid JSON: trailing comma", Some("remove the comma")),
         ] {
             let error = SpecError::new(at(key), message);
             assert_eq!(error.remedy().as_deref(), wanted, "{message}");

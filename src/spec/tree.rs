@@ -270,7 +270,9 @@ impl NodeVisitor {
 
     /// For the values inside: one level less.
     fn below<E: de::Error>(self) -> Result<Self, E> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deeply"))?;
+        let depth = self.depth.checked_sub(1).ok_or_else(|| {
+            E::custom("nested too deeply; use fewer levels of arrays and objects")
+        })?;
         Ok(NodeVisitor { depth })
     }
 }
@@ -296,7 +298,11 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
         // JSON has no infinities and no NaN.
-        if value.is_finite() { Self::scalar(value) } else { Err(E::custom("no finite number")) }
+        if value.is_finite() {
+            Self::scalar(value)
+        } else {
+            Err(E::custom("invalid number: not finite; use a finite one"))
+        }
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {

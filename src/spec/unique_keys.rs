@@ -17,6 +17,11 @@ where
     unique_keys_up_to(deserializer, None)
 }
 
+/// The error of a key that is given twice.
+pub(super) fn given_twice(key: &impl fmt::Debug) -> String {
+    format!("key {key:?} given twice; remove one of them")
+}
+
 /// Reads a map in its order, with at most `most` entries. Rejects duplicate keys.
 pub(super) fn unique_keys_up_to<'de, D, K, V>(
     deserializer: D,
@@ -43,11 +48,13 @@ where
             let mut entries = IndexMap::new();
             while let Some(key) = map.next_key()? {
                 if let Some(most) = self.0.filter(|most| entries.len() == *most) {
-                    let message = format!("more than {most} processes in one request: split it");
+                    let message = format!(
+                        "more than {most} processes in one request: split it into several requests"
+                    );
                     return Err(de::Error::custom(message));
                 }
                 if entries.contains_key(&key) {
-                    return Err(de::Error::custom(format!("key {key:?} given twice")));
+                    return Err(de::Error::custom(given_twice(&key)));
                 }
                 entries.insert(key, map.next_value()?);
             }

@@ -100,7 +100,7 @@ impl Check {
 
     fn no_nul(&mut self, place: &SpecPath, what: &str, text: &str) {
         if text.contains('\0') {
-            self.error(place, format!("{what} contains a NUL character"));
+            self.error(place, format!("{what} contains a NUL character; remove it"));
         }
     }
 
@@ -109,7 +109,8 @@ impl Check {
         self.no_nul(place, "the process ID", id);
         let (length, most) = (id.len(), ProcId::MAX_LEN);
         if !(1..=most).contains(&length) {
-            let message = format!("the process ID has {length} bytes: it must have 1 to {most}");
+            let message =
+                format!("invalid process ID of {length} bytes: expected 1 to {most} bytes");
             self.error(place, message);
         }
     }
@@ -123,7 +124,7 @@ impl Check {
             self.no_nul(&place.key("exe"), "the path", exe);
         }
         let exe = spec.exe.clone().or_else(|| spec.argv.first().cloned()).unwrap_or_else(|| {
-            self.error(&place.key("argv"), "empty, and no exe is given: nothing to execute");
+            self.error(&place.key("argv"), "nothing to execute: argv is empty, and there is no exe; give the program as the first element");
             String::new()
         });
         self.env(&place.key("env"), &spec.env);
@@ -132,7 +133,7 @@ impl Check {
         for (name, value) in &spec.labels {
             let place = place.key("labels").key(name.as_str());
             if name.is_empty() {
-                self.error(&place, "the label's name is empty");
+                self.error(&place, "the label's name is empty; give it a name");
             }
             self.no_nul(&place, "the label's name", name);
             self.no_nul(&place, "the label", value);
@@ -170,7 +171,7 @@ impl Check {
                 VarSpec::Detailed(detailed) => match (&detailed.value, &detailed.file) {
                     (Some(value), None) => self.no_nul(&place, "the value", value),
                     (None, Some(file)) => self.no_nul(&place, "the file's path", file),
-                    _ => self.error(&place, "exactly one of value and file is to be given"),
+                    _ => self.error(&place, "expected exactly one of the keys `value` and `file`"),
                 },
             }
         }
@@ -179,10 +180,10 @@ impl Check {
     fn variable_name(&mut self, place: &SpecPath, name: &str) {
         self.no_nul(place, "the variable's name", name);
         if name.contains('=') {
-            self.error(place, "the variable's name contains '='");
+            self.error(place, "the variable's name contains '='; give the name alone");
         }
         if name.is_empty() {
-            self.error(place, "the variable's name is empty");
+            self.error(place, "the variable's name is empty; give it a name");
         }
     }
 
@@ -215,7 +216,7 @@ impl Check {
             let place = place.index(i);
             self.fd_number(&place, fd);
             if !seen.insert(fd) {
-                self.error(&place, format!("fd {fd} given twice"));
+                self.error(&place, format!("fd {fd} given twice; remove one of the entries"));
                 continue;
             }
             if let Some(valid) = self.fd(&place, id, fd, spec) {
@@ -227,7 +228,7 @@ impl Check {
 
     fn fd_number(&mut self, place: &SpecPath, fd: FdName) {
         if fd.number() > MAX_FD {
-            self.error(place, format!("fd {fd} is out of range: the highest is {MAX_FD}"));
+            self.error(place, format!("fd {fd} is out of range: expected 0 to {MAX_FD}"));
         }
     }
 
@@ -289,7 +290,7 @@ impl Check {
             FdSpec::PipeWrite => {
                 let end = (id.clone(), fd);
                 if !self.pipes.read.contains(&end) {
-                    self.error(place, "pipe-write that no process of this request reads");
+                    self.error(place, "no process of this request reads this pipe; add a pipe-read of this fd to another process");
                 }
                 let pipe = self.pipes.by_writer.get(&end).copied()?;
                 ValidatedFd::Pipe(PipeEnd::Write(pipe))
@@ -305,7 +306,10 @@ impl Check {
     fn dup(&mut self, place: &SpecPath, fd: i64) -> Option<i32> {
         let number = i32::try_from(fd).ok().filter(|number| (0..=MAX_FD).contains(number));
         if number.is_none() {
-            self.error(place, format!("fd {fd} to duplicate is out of range: 0 to {MAX_FD}"));
+            self.error(
+                place,
+                format!("fd {fd} to duplicate is out of range: expected 0 to {MAX_FD}"),
+            );
         }
         number
     }
@@ -314,20 +318,20 @@ impl Check {
     fn pipe_read(&mut self, place: &SpecPath, id: &ProcId, end: (ProcId, FdName)) -> Option<usize> {
         let (writer, writer_fd) = (&end.0, end.1);
         if writer == id {
-            self.error(place, "pipe-read from the process itself: it would wait for its own end");
+            self.error(place, "pipe-read from the process itself, which would wait for its own end; read from another process");
             return None;
         }
         let Some(&pipe) = self.pipes.by_writer.get(&end) else {
             self.error(
                 place,
-                format!("pipe-read without its pipe-write: fd {writer_fd} of process {writer:?} of this request"),
+                format!("fd {writer_fd} of process {writer:?} of this request is not a pipe; make it \"pipe-write\""),
             );
             return None;
         };
         if self.pipes.taken.contains(&end) {
             self.error(
                 place,
-                format!("a second pipe-read of fd {writer_fd} of process {writer:?}"),
+                format!("a second pipe-read of fd {writer_fd} of process {writer:?}; remove one, for a pipe has one reader"),
             );
             return None;
         }
@@ -338,7 +342,10 @@ impl Check {
     fn capture(&mut self, place: &SpecPath, capture: &CaptureSpec) {
         let keep = capture.keep.unwrap_or_default();
         if capture.keep.is_some() && keep.head.is_none() && keep.tail.is_none() {
-            self.error(&place.key("keep"), "neither head nor tail is given");
+            self.error(
+                &place.key("keep"),
+                "neither head nor tail is given; give one, such as {\"head\": \"64K\"}",
+            );
         }
         if capture.compress.is_some() && keep.tail.is_some() {
             self.error(
@@ -348,16 +355,22 @@ impl Check {
             );
         }
         if capture.compress.is_some() && capture.chunk_times {
-            self.error(&place.key("chunk_times"), "compressed output has no chunk times");
+            self.error(
+                &place.key("chunk_times"),
+                "compressed output has no chunk times; leave out compress or chunk_times",
+            );
         }
         if capture.pipe_size == Some(0) {
-            self.error(&place.key("pipe_size"), "0 bytes are no pipe");
+            self.error(&place.key("pipe_size"), "invalid pipe size 0: expected at least 1 byte");
         }
         if let Some(file) = &capture.file {
             let place = place.key("file");
             self.no_nul(&place, "the path", &file.path);
             if !file.path.starts_with('/') {
-                self.error(&place.key("path"), format!("{:?} is not absolute", file.path));
+                self.error(
+                    &place.key("path"),
+                    format!("path {:?} is not absolute; write it from / on", file.path),
+                );
             }
             self.mode(&place.key("mode"), file.mode);
         }
@@ -368,12 +381,15 @@ impl Check {
             DataSpec { text: Some(text), base64: None } => text.into_bytes(),
             DataSpec { text: None, base64: Some(base64) } => {
                 base64_simd::STANDARD.decode_to_vec(base64).unwrap_or_else(|_| {
-                    self.error(&place.key("base64"), "no base64");
+                    self.error(
+                        &place.key("base64"),
+                        "invalid base64: expected the standard alphabet, with padding",
+                    );
                     Vec::new()
                 })
             }
             _ => {
-                self.error(place, "exactly one of text and base64 is to be given");
+                self.error(place, "expected exactly one of the keys `text` and `base64`");
                 Vec::new()
             }
         }
@@ -381,7 +397,10 @@ impl Check {
 
     fn mode(&mut self, place: &SpecPath, mode: u32) {
         if mode > 0o7777 {
-            self.error(place, format!("mode {mode:#o} is out of range: the highest is 0o7777"));
+            self.error(
+                place,
+                format!("mode {mode} ({mode:#o}) is out of range: expected 0 to 4095 (0o7777)"),
+            );
         }
     }
 }

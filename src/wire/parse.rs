@@ -134,7 +134,7 @@ fn texts(specs: &[u8]) -> Result<&[u8], String> {
         values += 1;
         if values > MAX_VALUES {
             return Err(format!(
-                "specs: more than {MAX_VALUES} values and keys in one request: split it"
+                "specs: more than {MAX_VALUES} values and keys in one request: split it into several requests"
             ));
         }
         // The scanner has already read it once, so it contains no error.
@@ -261,7 +261,7 @@ fn wrong(key: &str, expected: &str, found: Token<'_>) -> String {
 fn required<'a>(key: &str, field: Field<'a>) -> Result<&'a [u8], String> {
     match field {
         Field::Missing => Err(format!("missing key: {key}")),
-        Field::Twice => Err(format!("key given twice: {key}")),
+        Field::Twice => Err(format!("key {key:?} given twice; remove one of them")),
         Field::Once(value) => Ok(value),
     }
 }
@@ -415,9 +415,15 @@ mod tests {
     #[test]
     fn a_duplicate_key_is_an_error() {
         let twice = b"\x83\xa4type\xb1ProcDeleteRequest\xa7proc_id\xa1a\xa7proc_id\xa1b";
-        assert_eq!(parse(twice), Parsed::Bad { err: "key given twice: proc_id".into() });
+        assert_eq!(
+            parse(twice),
+            Parsed::Bad { err: "key \"proc_id\" given twice; remove one of them".into() }
+        );
         let twice = b"\x82\xa4type\xaaRegistered\xa4type\xaaRegistered";
-        assert_eq!(parse(twice), Parsed::Bad { err: "key given twice: type".into() });
+        assert_eq!(
+            parse(twice),
+            Parsed::Bad { err: "key \"type\" given twice; remove one of them".into() }
+        );
     }
 
     #[test]

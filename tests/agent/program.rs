@@ -343,7 +343,7 @@ async fn failures(mut agent: Agent) -> Vec<String> {
     let status = agent.ended().await;
     let log = agent.log();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("gave up connecting to the server"), "{log}");
+    assert!(log.contains("gave up connecting to the scheduler"), "{log}");
     assert!(!log.contains(TOKEN), "{log}");
     let attempts: Vec<_> =
         log.lines().filter(|line| line.contains("attempt=")).map(ToOwned::to_owned).collect();

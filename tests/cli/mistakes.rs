@@ -77,6 +77,20 @@ const CONFIGS: &[(&str, &str)] = &[
     ("other machines without TLS", "[http]\nenabled = true\nbind = \"0.0.0.0\"\n"),
 ];
 
+/// Mistakes in environment variables.
+const VARIABLES: &[(&str, &[(&str, &str)])] = &[
+    ("bad variable", &[("PROCSTAR_HTTP_PORT", "70000")]),
+    (
+        "several bad variables, and a bad file",
+        &[
+            ("PROCSTAR_HTTP_PORT", "http"),
+            ("PROCSTAR_LOG_LEVEL", "loud"),
+            ("PROCSTAR_HTTP_ENABLED", "maybe"),
+            ("PROCSTAR_HTTP_TOKEN_FILE", "/no/such/token"),
+        ],
+    ),
+];
+
 /// Mistakes on the command line; `{port}` is in use, and `job` runs.
 const LINES: &[(&str, &str)] = &[
     ("missing spec file", "--print missing.json"),
@@ -102,23 +116,14 @@ const LINES: &[(&str, &str)] = &[
     ("no scheduler", "agent"),
 ];
 
-/// A message, with its place in the text at the end.
-fn normal(line: &str, file: &str) -> String {
-    let line = line.strip_prefix("procstar: ").unwrap_or(line);
-    let line = line.strip_prefix(file).unwrap_or(line);
-    let Some(rest) = line.strip_prefix(':') else { return line.to_owned() };
-    let mut parts = rest.splitn(3, ':');
-    let numbers = [parts.next(), parts.next()].map(|part| part.and_then(|part| part.parse().ok()));
-    match (numbers, parts.next()) {
-        ([Some(line), Some::<usize>(column)], Some(message)) => {
-            format!("{} (line {line}, column {column})", message.trim_start())
-        }
-        _ => rest.trim_start().to_owned(),
-    }
-}
-
+/// The messages without the file's name, which HTTP does not know: `LINE:COLUMN: ...`.
 fn messages(text: &str, file: &str) -> Vec<String> {
-    text.lines().map(|line| normal(line, file)).collect()
+    let without_file = |line: &str| {
+        let line = line.strip_prefix("procstar: ").unwrap_or(line);
+        let rest = line.strip_prefix(file).and_then(|rest| rest.strip_prefix(':'));
+        rest.unwrap_or_else(|| panic!("{line}")).trim_start().to_owned()
+    };
+    text.lines().map(without_file).collect()
 }
 
 fn http_messages(instance: &Instance, spec: &str) -> Vec<String> {
@@ -172,6 +177,23 @@ fn config_mistakes(instance: &Instance, text: &mut String) {
     }
 }
 
+fn variable_mistakes(instance: &Instance, text: &mut String) {
+    let config = instance.dir.path().join("mistake.toml");
+    let hidden = [(instance.dir.path().display().to_string(), "DIR")];
+    for (title, variables) in VARIABLES {
+        let file = if variables.len() > 1 { "[agent]\nprot = 1\n" } else { "" };
+        std::fs::write(&config, file).unwrap();
+        let mut command = procstar(&instance.dir);
+        command.args(["--config", config.to_str().unwrap(), "--exit"]);
+        let ran = Ran::of(command.envs(variables.iter().copied()).output().unwrap());
+        assert_eq!(ran.code, Some(2), "{title}: {ran:?}");
+        let given: Vec<String> =
+            variables.iter().map(|(n, value)| format!("{n}={value}")).collect();
+        let given = format!("{file}{}", given.join(" "));
+        text.push_str(&shown(title, &given, &ran, &hidden));
+    }
+}
+
 fn line_mistakes(instance: &Instance, text: &mut String) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -197,6 +219,7 @@ fn mistakes_have_messages_that_say_what_to_do() {
     let mut text = String::new();
     spec_mistakes(&instance, &mut text);
     config_mistakes(&instance, &mut text);
+    variable_mistakes(&instance, &mut text);
     line_mistakes(&instance, &mut text);
     let path = Path::new(SNAPSHOT);
     if std::env::var_os("PROCSTAR_PUBLISH").is_some() {

@@ -79,14 +79,14 @@ fn bad_input_is_exit_code_2_and_names_the_place() {
             format!(
                 "{{\"specs\": {{{good},\n \"a\": {{\"argv\": [\"x\"], \"fds\": [[\"1\", \"close\"], [\"stdout\", \"close\"]]}}}}}}"
             ),
-            "specs.a.fds[1]: fd stdout given twice (line 2, column 47)",
+            ":2:47: specs.a.fds[1]: fd stdout given twice",
         ),
         (
             format!("{{\"specs\": {{{good}, \"a\": {{\"argv\": [], \"x\": 1}}}}}}"),
             "specs.a.x: unknown key `x`",
         ),
-        ("{".to_owned(), "line 1, column 1"),
-        ("\u{0}".to_owned(), "line 1, column 1"),
+        ("{".to_owned(), "1:1: "),
+        ("\u{0}".to_owned(), "1:1: "),
     ] {
         let mut command = procstar();
         command.args(["--print", "-"]);
@@ -117,10 +117,10 @@ fn all_errors_in_the_input_are_reported_at_once() {
     let text = stderr(&output);
     for part in [
         "specs.a.argvv: unknown key `argvv`",
-        "specs.a.cwd: invalid type: integer `7`, expected a string (line 2, column 23)",
-        "specs.b: invalid type: integer `7`, expected an object (line 3, column 6)",
-        "specs[\"\"]: the process ID has 0 bytes: it must have 1 to 4096",
-        "the process ID has 4097 bytes: it must have 1 to 4096",
+        ":2:23: specs.a.cwd: invalid type: integer `7`, expected a string",
+        ":3:6: specs.b: invalid type: integer `7`, expected an object",
+        "specs[\"\"]: invalid process ID of 0 bytes: expected 1 to 4096 bytes",
+        "invalid process ID of 4097 bytes: expected 1 to 4096 bytes",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
@@ -311,9 +311,9 @@ fn exposed_services_are_refused() {
         (&[], &["refusing to serve on 0.0.0.0", "http.tls_cert", "http.token", "http.client_ca"]),
         (&[token], &["refusing to serve on 0.0.0.0", "http.tls_cert"]),
         (&[cert, key], &["refusing to serve on 0.0.0.0", "http.token", "http.client_ca"]),
-        (&[cert, token], &["http.tls_cert is of no use without http.tls_key"]),
-        (&[key, token], &["http.tls_key is of no use without http.tls_cert"]),
-        (&[ca, token], &["http.client_ca is of no use without http.tls_cert and http.tls_key"]),
+        (&[cert, token], &["http.tls_cert is set without http.tls_key"]),
+        (&[key, token], &["http.tls_key is set without http.tls_cert"]),
+        (&[ca, token], &["http.client_ca is set without http.tls_cert and http.tls_key"]),
         (&[cert, wrong_key, token], &["/nonexistent", "No such file"]),
         (&[cert, key, ca], &["/nonexistent", "No such file"]),
     ];

@@ -350,12 +350,12 @@ fn all_errors_of_a_request_are_returned_at_once() {
     let answer = server.send("POST", "/procs", &[JSON], body.as_bytes());
     let errors = answer.errors(400);
     for (error, (start, end)) in errors.iter().zip([
-        ("specs.a.argvv: unknown key `argvv`, expected one of `argv`, ", "(line 2, column 7)"),
-        ("specs.a.cwd: invalid type: integer `7`, expected a string", "(line 2, column 42)"),
-        ("specs.b: invalid type: integer `7`, expected an object", "(line 3, column 6)"),
-        ("specs[\"\"]: the process ID has 0 bytes: it must have 1 to 4096", "(line 4, column 5)"),
+        ("2:7: ", "specs.a.argvv: unknown key `argvv`, expected one of `argv`, "),
+        ("2:42: ", "specs.a.cwd: invalid type: integer `7`, expected a string"),
+        ("3:6: ", "specs.b: invalid type: integer `7`, expected an object"),
+        ("4:5: ", "specs[\"\"]: invalid process ID of 0 bytes: expected 1 to 4096 bytes"),
     ]) {
-        assert!(error.starts_with(start) && error.ends_with(end), "{error}");
+        assert!(error.strip_prefix(start).is_some_and(|rest| rest.starts_with(end)), "{error}");
     }
     assert_eq!(errors.len(), 4, "{errors:?}");
     assert_eq!(server.ask("GET", "/procs").data(), json!({"procs": {}}));

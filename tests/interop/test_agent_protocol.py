@@ -404,8 +404,8 @@ async def test_an_error_names_all_faults_of_a_request(raw):
     assert (msg["type"], msg["msg"]) == ("RequestError", sent)
     for part in [
         "specs.a.unknown: unknown key `unknown`", "specs.a.cwd: invalid type: integer `7`, expected a string",
-        "specs.b: invalid type: integer `3`, expected an object", 'specs[""]: the process ID has 0 bytes: it must have 1 to 4096',
-        "the process ID has 70000 bytes: it must have 1 to 4096", "specs.c.fds[0][1].capture.mode: unknown variant `memry`",
+        "specs.b: invalid type: integer `3`, expected an object", 'specs[""]: invalid process ID of 0 bytes: expected 1 to 4096',
+        "invalid process ID of 70000 bytes: expected 1 to 4096", "specs.c.fds[0][1].capture.mode: unknown variant `memry`",
     ]:
         assert part in msg["err"], msg["err"]
     assert len(msg["err"]) < 5000

@@ -211,7 +211,7 @@ def test_validate_reports_all_errors_with_places_and_remedies():
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["valid"], answer["processes"]) == (2, False, None)
     assert answer["errors"][3] == {
-        "place": "specs.b.nice", "message": "99 is out of range: -20 to 19",
+        "place": "specs.b.nice", "message": "99 is out of range: expected -20 to 19",
         "line": 3, "column": 31, "remedy": None,
     }  # fmt: skip
     done = procstar("validate", "-", input=b'{"specs": {"a": {"argv": ["x"]}, "b": {"argv": ["y"]}}}')

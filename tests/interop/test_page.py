@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -59,6 +60,34 @@ def at_the_end(page):
     page.wait("(({scrollTop, clientHeight, scrollHeight}) => scrollHeight - scrollTop - clientHeight < 5)(document.querySelector('.output'))")
 
 
+def mistakes():
+    """The specs of the snapshot of mistakes, each with its messages from `validate`, `--print`, `start` and HTTP."""
+    snapshot = pathlib.Path(__file__).parents[1] / "cli/mistakes.txt"
+    for section in snapshot.read_text().split("\n\n"):
+        title, *lines = section.strip().split("\n")
+        messages = [line for line in lines if re.match(r"\d+:\d+: ", line)]
+        if messages:
+            yield title.removeprefix("## "), "\n".join(lines[: -len(messages)]), messages
+
+
+def test_mistakes_have_the_same_messages_in_the_page(service, browser):
+    """All errors at once, each with its position in front, as the other ways to check a spec print them."""
+    page = opened(browser, service())
+    page.has(".nothing", "Nothing runs here yet")
+    page.key("c")
+    page.has("h1", "Start processes")
+    every = list(mistakes())
+    assert len(every) > 20
+    for title, spec, messages in every:
+        page.js(f"(t => {{ t.focus(); t.value = {json.dumps(spec)}; t.dispatchEvent(new Event('input')); }})(document.querySelector('#spec'))")
+        page.key("Enter", modifiers=2)
+        page.wait("document.querySelector('.errors li')", title)
+        shown = page.js("[...document.querySelectorAll('.errors li')].map((e) => [e.querySelector('.place').textContent, e.lastChild.textContent])")
+        assert [f"{place}: {text}" for place, text in shown] == messages, title
+        lines = {message.split(":")[0] for message in messages}
+        assert set(page.js("[...document.querySelectorAll('.numbers .bad')].map((e) => e.textContent)")) == lines, title
+
+
 def test_a_process_goes_from_start_to_deletion(service, browser, tmp_path):
     """By keys and mouse: errors at their place, live output, changes in two steps."""
     svc = service()
@@ -107,7 +136,7 @@ def test_a_process_goes_from_start_to_deletion(service, browser, tmp_path):
     page.click("button", "Signal…")
     page.type("NOSUCH")
     page.key("Enter")
-    page.has("dialog", "unknown signal: NOSUCH")
+    page.has("dialog", 'unknown signal "NOSUCH"')
     page.click("dialog button", "Cancel")
     assert svc.result("demo", ended=False)["state"] == "running"
     page.click(".actions button", "Stop…")

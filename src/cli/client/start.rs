@@ -25,13 +25,22 @@ pub async fn start(args: &StartArgs, api: &Api, out: &mut Out) -> Result<u8, Cli
     };
     let ids = api.start(spec).await.map_err(|error| match (error, named) {
         (ClientError::Refused { status: status @ 400, details }, Some(name)) => {
-            let details = details.into_iter().map(|detail| format!("{name}: {detail}")).collect();
+            let details = details.into_iter().map(|detail| in_file(&name, &detail)).collect();
             ClientError::Refused { status, details }
         }
         (error, _) => error,
     })?;
     format::ids(&ids, args.format, args.null, out)?;
     Ok(0)
+}
+
+/// An error of the instance with the spec's name in front, as `validate` has it:
+/// `FILE:LINE:COLUMN: ...`.
+fn in_file(name: &str, detail: &str) -> String {
+    let mut parts = detail.splitn(3, ':');
+    let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<usize>().is_ok());
+    let has_position = is_number(parts.next()) && is_number(parts.next());
+    format!("{name}:{}{detail}", if has_position { "" } else { " " })
 }
 
 fn name(path: &Path) -> String {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::signal::signal_number;
+use crate::signal::{signal_number, unknown};
 use crate::spec::{Account, LimitPair, Resource, SignalRef};
 
 /// `NAME=VALUE`, or `NAME`.
@@ -78,9 +78,5 @@ pub(super) fn account(text: &str) -> Result<Account, String> {
 /// A signal, by name or by number.
 pub(super) fn signal(text: &str) -> Result<SignalRef, String> {
     let number = text.parse().ok().or_else(|| signal_number(text));
-    number.and_then(SignalRef::from_number).ok_or_else(|| {
-        format!(
-            "invalid signal {text:?}: expected a name, such as INT or SIGINT, or a number from 1 to 64"
-        )
-    })
+    number.and_then(SignalRef::from_number).ok_or_else(|| unknown(text))
 }

@@ -20,10 +20,10 @@ const EXAMPLE = `{"specs": {
 /** What was written last is still there on coming back. */
 let written = EXAMPLE;
 
-/** The place that an error names: `… (line 3, column 27)`, the column in characters. */
+/** The position in front of an error: `3:27: …`, the column in characters. */
 function place(detail) {
-  const found = /\(line (\d+), column (\d+)\)|at line (\d+) column (\d+)/.exec(detail);
-  return found && { line: Number(found[1] ?? found[3]), column: Number(found[2] ?? found[4]) };
+  const found = /^(\d+):(\d+): /.exec(detail);
+  return found && { line: Number(found[1]), column: Number(found[2]) };
 }
 
 export class StartView {
@@ -101,7 +101,7 @@ export class StartView {
     this.errors.replaceChildren(...details.map((detail, n) => {
       const at = places[n];
       if (!at) return h("li", {}, detail);
-      const text = detail.replace(/ ?\(line \d+, column \d+\)/, "");
+      const text = detail.replace(/^\d+:\d+: /, "");
       return h("li", {}, h("button", { type: "button", class: "place", on: { click: () => this.#go(at) } }, `${at.line}:${at.column}`), " ", text);
     }));
     this.#number();

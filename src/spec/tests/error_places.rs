@@ -6,7 +6,7 @@ use super::*;
 const ERRORS: &[(&str, &str)] = &[
     (
         r#"{"specs": {"a": {"argv": ["x"], "fds": [["stdout", "close"], ["1", "close"]]}}}"#,
-        "specs.a.fds[1]: fd stdout given twice (line 1, column 62)",
+        "1:62: specs.a.fds[1]: fd stdout given twice; remove one",
     ),
     (r#"{"specs": {"a": {"argv": []}}}"#, "specs.a.argv: empty, and no exe is given"),
     (r#"{"specs": {"a": {"argv": ["a\u0000b"]}}}"#, "specs.a.argv[0]: the argument contains a NUL"),
@@ -44,7 +44,7 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", {"file": {"path": "x", "mode": 4096}}]]}}}"#,
-        "specs.a.fds[0]: mode 0o10000 is out of range",
+        "specs.a.fds[0]: mode 4096 (0o10000) is out of range",
     ),
     (
         r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", "pipe-write"]]}}}"#,
@@ -79,7 +79,7 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     ("{\n  \"specs\": {\n", "EOF while parsing"),
     ("[]", "invalid type: array, expected an object"),
-    ("{\"specs\": {}} x", "trailing characters (line 1, column 15)"),
+    ("{\"specs\": {}} x", "1:15: invalid JSON: trailing characters"),
     ("", "EOF"),
 ];
 
@@ -93,9 +93,9 @@ fn errors_name_their_place() {
 
 /// Keys of a process, and the errors of each.
 const ERRORS_OF_KEYS: &[(&str, &str)] = &[
-    (r#""umask": "8""#, "umask: \"8\" is no umask"),
-    (r#""umask": "+7""#, "umask: \"+7\" is no umask"),
-    (r#""nice": 20"#, "nice: 20 is out of range: -20 to 19"),
+    (r#""umask": "8""#, "umask: invalid umask \"8\""),
+    (r#""umask": "+7""#, "umask: invalid umask \"+7\""),
+    (r#""nice": 20"#, "nice: 20 is out of range: expected -20 to 19"),
     (r#""oom_score_adj": -1001"#, "oom_score_adj: -1001 is out of range"),
     (r#""cpu_affinity": []"#, "cpu_affinity: no CPU is given"),
     (r#""cpu_affinity": [0, 8192]"#, "cpu_affinity[1]: CPU 8192 is out of range"),
@@ -112,21 +112,27 @@ const ERRORS_OF_KEYS: &[(&str, &str)] = &[
     (r#""rlimits": {"cpu": [1]}"#, "rlimits.cpu: invalid length 1"),
     (r#""rlimits": {"cpu": 1, "cpu": 2}"#, "rlimits: key \"cpu\" given twice"),
     (r#""user": """#, "user: the name is empty"),
-    (r#""groups": ["a", 4294967295]"#, "groups[1]: 4294967295 is nobody's number"),
-    (r#""user": -1"#, "user: -1 is no user or group number"),
+    (r#""groups": ["a", 4294967295]"#, "groups[1]: invalid user or group ID 4294967295: expected"),
+    (r#""user": -1"#, "user: invalid user or group ID -1: expected"),
     (r#""signals": {"ignore": ["KILL"]}"#, "signals.ignore: SIGKILL cannot be ignored"),
     (r#""signals": {"block": ["STOP"]}"#, "signals.block: SIGSTOP cannot be blocked"),
     (r#""signals": {"ignore": ["INT"], "default": [2]}"#, "signals.ignore: SIGINT is to have"),
     (r#""pdeath_signal": "SIGFOO""#, "pdeath_signal: unknown signal \"SIGFOO\""),
-    (r#""pdeath_signal": 65"#, "pdeath_signal: no signal has the number 65"),
+    (r#""pdeath_signal": 65"#, "pdeath_signal: unknown signal \"65\": expected"),
     (r#""timeout": 0"#, "timeout: invalid timeout 0: expected more than 0 seconds"),
     (r#""stop": {"grace": -1}"#, "stop.grace: invalid duration -1: expected 0 to 1e10 seconds"),
     (r#""labels": {"": "x"}"#, "labels[\"\"]: the label's name is empty"),
     (r#""cwd": """#, "cwd: the path is empty"),
-    (r#""env": {"vars": {"A": {}}}"#, "env.vars.A: exactly one of value and file"),
+    (
+        r#""env": {"vars": {"A": {}}}"#,
+        "env.vars.A: expected exactly one of the keys `value` and `file`",
+    ),
     (r#""env": {"vars": {"A": 1}}"#, "env.vars.A: invalid type: integer `1`, expected a string"),
-    (r#""fds": {"1": {"data": {}}}"#, "fds.1: exactly one of text and base64"),
-    (r#""fds": {"1": {"data": {"base64": "x"}}}"#, "fds.1.data.base64: no base64"),
+    (
+        r#""fds": {"1": {"data": {}}}"#,
+        "fds.1: expected exactly one of the keys `text` and `base64`",
+    ),
+    (r#""fds": {"1": {"data": {"base64": "x"}}}"#, "fds.1.data.base64: invalid base64"),
     (r#""fds": {"1": {"dup": {"fd": 2}}, "2": {"dup": {"fd": 1}}}"#, "fds.1: duplicates itself"),
     (r#""fds": {"1": "close", "stdout": "close"}"#, "fds: key \"stdout\" given twice"),
     (

@@ -1,6 +1,7 @@
 //! Validation of a process's attributes.
 
 use super::Check;
+use crate::spec::attributes::invalid_id;
 use crate::spec::{
     Account, Attributes, Bound, IoClass, ProcSpec, SignalRef, SignalSets, SpecPath, Stopping,
 };
@@ -11,14 +12,14 @@ impl Check {
             let place = place.key("cwd");
             self.no_nul(&place, "the path", cwd);
             if cwd.is_empty() {
-                self.error(&place, "the path is empty");
+                self.error(&place, "the path is empty; give a directory, or leave out cwd");
             }
         }
         self.accounts(place, spec);
         for (resource, limit) in &spec.rlimits {
             if value(limit.soft) > value(limit.hard) {
                 let place = place.key("rlimits").key(resource.name());
-                self.error(&place, "the soft limit is above the hard one");
+                self.error(&place, "the soft limit is above the hard one; exchange them");
             }
         }
         self.range(&place.key("nice"), spec.nice, -20, 19);
@@ -27,9 +28,11 @@ impl Check {
         if let Some(priority) = spec.io_priority {
             let place = place.key("io_priority").key("level");
             match (priority.class, priority.level) {
-                (IoClass::Idle, Some(_)) => self.error(&place, "the idle class has no levels"),
+                (IoClass::Idle, Some(_)) => {
+                    self.error(&place, "the idle class has no levels; leave out level")
+                }
                 (_, Some(level)) if level > 7 => {
-                    self.error(&place, format!("{level} is out of range: 0 to 7"));
+                    self.error(&place, format!("{level} is out of range: expected 0 to 7"));
                 }
                 _ => {}
             }
@@ -68,10 +71,12 @@ impl Check {
             .filter_map(|(key, account)| account.as_ref().map(|account| (place.key(key), account)));
         for (place, account) in single.chain(listed) {
             match account {
-                Account::Name(name) if name.is_empty() => self.error(&place, "the name is empty"),
+                Account::Name(name) if name.is_empty() => {
+                    self.error(&place, "the name is empty; give a name or an ID")
+                }
                 Account::Name(name) => self.no_nul(&place, "the name", name),
                 // The kernel takes it for "no change".
-                Account::Id(u32::MAX) => self.error(&place, "4294967295 is nobody's number"),
+                Account::Id(u32::MAX) => self.error(&place, invalid_id(u32::MAX)),
                 Account::Id(_) => {}
             }
         }
@@ -81,21 +86,21 @@ impl Check {
         if let Some(value) = value
             && !(least..=most).contains(&value)
         {
-            self.error(place, format!("{value} is out of range: {least} to {most}"));
+            self.error(place, format!("{value} is out of range: expected {least} to {most}"));
         }
     }
 
     fn cpus(&mut self, place: &SpecPath, cpus: Option<&[u32]>) {
         let Some(cpus) = cpus else { return };
         if cpus.is_empty() {
-            self.error(place, "no CPU is given");
+            self.error(place, "no CPU is given; list at least one, or leave out cpu_affinity");
         }
         for (i, cpu) in cpus.iter().enumerate() {
             if *cpu >= Attributes::MAX_CPUS {
                 let most = Attributes::MAX_CPUS - 1;
                 self.error(
                     &place.index(i),
-                    format!("CPU {cpu} is out of range: the highest is {most}"),
+                    format!("CPU {cpu} is out of range: expected 0 to {most}"),
                 );
             }
         }
@@ -108,7 +113,9 @@ impl Check {
         if value.is_none() {
             self.error(
                 place,
-                format!("{text:?} is no umask: expected octal digits, up to \"777\""),
+                format!(
+                    "invalid umask {text:?}: expected octal digits up to \"777\", such as \"027\""
+                ),
             );
         }
         value
@@ -118,16 +125,16 @@ impl Check {
         let ignore = set(&spec.signals.ignore);
         let both = ignore & set(&spec.signals.default);
         for signal in spec.signals.ignore.iter().filter(|signal| both & bit(**signal) != 0) {
-            self.error(&place.key("ignore"), format!("{signal} is to have its default, too"));
+            self.error(&place.key("ignore"), format!("{signal} is also in default; list it once"));
         }
         for signal in &spec.signals.ignore {
             if matches!(signal.number(), libc::SIGKILL | libc::SIGSTOP) {
-                self.error(&place.key("ignore"), format!("{signal} cannot be ignored"));
+                self.error(&place.key("ignore"), format!("{signal} cannot be ignored; remove it"));
             }
         }
         for signal in &spec.signals.block {
             if matches!(signal.number(), libc::SIGKILL | libc::SIGSTOP) {
-                self.error(&place.key("block"), format!("{signal} cannot be blocked"));
+                self.error(&place.key("block"), format!("{signal} cannot be blocked; remove it"));
             }
         }
         SignalSets { ignore, block: set(&spec.signals.block) }

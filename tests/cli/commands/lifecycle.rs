@@ -161,8 +161,8 @@ fn a_spec_is_refused_with_its_places() {
     let path = file.to_str().unwrap();
     let refused = instance.run(&["start", path]);
     assert_eq!((refused.code, refused.out.as_str()), (Some(1), ""));
-    assert!(refused.err.starts_with(&format!("procstar: {path}: specs.a.cwd: ")), "{refused:?}");
-    assert!(refused.err.contains("line 2"), "{refused:?}");
+    let start = format!("procstar: {path}:2:9: specs.a.cwd: ");
+    assert!(refused.err.starts_with(&start), "{refused:?}");
     let absent = instance.run(&["start", "/no/such/file"]);
     assert_eq!(absent.code, Some(2));
     assert!(absent.err.starts_with("procstar: cannot read /no/such/file: No such file"));
