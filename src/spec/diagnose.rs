@@ -268,7 +268,7 @@ fn reworded(message: &str, node: &Node<'_>) -> String {
         Value::Array(_) if message.contains("expected struct") => {
             return "invalid type: array, expected an object".to_owned();
         }
-        Value::Object(entries) if message == "expected value" => {
+        Value::Object(entries) if message == "invalid JSON: expected value" => {
             let keys = entries.len();
             return format!(
                 "expected an object of one key, such as {{\"capture\": {{}}}}, found {keys} keys"

@@ -330,7 +330,7 @@ fn only_the_first_100_errors_are_reported() {
 /// For a text that is too large, and for one that would be read again too often.
 #[test]
 fn the_search_for_errors_is_bounded() {
-    let further = "the request is too large to be searched for further errors";
+    let further = "the request is too large to be searched for further errors; correct these, and check again";
     let wrong = r#""a": {"argvv": [], "argv": ["x"], "cwd": 7}, "b": 7"#;
     let padded = |room: usize| format!(r#"{{"specs": {{{wrong}}}}}{}"#, " ".repeat(room));
     let texts = |text: &str| -> Vec<String> {

@@ -8,7 +8,7 @@ const ERRORS: &[(&str, &str)] = &[
         r#"{"specs": {"a": {"argv": ["x"], "fds": [["stdout", "close"], ["1", "close"]]}}}"#,
         "1:62: specs.a.fds[1]: fd stdout given twice; remove one",
     ),
-    (r#"{"specs": {"a": {"argv": []}}}"#, "specs.a.argv: empty, and no exe is given"),
+    (r#"{"specs": {"a": {"argv": []}}}"#, "specs.a.argv: nothing to execute"),
     (r#"{"specs": {"a": {"argv": ["a\u0000b"]}}}"#, "specs.a.argv[0]: the argument contains a NUL"),
     (
         r#"{"specs": {"a": {"argv": ["x"], "exe": "\u0000"}}}"#,
@@ -48,11 +48,11 @@ const ERRORS: &[(&str, &str)] = &[
     ),
     (
         r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", "pipe-write"]]}}}"#,
-        "specs.a.fds[0]: pipe-write that no process",
+        "specs.a.fds[0]: no process of this request reads",
     ),
     (
         r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", {"pipe-read": {"proc_id": "b", "fd": "1"}}]]}}}"#,
-        "specs.a.fds[0]: pipe-read without its pipe-write: fd stdout of process \"b\"",
+        "specs.a.fds[0]: fd stdout of process \"b\" of this request is not a pipe",
     ),
     (
         r#"{"specs": {"a": {"argv": ["x"], "fds": [["1", "pipe-write"], ["0", {"pipe-read": {"proc_id": "a", "fd": "1"}}]]}}}"#,
@@ -103,7 +103,7 @@ const ERRORS_OF_KEYS: &[(&str, &str)] = &[
     (r#""io_priority": {"class": "best-effort", "level": 8}"#, "io_priority.level: 8 is out"),
     (r#""rlimits": {"cpu": [2, 1]}"#, "rlimits.cpu: the soft limit is above the hard one"),
     (r#""rlimits": {"cpu": ["unlimited", 1]}"#, "rlimits.cpu: the soft limit is above"),
-    (r#""rlimits": {"cpu": -1}"#, "rlimits.cpu: invalid limit -1: it is negative"),
+    (r#""rlimits": {"cpu": -1}"#, "rlimits.cpu: invalid limit -1: expected 0 or more"),
     (r#""rlimits": {"cpu": "much"}"#, "rlimits.cpu: invalid limit \"much\""),
     (
         r#""rlimits": {"cpus": 1}"#,
@@ -116,7 +116,10 @@ const ERRORS_OF_KEYS: &[(&str, &str)] = &[
     (r#""user": -1"#, "user: invalid user or group ID -1: expected"),
     (r#""signals": {"ignore": ["KILL"]}"#, "signals.ignore: SIGKILL cannot be ignored"),
     (r#""signals": {"block": ["STOP"]}"#, "signals.block: SIGSTOP cannot be blocked"),
-    (r#""signals": {"ignore": ["INT"], "default": [2]}"#, "signals.ignore: SIGINT is to have"),
+    (
+        r#""signals": {"ignore": ["INT"], "default": [2]}"#,
+        "signals.ignore: SIGINT is also in default",
+    ),
     (r#""pdeath_signal": "SIGFOO""#, "pdeath_signal: unknown signal \"SIGFOO\""),
     (r#""pdeath_signal": 65"#, "pdeath_signal: unknown signal \"65\": expected"),
     (r#""timeout": 0"#, "timeout: invalid timeout 0: expected more than 0 seconds"),
