@@ -13,10 +13,14 @@ pub const MAX_FRAME: usize = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The frame is larger than [`MAX_FRAME`].
-    #[error("frame of {0} bytes is too large")]
+    #[error(
+        "frame of {0} bytes on the keeper's socket is too large; start fewer or smaller processes at once"
+    )]
     TooLarge(usize),
     /// The body does not decode to the expected message.
-    #[error("frame is no message: {0}")]
+    #[error(
+        "invalid message on the keeper's socket: {0}; start the instance again with one version of procstar"
+    )]
     Body(#[from] rmp_serde::decode::Error),
 }
 

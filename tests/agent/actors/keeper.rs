@@ -199,7 +199,7 @@ fn no_welcome() {
     for (answer, what) in [
         (frames([refused]), "in use"),
         (frames([too_early]), "lost the keeper: the keeper sent events before its welcome"),
-        (b"\0\0\0\x02\xc1\xc1".to_vec(), "lost the keeper: frame is no message"),
+        (b"\0\0\0\x02\xc1\xc1".to_vec(), "lost the keeper: invalid message on the keeper's socket"),
         (Vec::new(), "lost the keeper: unexpected end of file"),
     ] {
         let error = introduced(answer).0.err().unwrap();
