@@ -148,7 +148,7 @@ const ERRORS_OF_KEYS: &[(&str, &str)] = &[
     ),
     (
         r#""fds": [["1", {"capture": {"file": {"path": "x"}}}]]"#,
-        "fds[0][1].capture.file.path: \"x\" is not",
+        "fds[0][1].capture.file.path: path \"x\" is not",
     ),
     (r#""fds": [["1", {"capture": {"encoding": "latin1"}}]]"#, "unknown variant `latin1`"),
 ];
