@@ -103,6 +103,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ),
     ("all is done", "Nothing: the program had ended its work."),
     ("service manager restarts", "Nothing: the service manager starts the instance again."),
+    ("no process runs", "Start the instance again."),
     ("execute this program", "Install procstar at its path again, then start the instance."),
     ("state: expected", "Use one of the states that the message lists."),
     ("no filter given", "Give `--state`, `--label` or `--older-than`, or `--all`."),
