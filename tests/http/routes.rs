@@ -124,7 +124,7 @@ fn requests_that_are_not_accepted() {
         (&[JSON], "", 400, &["EOF"]),
         (&[JSON], "{\"specs\":\n  {]", 400, &["2:4: "]),
         (&[JSON], "{}", 400, &["missing key `specs`"]),
-        (&[JSON], "[1]", 400, &["line 1, column "]),
+        (&[JSON], "[1]", 400, &["1:1: invalid type: array, expected an object"]),
         (&[JSON], "{\"specs\": {}} x", 400, &["1:15: invalid JSON: trailing characters"]),
         (&[JSON], &unknown, 400, &["colour"]),
         (&[JSON], twice, 400, &["specs.new.fds[1]: fd stdout given twice; remove one", "specs.x"]),

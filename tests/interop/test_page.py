@@ -81,7 +81,7 @@ def test_mistakes_have_the_same_messages_in_the_page(service, browser):
     for title, spec, messages in every:
         page.js(f"(t => {{ t.focus(); t.value = {json.dumps(spec)}; t.dispatchEvent(new Event('input')); }})(document.querySelector('#spec'))")
         page.key("Enter", modifiers=2)
-        page.wait("document.querySelector('.errors li')", title)
+        page.wait("document.querySelector('.errors li') !== null", title)
         shown = page.js("[...document.querySelectorAll('.errors li')].map((e) => [e.querySelector('.place').textContent, e.lastChild.textContent])")
         assert [f"{place}: {text}" for place, text in shown] == messages, title
         lines = {message.split(":")[0] for message in messages}
