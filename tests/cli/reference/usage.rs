@@ -43,11 +43,8 @@ pub fn examples() -> String {
         assert_eq!(ran.status.code(), Some(usage), "{args:?}: {message}");
         let lines: Vec<&str> = message.lines().map(str::trim_end).collect();
         let (command, lines) = (args.join(" "), lines.join("\n"));
-        writeln!(
-            text,
-            "{kind}: {remedy}\n\n```console,norun\n$ procstar {command}\n{lines}\n```\n"
-        )
-        .unwrap();
+        writeln!(text, "{kind}: {remedy}\n\n```text\n$ procstar {command}\n{lines}\n```\n")
+            .unwrap();
     }
     text
 }
