@@ -107,7 +107,7 @@ pub enum RunError {
     },
     /// The scheduler could not be reached within the allowed number of attempts.
     #[error(
-        "gave up connecting to the scheduler after agent.connect.count_max attempts; check host, port, certificate and token, for the log above has the cause of each failure"
+        "gave up connecting to the scheduler after agent.connect.count_max attempts; the log above has the cause of each failure"
     )]
     GaveUp,
 }
