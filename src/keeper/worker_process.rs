@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::descriptors::Receipt;
@@ -79,7 +80,7 @@ pub(super) struct WorkerProcess {
     sent: usize,
     /// Descriptors to send, in order, each group with the position in `out` where its message
     /// begins. They may arrive before their message, never after it.
-    attached: VecDeque<(usize, Vec<OwnedFd>)>,
+    attached: VecDeque<(usize, Vec<Arc<OwnedFd>>)>,
     /// When to send again, if too many descriptors are in flight.
     send_at: Option<Instant>,
     /// Whether the worker holds the descriptors of processes, in case the keeper dies.
@@ -208,7 +209,7 @@ impl WorkerProcess {
     }
 
     /// Queues a message with its descriptors, if the worker is a holder.
-    pub(super) fn queue_for_holder(&mut self, message: &ToWorker, fds: Vec<OwnedFd>) {
+    pub(super) fn queue_for_holder(&mut self, message: &ToWorker, fds: Vec<Arc<OwnedFd>>) {
         if !self.is_holder || self.socket.is_none() || self.write_closed {
             return;
         }

@@ -1,13 +1,11 @@
 //! The introduction of a worker. The first one sends the settings, and everything starts.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::{io, process};
+use std::process;
 
-use super::running::Running;
+use super::running::{Running, copies_of_locks};
 use super::{AwaitingHello, Keeper, Phase};
 use crate::engine::ignored_signals;
-use crate::keeper::descriptors;
 use crate::keeper::format::{
     Estate, KeeperSettings, Opening, ToWorker, VERSION, is_holder, is_understood,
 };
@@ -76,7 +74,7 @@ impl Keeper {
         }
         if let (true, Some(worker)) = (holds, self.slot.up()) {
             worker.make_holder();
-            self.share_estate();
+            self.share_estate(first);
             if let Some(running) = self.phase.running() {
                 running.engine.share_holdings();
             }
@@ -84,8 +82,12 @@ impl Keeper {
     }
 
     /// Sends a holder the data that it needs to become the keeper, if they have changed.
-    pub(super) fn share_estate(&mut self) {
+    pub(super) fn share_estate(&mut self, first: bool) {
         let Some(running) = self.phase.running() else { return };
+        if !first {
+            // A removed directory was made again, with another lock, perhaps.
+            running.locks = copies_of_locks(&running.instance);
+        }
         let environment = &self.environment;
         let estate = Estate {
             start: environment.start,
@@ -98,12 +100,11 @@ impl Keeper {
             settings: running.settings.clone(),
             instance: running.instance.handover(),
         };
-        let locks = estate.instance.descriptors().into_iter().map(descriptors::duplicate);
-        match locks.collect::<io::Result<Vec<OwnedFd>>>() {
+        match &running.locks {
             Ok(locks) => {
                 let message = ToWorker::Estate(Box::new(estate));
                 if let Some(worker) = self.slot.up() {
-                    worker.queue_for_holder(&message, locks);
+                    worker.queue_for_holder(&message, locks.clone());
                 }
             }
             Err(error) => tracing::warn!(%error, "a death of the keeper would end the instance"),

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use super::last_resort::{LastResort, NextStep};
 use super::worker_slot::Workers;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::{Engine, Event, ProcessCommand, StopOrder};
+use crate::keeper::descriptors;
 use crate::keeper::format::{
     Acceptance, EventRef, HoldingFrame, JournalEntry, KeeperSettings, ProcessEntry,
     ShutdownCommand, ToWorker, WorkerRequest, WorkerState, encode,
@@ -47,6 +48,9 @@ pub(super) struct Running {
     /// The settings of the first worker.
     pub(super) settings: KeeperSettings,
     pub(super) instance: Instance,
+    /// Copies of the locks' descriptors, for workers. They are made before any process is started
+    /// and kept: a copy for a moment would take a descriptor from a process that is being started.
+    pub(super) locks: io::Result<Vec<Arc<OwnedFd>>>,
     /// `None` while the journal cannot be written.
     pub(super) journal: Option<Journal>,
     pub(super) table: ProcessTable,
@@ -97,7 +101,9 @@ impl Running {
             .inspect_err(|error| tracing::error!(%error, "cannot write the journal"))
             .ok();
         let now = Instant::now();
+        let locks = copies_of_locks(&instance);
         Ok(Running {
+            locks,
             engine,
             events,
             last_events: now,
@@ -375,6 +381,15 @@ impl Running {
     }
 }
 
+/// Copies of the descriptors of an instance's locks.
+///
+/// # Errors
+/// The OS error of duplicating one.
+pub(super) fn copies_of_locks(instance: &Instance) -> io::Result<Vec<Arc<OwnedFd>>> {
+    let numbers = instance.handover().descriptors();
+    numbers.into_iter().map(|fd| descriptors::duplicate(fd).map(Arc::new)).collect()
+}
+
 /// Passes the descriptors of a process on to a worker that holds them.
 fn share(event: Event, workers: &mut Workers) {
     let Some(worker) = workers.up() else { return };
@@ -382,7 +397,7 @@ fn share(event: Event, workers: &mut Workers) {
         Event::Held(holding) => {
             let mut fds = Vec::new();
             let frame = HoldingFrame::new(*holding).map(|fd| {
-                fds.push(fd);
+                fds.push(Arc::new(fd));
                 Ok::<_, Infallible>(true)
             });
             match frame {

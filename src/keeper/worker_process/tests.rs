@@ -146,7 +146,7 @@ fn descriptors_arrive_with_their_messages_in_parts() {
             pidfd: Some(true),
             captures: Vec::new(),
         };
-        worker.queue_for_holder(&ToWorker::Held(frame), vec![reader.into()]);
+        worker.queue_for_holder(&ToWorker::Held(frame), vec![Arc::new(reader.into())]);
         worker.queue(&ToWorker::Forgotten("beside".into()));
     }
     let mut decoder = Decoder::default();
