@@ -1,4 +1,5 @@
-//! Paths that name descriptors, files that are not to be replaced, and places that results cannot go to.
+//! Paths that name descriptors, files that must not be replaced, and destinations of results that
+//! cannot be written.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -19,7 +20,7 @@ fn dir() -> TempDir {
     dir
 }
 
-/// Runs a script of bash, where `$P` is the program.
+/// Runs a script of bash in which `$P` is the program.
 fn bash(dir: &TempDir, script: &str) -> Ran {
     let mut command = Command::new("/bin/bash");
     command.args(["-c", script]).env("P", env!("CARGO_BIN_EXE_procstar")).env("TMPDIR", dir.path());
@@ -27,7 +28,7 @@ fn bash(dir: &TempDir, script: &str) -> Ran {
 }
 
 #[test]
-fn a_descriptor_is_written_to_and_not_replaced() {
+fn results_are_written_to_a_descriptor_without_replacing_its_file() {
     for (path, to) in [
         ("/dev/stdout", ">> log"),
         ("/dev/fd/1", ">> log"),
@@ -59,12 +60,12 @@ fn a_descriptor_is_written_to_and_not_replaced() {
 }
 
 #[test]
-fn devices_and_fifos_stay_what_they_are() {
+fn devices_and_fifos_are_not_replaced() {
     let dir = dir();
     bash(&dir, "mkfifo fifo; cat fifo > out & $P run -r fifo true; wait").good();
     assert!(dir.path().join("fifo").metadata().unwrap().file_type().is_fifo());
     for path in ["/dev/null", "/dev/tty"] {
-        // Without a terminal, /dev/tty cannot be opened; but nothing takes its place.
+        // Without a terminal, /dev/tty cannot be opened; it must not be replaced either.
         bash(&dir, &format!("setsid -w $P run -r {path} true"));
         assert!(Path::new(path).metadata().unwrap().file_type().is_char_device(), "{path}");
     }
@@ -73,7 +74,7 @@ fn devices_and_fifos_stay_what_they_are() {
 }
 
 #[test]
-fn a_dash_is_standard_output_and_no_file() {
+fn a_dash_means_standard_output_not_a_file() {
     let dir = dir();
     let ran = bash(&dir, "$P --output - spec.json");
     assert!(serde_json::from_str::<Value>(&ran.good()).unwrap()["a"].is_object());
@@ -94,7 +95,7 @@ fn an_internal_descriptor_cannot_be_named() {
     assert!(!dir.path().join("started").exists());
 }
 
-/// A command of a user who may not write everywhere.
+/// Runs a command as a user who cannot write everywhere.
 fn as_ordinary_user(dir: &TempDir, args: &[&str]) -> Ran {
     let mut command = procstar(dir);
     command.args(args).current_dir(dir.path());
@@ -109,7 +110,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_place_for_results_is_tried_before_anything_starts() {
+fn the_destination_of_results_is_checked_before_a_process_starts() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     mode(dir.path(), 0o777);
@@ -121,7 +122,7 @@ fn a_place_for_results_is_tried_before_anything_starts() {
     let mut refused =
         vec!["closed/new", "closed/file", ".", "no/such/dir", "spec.json/x", "socket"];
     if nix::unistd::geteuid().is_root() {
-        // Another's file, which only its owner may replace.
+        // In a directory with the sticky bit, only the owner of a file can replace it.
         std::fs::create_dir(at("sticky")).unwrap();
         std::fs::write(at("sticky/file"), "old").unwrap();
         mode(&at("sticky"), 0o1777);
@@ -149,7 +150,7 @@ fn a_place_for_results_is_tried_before_anything_starts() {
 }
 
 #[test]
-fn a_file_that_cannot_be_replaced_is_written_itself() {
+fn a_file_that_cannot_be_replaced_is_overwritten_in_place() {
     let dir = dir();
     let closed = dir.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
@@ -166,7 +167,7 @@ fn a_file_that_cannot_be_replaced_is_written_itself() {
 }
 
 #[test]
-fn every_path_may_name_a_descriptor() {
+fn every_path_can_name_a_descriptor() {
     let dir = dir();
     let first = |script: &str| bash(&dir, script).good();
     assert!(first("$P --print <(cat spec.json)").starts_with(r#"{"a":{"#));
@@ -175,7 +176,8 @@ fn every_path_may_name_a_descriptor() {
     let config =
         first("$P --config <(printf '[log]\\nlevel = \"error\"\\n') config show | grep log.level");
     assert!(config.contains("\"error\"") && config.contains("/dev/fd/"), "{config}");
-    // The words of another command of ours are no reason to read it before.
+    // An argument of `run` that is also the name of a command does not make procstar read the file
+    // earlier: a pipe can be read only once.
     let word = first(
         "$P --config <(printf '[run]\\nallowed_executables = [\"/bin/echo\", \"/usr/bin/echo\"]\\n') run echo ps",
     );
@@ -194,7 +196,7 @@ fn every_path_may_name_a_descriptor() {
 }
 
 #[test]
-fn a_socket_is_read_and_written_by_its_descriptor() {
+fn standard_input_and_output_can_be_a_socket() {
     let dir = dir();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut command = procstar(&dir);
@@ -212,17 +214,17 @@ fn a_socket_is_read_and_written_by_its_descriptor() {
 }
 
 #[test]
-fn a_process_in_the_foreground_has_our_descriptors() {
+fn run_passes_its_descriptors_to_the_process() {
     let dir = dir();
     assert_eq!(bash(&dir, "$P run cat <(echo hi)").good(), "hi\n");
     assert_eq!(bash(&dir, "echo five > f; $P run sh -c 'cat <&5' 5< f").good(), "five\n");
-    // Not that of the result: its reader awaits the end of all who have it.
+    // Except the descriptor of the result: its reader waits until every writer has closed it.
     let ran = bash(&dir, "$P run -r /dev/fd/5 sh -c 'test -e /proc/self/fd/5 && echo five' 5> r");
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
-    // They are no part of the result.
+    // The result does not contain them.
     let fds = bash(&dir, "$P run -r - true 5< spec.json").good();
     assert_eq!(serde_json::from_str::<Value>(&fds).unwrap()["true"]["fds"], serde_json::json!({}));
-    // Processes of a spec have those that it names.
+    // Processes of a spec get only the fds that the spec names.
     let spec = r#"{"specs": {"a": {"argv": ["/bin/ls", "/proc/self/fd"], "fds": [["1", {"capture": {"encoding": "utf-8"}}]]}}}"#;
     std::fs::write(dir.path().join("ls.json"), spec).unwrap();
     let ls = bash(&dir, "$P --print ls.json 5< spec.json").good();
@@ -231,7 +233,7 @@ fn a_process_in_the_foreground_has_our_descriptors() {
 }
 
 #[test]
-fn the_jobserver_of_make_reaches_what_a_run_runs() {
+fn run_passes_the_jobserver_of_make() {
     let dir = dir();
     std::fs::write(dir.path().join("Makefile"), "all:\n\t+$(P) run $(MAKE) -f below\n").unwrap();
     std::fs::write(dir.path().join("below"), "all: a b\na b:\n\t@echo $@\n").unwrap();
@@ -243,7 +245,7 @@ fn the_jobserver_of_make_reaches_what_a_run_runs() {
 }
 
 #[test]
-fn a_configuration_from_a_pipe_outlives_the_worker() {
+fn the_next_worker_has_the_configuration_that_came_from_a_pipe() {
     let dir = dir();
     let mut command = Command::new("/bin/bash");
     let script = "exec $P --config <(printf '[agent]\\ngroup_id = \"of-the-pipe\"\\n') --serve --serve-port 0";

@@ -1,4 +1,4 @@
-//! A real instance in a directory of its own, and commands for it.
+//! An instance in a directory of its own, and commands for it.
 
 use crate::support::process::kill_instance;
 use crate::support::wait::{DEADLINE, eventually};
@@ -13,18 +13,18 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The program in an environment that has nothing of ours.
+/// The program in an environment without the caller's variables.
 pub fn procstar(dir: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procstar"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("TMPDIR", dir.path());
-    // Other tests run at the same time, and are not to be found.
+    // Commands must not find the instances of tests that run at the same time.
     command.env("PROCSTAR_RUN_RUNTIME_DIR", dir.path().join("run"));
-    // Nobody fetches what is left at the end.
+    // At shutdown, the instance does not wait for clients that would fetch results.
     command.env("PROCSTAR_SHUTDOWN_KILL_GRACE", "0.1").stdin(Stdio::null());
     command
 }
 
-/// What a command printed, and how it ended.
+/// What a command printed, and its exit code, which is none after a signal.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ran {
     pub code: Option<i32>,
@@ -38,7 +38,7 @@ impl Ran {
         Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// What a command printed that did all it should.
+    /// The standard output of a command that succeeds and prints no error.
     pub fn good(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
         self.out
@@ -87,20 +87,20 @@ impl Instance {
         Ran::of(self.command(args).output().unwrap())
     }
 
-    /// Starts these processes.
+    /// Starts the processes of `{ID: PROC}`.
     pub fn specs(&self, specs: &Value) {
         let file = self.dir.path().join("spec.json");
         std::fs::write(&file, json!({ "specs": specs }).to_string()).unwrap();
         self.run(&["start", file.to_str().unwrap()]).good();
     }
 
-    /// Starts one by a shell's words, and waits for its end.
+    /// Runs a shell script as a process, to its end.
     pub fn ended(&self, id: &str, script: &str) {
         self.run(&["start", "--id", id, "--", "sh", "-c", script]).good();
         self.run(&["wait", id]);
     }
 
-    /// Lines of a pipeline of a shell; `procstar` is the program.
+    /// Runs a script of bash in which `procstar` is the program.
     pub fn shell(&self, script: &str) -> Ran {
         let mut command = Command::new("/bin/bash");
         let script =
@@ -123,7 +123,7 @@ impl Drop for Instance {
     }
 }
 
-/// The sockets of instances of a directory, with their pids.
+/// The PIDs and sockets of the instances in a directory.
 pub fn sockets(dir: &TempDir) -> Vec<(u32, PathBuf)> {
     let Ok(entries) = std::fs::read_dir(dir.path().join("run")) else {
         return Vec::new();
@@ -138,7 +138,7 @@ pub fn sockets(dir: &TempDir) -> Vec<(u32, PathBuf)> {
         .collect()
 }
 
-/// A command that runs on, its output read as it comes. Dropping it kills it.
+/// A running command whose output is read as it arrives. Dropping it kills it.
 pub struct Running {
     pub child: Child,
     pub text: String,
@@ -150,12 +150,12 @@ impl Running {
         Running { child, text: String::new() }
     }
 
-    /// Reads until what was printed contains a text.
+    /// Reads until the output contains `wanted`.
     pub fn until(&mut self, wanted: &str) {
         self.until_times(wanted, 1);
     }
 
-    /// Reads until what was printed contains a text so many times.
+    /// Reads until the output contains `wanted` so many times.
     pub fn until_times(&mut self, wanted: &str, times: usize) {
         let stdout = self.child.stdout.as_mut().unwrap();
         let mut buffer = [0; 4096];
@@ -170,7 +170,7 @@ impl Running {
         }
     }
 
-    /// Reads to the end; gives the exit code and all that was printed.
+    /// Reads to the end, and returns the exit code and the whole output.
     pub fn end(mut self) -> (Option<i32>, String) {
         self.child.stdout.as_mut().unwrap().read_to_string(&mut self.text).unwrap();
         let code = self.child.wait().unwrap().code();
@@ -185,7 +185,7 @@ impl Drop for Running {
     }
 }
 
-/// Words of each line.
+/// The words of each line.
 pub fn words(text: &str) -> Vec<Vec<&str>> {
     text.lines().map(|line| line.split_whitespace().collect()).collect()
 }

@@ -1,4 +1,5 @@
-//! Where instances put themselves, and that commands find them there.
+//! Directories of instances: how commands find an instance, and what happens to directories that
+//! are not UTF-8, missing, removed or left by a killed instance.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,10 +15,10 @@ use super::harness::{Instance, Ran, procstar, sockets};
 use crate::support::process::kill_instance;
 use crate::support::wait::eventually;
 
-/// What an instance is started with besides, and what that is called.
+/// The name of a change, and the change to the command that starts an instance.
 type Change<'a> = (&'a str, &'a dyn Fn(&mut Command));
 
-/// An instance, and its end.
+/// An instance. Dropping it ends it.
 struct Service(Child);
 
 impl Service {
@@ -40,7 +41,7 @@ fn ps(dir: &TempDir, args: &[&str]) -> Ran {
     Ran::of(procstar(dir).args(["ps", "-q"]).args(args).output().unwrap())
 }
 
-/// Directories of captures of the user's instances in a place.
+/// The capture directories of this user's instances below a directory.
 fn captures_in(place: &Path) -> Vec<PathBuf> {
     let user = place.join(format!("procstar-{}", nix::unistd::geteuid()));
     let entries = std::fs::read_dir(user).into_iter().flatten().flatten();
@@ -48,32 +49,32 @@ fn captures_in(place: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn an_instance_is_found_wherever_it_put_itself() {
+fn commands_find_an_instance_with_other_directories() {
     let dir = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir().unwrap();
     let socket = other.path().join("mine.sock");
     let state = other.path().join("unit");
     std::fs::create_dir(&state).unwrap();
     let changes: [Change<'_>; 6] = [
-        ("as the command", &|_| {}),
+        ("the same directories", &|_| {}),
         ("another TMPDIR", &|command| {
             command.env("TMPDIR", other.path());
         }),
         ("no TMPDIR", &|command| {
             command.env_remove("TMPDIR");
         }),
-        ("a TMPDIR that is missing", &|command| {
+        ("a missing TMPDIR", &|command| {
             command.env("TMPDIR", "/no/such");
         }),
-        ("a unit's state directory", &|command| {
+        ("the state directory of a unit", &|command| {
             command.env("STATE_DIRECTORY", &state);
         }),
-        ("a socket elsewhere", &|command| {
+        ("another socket", &|command| {
             command.env("PROCSTAR_HTTP_SOCKET", &socket);
         }),
     ];
     for (what, change) in changes {
-        // Its own words may be of a place that is replaced, and are not ours to judge.
+        // The instance may warn that it uses another directory.
         let service = Service::start(&dir, |command| change(command.stderr(Stdio::null())));
         assert_eq!(ps(&dir, &[]).good(), "", "{what}");
         assert_eq!(ps(&dir, &["--pid", &service.0.id().to_string()]).good(), "", "{what}");
@@ -85,7 +86,8 @@ fn an_instance_is_found_wherever_it_put_itself() {
     }
 }
 
-/// As a script starts one, and asks it at once: the command waits, but not where nothing is starting.
+/// A script starts an instance and runs a command at once. The command waits only while an instance
+/// is starting.
 #[test]
 fn a_command_waits_for_an_instance_that_is_starting() {
     let dir = tempfile::tempdir().unwrap();
@@ -128,12 +130,13 @@ fn a_command_waits_for_an_instance_that_is_starting() {
 }
 
 #[test]
-fn directories_that_are_not_utf8() {
+fn directories_may_have_names_that_are_not_utf8() {
     let dir = tempfile::tempdir().unwrap();
     let odd = dir.path().join(OsStr::from_bytes(b"\xff\xfe"));
     std::fs::create_dir(&odd).unwrap();
     let state = dir.path().join(OsStr::from_bytes(b"state\xff"));
-    // Captures through the keeper, a filter, and a named file with pieces, each with paths of its own.
+    // An uncompressed capture in a file, with chunk times, and a compressed one in memory: each
+    // passes its own paths.
     let fds = json!([
         ["stdout", {"capture": {"mode": "tempfile", "chunk_times": true}}],
         ["stderr", {"capture": {"mode": "memory", "compress": "gzip"}}],
@@ -172,7 +175,7 @@ fn directories_that_are_not_utf8() {
         };
         find(&["start", spec.to_str().unwrap()]).good();
         assert_eq!(find(&["wait", "a"]).code, Some(0), "{what}");
-        // What crosses an upgrade, too.
+        // The paths also survive an upgrade.
         let upgraded = find(&["upgrade"]);
         assert_eq!(upgraded.code, Some(0), "{what}: {upgraded:?}");
         assert_eq!(find(&["logs", "a", "--stream", "stdout"]).good(), "out\n", "{what}");
@@ -180,7 +183,7 @@ fn directories_that_are_not_utf8() {
         assert!(about["agent"].is_object(), "{what}: {about}");
         drop(service);
     }
-    // A keeper that is killed leaves a journal that is read.
+    // The next instance reads the journal of a killed one.
     let mut service = Service::start(&dir, |command| {
         command.arg("--state-dir").arg(&state);
     });
@@ -195,7 +198,7 @@ fn directories_that_are_not_utf8() {
 }
 
 #[test]
-fn a_capture_directory_that_was_chosen_is_not_replaced() {
+fn a_configured_capture_directory_has_no_fallback() {
     let dir = tempfile::tempdir().unwrap();
     let spec = dir.path().join("spec.json");
     std::fs::write(
@@ -226,15 +229,15 @@ fn a_capture_directory_that_was_chosen_is_not_replaced() {
     let doctor = run(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     assert!(doctor.out.contains("capture.dir /no/such cannot be used"), "{doctor:?}");
-    // A TMPDIR is nobody's choice for us.
+    // TMPDIR was not set for procstar: if it is unusable, procstar takes another directory.
     let mut other = procstar(&dir);
     other.env("TMPDIR", "/no/such").arg("--print").arg(&spec);
     assert_eq!(other.output().unwrap().status.code(), Some(0));
 }
 
-/// What a cleaner does that respects no lock, or a session's end.
+/// A cleaner that ignores locks removes directories, and so does the end of a session.
 #[test]
-fn directories_that_are_removed_are_made_again() {
+fn removed_directories_are_created_again() {
     let instance = Instance::new();
     let capture = |id: &str, mode: &str| {
         let fds = json!([["stdout", {"capture": {"mode": mode}}]]);
@@ -258,16 +261,16 @@ fn directories_that_are_removed_are_made_again() {
     capture("fourth", "tempfile");
     assert_eq!(captures_in(instance.dir.path()), files);
     eventually("journal", || files[0].join("journal").exists());
-    // With the runtime directory, the socket goes; the next worker listens on another.
+    // The socket is removed with the runtime directory; the next worker creates another one.
     std::fs::remove_dir_all(instance.dir.path().join("run")).unwrap();
     eventually("socket", || !sockets(&instance.dir).is_empty());
     let ids = instance.run(&["ps", "-q"]).good();
     assert_eq!(ids.lines().count(), 4, "{ids}");
 }
 
-/// `TMPDIR=/dev/shm`: what each has for captures in memory is beside what the others have for all.
+/// With `TMPDIR=/dev/shm`, the directories for files and for memory captures have the same parent.
 #[test]
-fn several_instances_with_everything_in_memory() {
+fn several_instances_share_a_directory_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let services: Vec<Service> = (0..3)
         .map(|_| {
@@ -299,7 +302,7 @@ fn several_instances_with_everything_in_memory() {
     }
 }
 
-/// The tool itself, with a rule that everything is too old.
+/// Runs systemd-tmpfiles with a rule by which every file is too old.
 #[test]
 fn systemd_tmpfiles_leaves_a_live_instance_alone() {
     let instance = Instance::new();
@@ -315,18 +318,20 @@ fn systemd_tmpfiles_leaves_a_live_instance_alone() {
         .arg(place)
         .arg(config.path())
         .output();
-    let Ok(cleaned) = cleaned else { return eprintln!("skipped: no systemd-tmpfiles here") };
+    let Ok(cleaned) = cleaned else {
+        return eprintln!("skipped: systemd-tmpfiles is not installed");
+    };
     assert!(cleaned.status.success(), "{cleaned:?}");
-    assert!(!place.join("other/old").exists(), "it has cleaned: {cleaned:?}");
+    assert!(!place.join("other/old").exists(), "nothing was cleaned: {cleaned:?}");
     assert_eq!(instance.run(&["logs", "quiet"]).good(), "kept\n");
     let captures = captures_in(place);
     assert!(captures[0].join("journal").exists() && captures[0].join("lock").exists());
     assert!(instance.socket.exists() && instance.socket.with_file_name("lock").exists());
 }
 
-/// The snippet that a package installs: root's runtime directory, and nothing of ours cleaned by age.
+/// A package installs this configuration of systemd-tmpfiles.
 #[test]
-fn the_snippet_for_systemd_tmpfiles() {
+fn the_tmpfiles_snippet_creates_the_runtime_directory_and_protects_captures() {
     let root = tempfile::tempdir().unwrap();
     let snippet = concat!(env!("CARGO_MANIFEST_DIR"), "/config/tmpfiles.d/procstar.conf");
     let run = |args: &[&str], config: &Path| {
@@ -344,17 +349,17 @@ fn the_snippet_for_systemd_tmpfiles() {
     let rule = tempfile::NamedTempFile::with_suffix(".conf").unwrap();
     std::fs::write(rule.path(), "d /tmp 1777 - - 0\n").unwrap();
     let Ok(made) = run(&["--create", "--clean"], rule.path()) else {
-        return eprintln!("skipped: no systemd-tmpfiles here");
+        return eprintln!("skipped: systemd-tmpfiles is not installed");
     };
     assert!(made.status.success(), "{made:?}");
-    assert!(!root.path().join("tmp/other").exists(), "it has cleaned: {made:?}");
+    assert!(!root.path().join("tmp/other").exists(), "nothing was cleaned: {made:?}");
     assert!(old.join("1.0").exists(), "{made:?}");
     let meta = root.path().join("run/procstar").metadata().unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777, 0o700);
 }
 
 #[test]
-fn a_killed_instance_is_swept_by_the_next_start_with_another_tmpdir() {
+fn the_next_start_removes_what_a_killed_instance_left_in_another_tmpdir() {
     let dir = tempfile::tempdir().unwrap();
     let mut service = Service::start(&dir, |_| {});
     ps(&dir, &[]).good();
@@ -362,8 +367,8 @@ fn a_killed_instance_is_swept_by_the_next_start_with_another_tmpdir() {
     service.0.kill().unwrap();
     service.0.wait().unwrap();
     let other = tempfile::tempdir().unwrap();
-    // Its worker may still be about to end, and holds nothing that matters.
-    eventually("sweep", || {
+    // The worker of the killed keeper may need a moment to end.
+    eventually("removal", || {
         let next = Service::start(&dir, |command| {
             command.env("TMPDIR", other.path());
         });
@@ -376,7 +381,7 @@ fn a_killed_instance_is_swept_by_the_next_start_with_another_tmpdir() {
 }
 
 #[test]
-fn a_mistyped_variable_is_warned_of() {
+fn a_mistyped_variable_causes_one_warning() {
     let dir = tempfile::tempdir().unwrap();
     let wanted =
         "environment variable PROCSTAR_HTTP_PROT has no effect; did you mean PROCSTAR_HTTP_PORT?";

@@ -1,4 +1,4 @@
-//! From start to prune.
+//! Processes of an instance, from `start` to `prune`.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use super::harness::{Instance, words};
 use crate::support::wait::eventually;
 
 #[test]
-fn one_process_from_its_start_to_its_end() {
+fn commands_show_and_stop_one_process_from_start_to_deletion() {
     let instance = Instance::new();
     let ps = |args: &[&str]| instance.run(&[&["ps"], args].concat()).good();
     assert_eq!(ps(&[]), "ID  STATE  STATUS  PID  AGE  TIME  COMMAND\n");
@@ -37,7 +37,7 @@ fn one_process_from_its_start_to_its_end() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.contains("stop it first (procstar stop nap), or use rm --force"));
     assert_eq!(instance.run(&["stop", "nap"]).good(), "nap\n");
-    // It has ended when the command has.
+    // `stop` returns after the end of the process.
     assert_eq!(words(&ps(&[]))[1][..4], ["nap", "terminated", "SIGTERM,", "stopped"]);
     assert_eq!(instance.run(&["wait", "nap"]).code, Some(143));
     assert_eq!(instance.run(&["rm", "nap"]).good(), "nap\n");
@@ -45,7 +45,7 @@ fn one_process_from_its_start_to_its_end() {
 }
 
 #[test]
-fn json_is_exact() {
+fn json_has_exact_values_and_tables_escape_control_characters() {
     let instance = Instance::new();
     instance.ended("a", "printf 'x\\033y'; exit 3");
     instance.ended("b\u{1b}[2J", "true");
@@ -64,14 +64,14 @@ fn json_is_exact() {
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["id"], "a");
     assert_eq!(lines[0]["result"]["status"]["exit_code"], 3);
-    // No terminal would take orders from it.
+    // A table contains no control sequence that a terminal would execute.
     let table = instance.run(&["ps"]).good();
     assert!(table.contains("b\\x1b[2J") && !table.contains('\u{1b}'), "{table:?}");
     assert!(instance.run(&["show", "a", "--captures", "tail"]).err.contains("procstar logs ID"));
 }
 
 #[test]
-fn wait_ends_as_the_process_did() {
+fn wait_exits_with_the_status_of_the_process() {
     let instance = Instance::new();
     instance.ended("seven", "exit 7");
     instance.ended("killed", "kill -9 $$");
@@ -88,7 +88,7 @@ fn wait_ends_as_the_process_did() {
         (Some(125), "procstar: unknown process: unknown; list processes with 'procstar ps'\n")
     );
     assert_eq!(instance.run(&["wait"]).code, Some(2));
-    // It waits as long as it must.
+    // `wait` returns only after the end of the process.
     instance.run(&["start", "--id", "slow", "--", "sh", "-c", "sleep 0.5; exit 9"]).good();
     let begin = Instant::now();
     let waited = instance.run(&["wait", "slow", "-o", "jsonl"]);
@@ -101,7 +101,7 @@ fn wait_ends_as_the_process_did() {
 }
 
 #[test]
-fn signals_stops_and_what_is_refused() {
+fn kill_and_stop_signal_processes_and_report_failures() {
     let instance = Instance::new();
     let trap = "trap 'echo got it' USR1; trap '' TERM; echo ready; while :; do sleep 0.05; done";
     instance.run(&["start", "--id", "tough", "--", "sh", "-c", trap]).good();
@@ -114,7 +114,7 @@ fn signals_stops_and_what_is_refused() {
     let bad = instance.run(&["kill", "-s", "NOSUCH", "tough"]);
     assert_eq!(bad.code, Some(1));
     assert!(bad.err.contains("NOSUCH"), "{bad:?}");
-    // What fails for one is done for the others.
+    // A failure for one process does not keep the others from their signal.
     let both = instance.run(&["kill", "nobody", "tough"]);
     assert_eq!((both.code, both.out.as_str()), (Some(1), "tough\n"));
     assert_eq!(both.err, "procstar: unknown process: nobody; list processes with 'procstar ps'\n");
@@ -131,9 +131,10 @@ fn signals_stops_and_what_is_refused() {
     assert_eq!(instance.run(&["ps", "-q"]).good(), "");
 }
 
-/// The kernel's state T is shown, and is over with SIGCONT; a result's state is still `running`.
+/// The kernel's state T is shown as `suspended` until SIGCONT; the `state` of a result is still
+/// `running`.
 #[test]
-fn a_suspended_process_is_shown_as_one() {
+fn a_process_stopped_by_a_signal_is_shown_as_suspended() {
     let instance = Instance::new();
     instance.run(&["start", "--id", "nap", "--", "sleep", "1000"]).good();
     for (signal, state) in [("STOP", "suspended"), ("CONT", "running")] {
@@ -154,7 +155,7 @@ fn a_suspended_process_is_shown_as_one() {
 }
 
 #[test]
-fn a_spec_is_refused_with_its_places() {
+fn an_invalid_spec_is_reported_with_its_position() {
     let instance = Instance::new();
     let file = instance.dir.path().join("spec.json");
     std::fs::write(&file, "{\"specs\": {\"a\": {\"argv\": [\"x\"],\n \"cwd\": 7}}}").unwrap();
@@ -181,7 +182,7 @@ fn a_spec_is_refused_with_its_places() {
 }
 
 #[test]
-fn prune_deletes_selected_processes() {
+fn prune_deletes_only_selected_ended_processes() {
     let instance = Instance::new();
     instance.run(&["start", "--id", "a1", "-l", "job=a", "--", "true"]).good();
     instance.run(&["start", "--id", "b1", "-l", "job=b", "--", "false"]).good();
@@ -205,7 +206,7 @@ fn prune_deletes_selected_processes() {
 }
 
 #[test]
-fn many_processes_come_by_pages() {
+fn ps_lists_more_processes_than_one_page() {
     let instance = Instance::new();
     let ids: Vec<String> = (0..1203).map(|n| format!("p{n}")).collect();
     let specs = ids.iter().map(|id| (id.clone(), json!({"argv": ["/bin/true"]}))).collect();

@@ -1,4 +1,4 @@
-//! The log's level, changed while an instance runs.
+//! Changes of the log level of a running instance.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::harness::{Instance, procstar};
 use crate::support::wait::eventually;
 
-/// An instance that was started with `--log-level warn`, and its log.
+/// An instance started with `--log-level warn`, and its log.
 fn logging() -> (Instance, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
@@ -20,7 +20,7 @@ fn logging() -> (Instance, std::path::PathBuf) {
     (Instance::start(dir, command), log)
 }
 
-/// Deletes a process, which the worker logs at debug; tells whether it did.
+/// Deletes a process, which the worker logs at level debug; returns whether the log has that line.
 fn debugs(instance: &Instance, log: &Path, id: &str) -> bool {
     instance.ended(id, "true");
     instance.run(&["rm", id]).good();
@@ -30,13 +30,13 @@ fn debugs(instance: &Instance, log: &Path, id: &str) -> bool {
 }
 
 #[test]
-fn the_level_is_changed_at_run_time_also_where_an_option_gave_it() {
+fn the_log_level_can_be_changed_even_if_an_option_sets_it() {
     let (instance, log) = logging();
     assert_eq!(instance.run(&["log-level"]).good(), "warn\n");
     assert!(!debugs(&instance, &log, "a"));
     assert_eq!(instance.run(&["log-level", "debug"]).good(), "debug (configured: warn)\n");
     assert!(debugs(&instance, &log, "b"));
-    // It holds for the next worker, which reads the same option.
+    // The next worker, which reads the same option, has the changed level.
     let worker = instance.worker_pid();
     kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
     eventually("another worker", || {
@@ -53,7 +53,7 @@ fn the_level_is_changed_at_run_time_also_where_an_option_gave_it() {
 }
 
 #[test]
-fn the_keeper_follows_and_an_upgrade_keeps_the_level() {
+fn the_keeper_changes_its_level_too_and_an_upgrade_keeps_it() {
     let (instance, log) = logging();
     instance.run(&["log-level", "info"]).good();
     let text = || std::fs::read_to_string(&log).unwrap();
@@ -68,7 +68,7 @@ fn the_keeper_follows_and_an_upgrade_keeps_the_level() {
 }
 
 #[test]
-fn the_level_over_http() {
+fn http_changes_and_resets_the_log_level() {
     let (instance, _log) = logging();
     let ask = |body: &str| {
         let socket = instance.socket.to_str().unwrap();

@@ -1,11 +1,11 @@
-//! Relative paths on the command line are relative to the caller's directory, not to the instance's.
+//! Relative paths of `start` are relative to the caller's directory, not to the instance's.
 
 use std::os::unix::fs::PermissionsExt;
 
 use super::harness::{Instance, Ran};
 
 #[test]
-fn a_program_and_a_directory_are_the_callers() {
+fn program_and_cwd_are_relative_to_the_callers_directory() {
     let instance = Instance::new();
     let own = tempfile::tempdir().unwrap();
     let own = own.path().canonicalize().unwrap();
@@ -35,7 +35,7 @@ fn a_program_and_a_directory_are_the_callers() {
 }
 
 #[test]
-fn another_machine_has_no_directory_of_the_callers() {
+fn relative_paths_are_refused_for_an_instance_on_another_machine() {
     let instance = Instance::new();
     for args in [&["--cwd", ".", "--", "true"][..], &["--", "./x"]] {
         let url = ["start", "--url", "https://192.0.2.1:1", "--token", "t"];

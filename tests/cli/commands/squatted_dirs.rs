@@ -1,12 +1,14 @@
-//! Another user has made the directories that an instance would make.
+//! Another user has created the directories that an instance would create.
 //!
-//! Needs root, for a mount namespace with its own `/tmp` and for two users; without it, nothing is tested.
+//! The tests need root for a mount namespace with its own `/tmp` and for two users; without root,
+//! they test nothing.
 
 use std::process::Command;
 
 use super::harness::Ran;
 
-/// Runs a script in a mount namespace of its own: `$M` and `$A` run a command as mallory and as alice, `$P` is the program.
+/// Runs a script in a mount namespace of its own. `$M` and `$A` run a command as mallory and as
+/// alice; `$P` is the program.
 fn as_mallory_and_alice(script: &str) -> Option<Ran> {
     if !nix::unistd::geteuid().is_root() {
         return None;
@@ -27,9 +29,10 @@ fn as_mallory_and_alice(script: &str) -> Option<Ran> {
     Some(Ran::of(command.output().unwrap()))
 }
 
-/// The review's attack: mallory makes the directories first. The instance did not start, and where it did, its commands did not find it.
+/// Mallory creates the directories first. Alice's instance must still start, and her commands must
+/// find it.
 #[test]
-fn an_instance_takes_other_names_and_its_commands_find_it() {
+fn an_instance_uses_other_names_and_commands_find_it() {
     let script = r#"
         for d in /tmp /var/tmp /dev/shm; do
             for n in procstar-run-65002 procstar-65002; do $M mkdir $d/$n; done
@@ -42,14 +45,14 @@ fn an_instance_takes_other_names_and_its_commands_find_it() {
         echo "output: $($A $P logs a)"
         echo "upgrade: $($A $P upgrade 2>&1 | cut -d' ' -f3,4)"
         cat /tmp/log >&2
-        # What a killed instance leaves below its other names is swept by the next start.
+        # The next start removes what a killed instance has left below the other names.
         kill -KILL $K; wait $K
         dead=$(listing)
         [ "$dead" != "$before" ] || echo "nothing was left"
         $A $P --serve --serve-port 0 >/dev/null 2>&1 & K=$!
         wait_for $A $P ps
         for name in $dead; do [[ $'\n'$before$'\n' == *$'\n'$name$'\n'* ]] || [ ! -e /$name ] || echo "left: $name"; done
-        # Once mallory's are gone, the usual names are ours, and both instances are found.
+        # Without mallory's directory, the next instance uses the usual name; commands find both.
         rmdir /tmp/procstar-run-65002
         $A $P --serve --serve-port 0 >/dev/null 2>&1 & L=$!
         wait_for sh -c 'test -e /tmp/procstar-run-65002/*/http.sock'
@@ -70,7 +73,8 @@ fn an_instance_takes_other_names_and_its_commands_find_it() {
     assert!(ran.err.contains(none), "{ran:?}");
 }
 
-/// A session directory that another user owns, as `sudo -E` leaves it, is not used: its owner could put others into it.
+/// `sudo -E` leaves the session directory of another user in the environment. Its owner could
+/// replace what is in it.
 #[test]
 fn a_runtime_directory_of_another_user_is_not_used() {
     let script = r#"

@@ -1,10 +1,11 @@
-//! Standard output that takes nothing: every command says so, and its exit code too.
+//! Standard output that cannot be written: every command reports the error, and exits with a
+//! failure code.
 
 use std::process::{Command, Stdio};
 
 use super::harness::{Instance, Ran};
 
-/// Every command that prints something, and the exit code where that cannot be written.
+/// Every command that prints something, and its exit code if the output cannot be written.
 const COMMANDS: [(&str, i32); 34] = [
     ("--help", 1),
     ("--version", 1),
@@ -52,7 +53,7 @@ fn instance() -> Instance {
     instance
 }
 
-/// A command with its output where a shell's words say.
+/// A command with the redirection `to` of a shell.
 fn with_output(instance: &Instance, args: &str, to: &str) -> Command {
     let command = instance.command(&[]);
     let program = command.get_program().to_owned();
@@ -71,13 +72,13 @@ fn the_table_has_every_command_that_prints() {
         Ran::of(Command::new(env!("CARGO_BIN_EXE_procstar")).arg("--help").output().unwrap());
     let lines = help.out.lines().skip_while(|line| *line != "Commands:").skip(1);
     let commands = lines.take_while(|line| !line.is_empty());
-    // Some lines go on with a description.
+    // More deeply indented lines continue a description.
     let names = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let names: Vec<&str> = names.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(names.len() > 15, "{names:?}");
     for name in names {
         let named = COMMANDS.iter().any(|(args, _)| args.split(' ').next() == Some(name));
-        // `kill` is as `stop`, and an instance that is upgraded has a test of its own.
+        // `kill` prints as `stop` does; `upgrade` has tests of its own.
         assert!(named || ["kill", "upgrade"].contains(&name), "{name}");
     }
 }
@@ -104,7 +105,7 @@ fn a_closed_descriptor_is_reported() {
 }
 
 #[test]
-fn a_reader_that_has_gone_ends_a_command_as_sigpipe_would() {
+fn a_closed_pipe_ends_a_command_with_the_code_of_sigpipe() {
     let instance = instance();
     for (args, _) in COMMANDS {
         let (read, write) = nix::unistd::pipe().unwrap();
@@ -116,7 +117,7 @@ fn a_reader_that_has_gone_ends_a_command_as_sigpipe_would() {
 }
 
 #[test]
-fn a_one_shot_says_where_its_results_are_instead() {
+fn a_one_shot_reports_the_file_that_has_its_results_instead() {
     let instance = instance();
     let dir = instance.dir.path();
     let ran = Ran::of(with_output(&instance, "--print spec.json", "> /dev/full").output().unwrap());
@@ -131,7 +132,7 @@ fn a_one_shot_says_where_its_results_are_instead() {
     let results: serde_json::Value =
         serde_json::from_slice(&std::fs::read(place).unwrap()).unwrap();
     assert_eq!(results["a"]["status"]["exit_code"], 0);
-    // Its directory goes away while the process runs.
+    // The process removes the directory of its results file.
     for (args, code) in
         [("run -r gone/r.json rmdir gone", 125), ("--output gone/r.json rm.json", 1)]
     {
@@ -146,7 +147,7 @@ fn a_one_shot_says_where_its_results_are_instead() {
         let result = results.as_object().unwrap().values().next().unwrap();
         assert_eq!(result["status"]["exit_code"], 0, "{args}");
     }
-    // A closed standard output is noticed before.
+    // A closed standard output is reported before a process starts.
     let run = format!("run -r - touch {}/started", dir.display());
     for (args, code) in [(run.as_str(), 125), ("--print spec.json", 2)] {
         let ran = Ran::of(with_output(&instance, args, ">&-").output().unwrap());
@@ -177,7 +178,7 @@ fn output_that_cannot_be_passed_on_is_reported() {
 }
 
 #[test]
-fn what_a_process_writes_to_a_closed_output_fails_as_under_a_shell() {
+fn a_process_of_run_cannot_write_to_a_closed_output() {
     let instance = instance();
     for (args, to) in [("run sh -c 'echo x'", ">&-"), ("run sh -c 'echo x >&2'", "2>&-")] {
         let ran = Ran::of(with_output(&instance, args, to).output().unwrap());

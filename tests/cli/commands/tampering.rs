@@ -1,4 +1,5 @@
-//! A descendant that opens the output of its ended process again, and writes there: as the agent's user, and as another one.
+//! A descendant reopens the captured output of an ended process and writes to it, as procstar's
+//! user and as another user.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -10,11 +11,12 @@ use super::harness::{Instance, Ran, procstar, sockets};
 use crate::support::process::kill_instance;
 use crate::support::wait::eventually;
 
-/// Needs root, which starts processes of this user.
+/// Another user. Only root can start processes as this user.
 const BATCH: u32 = 65001;
 
-/// A script that writes, and leaves one who waits for a file `go`, writes over the beginning of the output, and says in `done` whether it could.
-/// It has closed the output meanwhile, and keeps no more than a descriptor to read it.
+/// A script that writes, and leaves a descendant. The descendant waits for a file `go`, overwrites
+/// the beginning of the output, and records in `done` whether it could. Meanwhile it has no
+/// descriptor to write to the output, only one to read it.
 fn attack(dir: &str) -> String {
     format!(
         "printf 'what was written'; exec 9</proc/self/fd/1
@@ -24,7 +26,8 @@ fn attack(dir: &str) -> String {
     )
 }
 
-/// Has such a process end, whose output goes through a pipe or straight into a file; returns its result from before the attack.
+/// Runs [`attack`] to the end of its process, with output through a pipe or directly into a file,
+/// and returns the result before the descendant writes.
 fn ended(instance: &Instance, mode: &str, user: Option<u32>, dir: &str) -> Value {
     let mut job = json!({"argv": ["/bin/sh", "-c", attack(dir)],
         "fds": [["stdout", {"capture": {"mode": mode, "encoding": "utf-8"}}]]});
@@ -40,7 +43,7 @@ fn ended(instance: &Instance, mode: &str, user: Option<u32>, dir: &str) -> Value
     result
 }
 
-/// Lets the attack happen; returns whether it could write.
+/// Lets the descendant write, and returns whether it could.
 fn attacked(dir: &std::path::Path) -> bool {
     std::fs::write(dir.join("go"), "").unwrap();
     eventually("the attack", || std::fs::read_to_string(dir.join("done")).ok()) == "yes\n"
@@ -60,7 +63,7 @@ fn assert_refused(instance: &Instance, before: &Value) {
 }
 
 #[test]
-fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_worker() {
+fn every_worker_refuses_output_that_a_descendant_has_changed() {
     let instance = Instance::new();
     let dir = instance.dir.path().to_owned();
     let before = ended(&instance, "tempfile", None, dir.to_str().unwrap());
@@ -75,7 +78,7 @@ fn what_a_descendant_of_our_user_writes_later_is_refused_by_every_worker() {
 }
 
 #[test]
-fn what_was_changed_is_refused_after_the_instance_was_killed_too() {
+fn changed_output_is_refused_after_the_instance_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let command = || {
         let mut command = procstar(&dir);
@@ -120,13 +123,13 @@ fn a_descendant_of_another_user_cannot_write_later() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
     ended(&instance, "tempfile", Some(BATCH), dir.path().to_str().unwrap());
-    assert!(!attacked(dir.path()), "it has written");
+    assert!(!attacked(dir.path()), "the descendant could write");
     assert_eq!(instance.run(&["logs", "a"]).good(), "what was written");
 }
 
-/// What the descendant has is a pipe.
+/// The descendant has a descriptor of the pipe, not of the file.
 #[test]
-fn output_that_came_through_a_pipe_is_out_of_reach() {
+fn output_that_came_through_a_pipe_cannot_be_changed() {
     for user in [None, Some(BATCH)] {
         let instance = Instance::new();
         let dir = tempfile::tempdir().unwrap();
@@ -139,9 +142,9 @@ fn output_that_came_through_a_pipe_is_out_of_reach() {
     }
 }
 
-/// The keeper's user is not root: it cannot open for writing what it has made read-only.
+/// The keeper's user is not root: it cannot open the files for writing that it has made read-only.
 #[test]
-fn a_survivor_writes_on_after_an_upgrade() {
+fn a_survivor_can_write_after_an_upgrade() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(dir.path(), Some(BATCH), Some(BATCH)).unwrap();
     let ours = |mut command: Command| {
@@ -166,10 +169,10 @@ fn a_survivor_writes_on_after_an_upgrade() {
     run(&["wait", "a"]);
     run(&["upgrade", &instance.pid().to_string()]).good();
     std::fs::write(instance.dir.path().join("go"), "").unwrap();
-    // Neither stopped nor killed by its pipe.
+    // The survivor neither blocks on its pipe nor gets SIGPIPE.
     eventually("the survivor", || instance.dir.path().join("done").exists());
-    let told = run(&["logs", "a"]).out;
-    let survivor: i32 = told.trim().parse().unwrap();
+    let printed = run(&["logs", "a"]).out;
+    let survivor: i32 = printed.trim().parse().unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(survivor), nix::sys::signal::SIGKILL)
         .unwrap();
     let log = std::fs::read_to_string(log).unwrap();
