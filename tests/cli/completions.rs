@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::harness::Instance;
 
-/// Lines to complete at their end, and words that are offered, and not offered.
+/// Lines to complete at their end, words that are offered, and words that are not.
 const LINES: &[(&str, &[&str], &[&str])] = &[
     ("procstar va", &["validate"], &["ps"]),
     ("procstar logs ", &["job-1", "done"], &[]),
@@ -30,7 +30,8 @@ fn instance() -> Instance {
     instance
 }
 
-/// Completes each of [`LINES`] by a shell with its completion script; `test` completes `$LINE`.
+/// Completes each of [`LINES`] in a shell with its completion script; the script `test` completes
+/// `$LINE`.
 fn check(shell: &str, test: &str) {
     let path = ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(shell));
     let Some(program) = path.iter().find(|path| path.exists()) else {
@@ -64,7 +65,7 @@ fn check(shell: &str, test: &str) {
 }
 
 #[test]
-fn bash_completes() {
+fn bash_completes_commands_options_and_ids() {
     check(
         "bash",
         r#"source "$SCRIPT"
@@ -78,7 +79,7 @@ fn bash_completes() {
 }
 
 #[test]
-fn zsh_completes() {
+fn zsh_completes_commands_options_and_ids() {
     check(
         "zsh",
         r#"compdef() { }
@@ -94,6 +95,6 @@ fn zsh_completes() {
 }
 
 #[test]
-fn fish_completes() {
+fn fish_completes_commands_options_and_ids() {
     check("fish", r#"source $SCRIPT; complete -C "$LINE""#);
 }

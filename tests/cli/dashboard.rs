@@ -1,5 +1,5 @@
-//! The queries of Grafana's dashboard, evaluated by promtool over the metrics of a live instance, and
-//! the rules of alerts. A missing promtool fails the test in CI, and skips it elsewhere.
+//! The Grafana dashboard and the alerting rules. promtool evaluates the queries of the dashboard
+//! over the metrics of an instance. A missing promtool fails the test in CI, and skips it elsewhere.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -20,7 +20,7 @@ fn dashboard() -> Value {
     serde_json::from_slice(&std::fs::read(example("grafana/procstar.json")).unwrap()).unwrap()
 }
 
-/// Whether promtool is installed.
+/// Whether promtool is installed. In CI, it must be.
 fn has_promtool() -> bool {
     if Command::new("promtool").arg("--version").output().is_ok() {
         return true;
@@ -37,7 +37,7 @@ fn promtool(args: &[&str], file: &Path) {
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
-/// The samples of `/metrics` as series of a target, constant for ten minutes.
+/// The samples of `/metrics` as time series with constant values for ten minutes.
 fn series(metrics: &str) -> Vec<Value> {
     let samples = metrics.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let series = samples.map(|line| {
@@ -53,17 +53,17 @@ fn series(metrics: &str) -> Vec<Value> {
 }
 
 #[test]
-fn every_panel_of_the_dashboard_has_its_place_and_source() {
+fn every_panel_of_the_dashboard_has_a_position_and_the_chosen_data_source() {
     let dashboard = dashboard();
     let (mut ids, mut cells) = (BTreeSet::new(), BTreeSet::new());
     for panel in dashboard["panels"].as_array().unwrap() {
         let title = panel["title"].as_str().unwrap();
-        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: its ID is in use");
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: duplicate ID");
         let place = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
         let [x, y, w, h] = place;
         assert!(w > 0 && h > 0 && x + w <= 24, "{title}: {place:?}");
         for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
-            assert!(cells.insert(cell), "{title}: it covers another panel");
+            assert!(cells.insert(cell), "{title} covers another panel");
         }
         for target in panel["targets"].as_array().unwrap() {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
@@ -96,7 +96,7 @@ fn no_panel_of_the_dashboard_is_empty() {
     let queries: Vec<Value> = targets
         .map(|target| {
             let query = target["expr"].as_str().unwrap().replace("$instance", "127.0.0.1:3000");
-            assert!(!query.contains('$'), "an unknown variable: {query}");
+            assert!(!query.contains('$'), "unknown variable: {query}");
             let samples = [json!({"labels": "{}", "value": 1})];
             json!({"expr": format!("count({query}) > bool 0"), "eval_time": "10m", "exp_samples": samples})
         })
@@ -113,7 +113,7 @@ fn no_panel_of_the_dashboard_is_empty() {
 }
 
 #[test]
-fn the_rules_of_alerts_are_valid() {
+fn the_alerting_rules_are_valid() {
     if has_promtool() {
         promtool(&["check", "rules", "--lint-fatal"], &example("prometheus/alerts.yml"));
     }

@@ -1,4 +1,4 @@
-//! The commands that tell of the host and the program: `doctor`, `completions`, `man`.
+//! The commands that describe the host and the program: `doctor`, `completions`, `man`.
 
 mod security;
 
@@ -17,14 +17,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Standard output of a command that succeeds and complains of nothing.
-fn told(args: &[&str]) -> String {
+/// Standard output of a command that succeeds without messages on standard error.
+fn printed(args: &[&str]) -> String {
     let output = procstar(args).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
     text(&output.stdout)
 }
 
-/// Gives a text to a program, where that is installed.
+/// Runs a program with `input` as its standard input; none if the program is not installed.
 fn pipe(program: &str, args: &[&str], input: &str) -> Option<Output> {
     let pipes = || Stdio::piped();
     let mut child = match Command::new(program)
@@ -41,7 +41,7 @@ fn pipe(program: &str, args: &[&str], input: &str) -> Option<Output> {
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     let feeder = std::thread::spawn(move || {
-        // Whoever needs no more closes it.
+        // The program may close the pipe before it has read everything.
         let _ = stdin.write_all(input.as_bytes());
     });
     let output = child.wait_with_output().unwrap();
@@ -54,8 +54,8 @@ const NAMES: [&str; 7] =
 
 #[test]
 fn doctor_checks_this_host() {
-    let text = told(&["doctor"]);
-    let report: Value = serde_json::from_str(&told(&["doctor", "-o", "json"])).unwrap();
+    let text = printed(&["doctor"]);
+    let report: Value = serde_json::from_str(&printed(&["doctor", "-o", "json"])).unwrap();
     assert_eq!(report["ok"], true);
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
     let checks = report["checks"].as_array().unwrap();
@@ -70,7 +70,7 @@ fn doctor_checks_this_host() {
         let check = checks.iter().find(|check| check["name"] == name);
         check.unwrap_or_else(|| panic!("{name} is not in {text}"))["level"].as_str().unwrap()
     };
-    // Without these, none of the other tests could succeed.
+    // Without these features, no other test could succeed.
     for name in
         ["clone with pidfd, wait by it", "signals by pidfd", "memfd, sealed", "configuration"]
     {
@@ -79,7 +79,7 @@ fn doctor_checks_this_host() {
 }
 
 #[test]
-fn doctor_finds_what_is_wrong() {
+fn doctor_fails_on_invalid_settings_and_unusable_directories() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     std::fs::create_dir(&state).unwrap();
@@ -106,7 +106,7 @@ fn doctor_finds_what_is_wrong() {
 }
 
 #[test]
-fn doctor_counts_few_descriptors() {
+fn doctor_warns_of_a_low_limit_on_open_files() {
     let script = "ulimit -n 300; exec \"$0\" doctor";
     let command = ["-c", script, env!("CARGO_BIN_EXE_procstar")];
     let output = Command::new("/bin/sh").args(command).output().unwrap();
@@ -120,12 +120,12 @@ fn doctor_counts_few_descriptors() {
 #[test]
 fn completion_scripts_are_valid_and_need_no_instance() {
     for shell in ["bash", "zsh", "fish"] {
-        let script = told(&["completions", shell]);
+        let script = printed(&["completions", shell]);
         if let Some(output) = pipe(shell, &["-n"], &script) {
             assert!(output.status.success(), "{shell}: {}", text(&output.stderr));
         }
     }
-    let script = told(&["completions", "bash"]);
+    let script = printed(&["completions", "bash"]);
     let complete = |words: &str, at: usize| {
         let program = env!("CARGO_BIN_EXE_procstar");
         let ask = format!(
@@ -139,10 +139,10 @@ fn completion_scripts_are_valid_and_need_no_instance() {
 }
 
 #[test]
-fn manual_pages_of_all_commands() {
+fn every_command_has_a_valid_manual_page() {
     let dir = tempfile::tempdir().unwrap();
     let into = dir.path().join("man1");
-    let listed = told(&["man", "--dir", into.to_str().unwrap()]);
+    let listed = printed(&["man", "--dir", into.to_str().unwrap()]);
     for name in NAMES.iter().map(|name| format!("procstar-{name}")) {
         assert!(listed.contains(&format!("/{name}.1\n")), "{listed}");
     }
@@ -158,12 +158,12 @@ fn manual_pages_of_all_commands() {
         }
     }
     assert_eq!(std::fs::read_dir(&into).unwrap().count(), listed.lines().count());
-    let page = told(&["man", "run"]);
+    let page = printed(&["man", "run"]);
     assert_eq!(page, std::fs::read_to_string(into.join("procstar-run.1")).unwrap());
-    // Examples stay as they are, line for line.
+    // Lines of examples are not wrapped.
     let example = r"procstar run \-\-timeout 10m \-\-signal INT \-\-grace 15 \-\- ./train.py";
     assert!(page.contains(example), "{page}");
-    assert!(told(&["man", "config", "show"]).contains("config show"));
+    assert!(printed(&["man", "config", "show"]).contains("config show"));
 }
 
 #[test]
@@ -177,16 +177,16 @@ fn man_refuses_unknown_commands_and_directories() {
 }
 
 #[test]
-fn every_command_explains_itself_by_examples() {
+fn help_of_commands_has_examples() {
     for name in ["run", "doctor", "completions", "man"] {
-        let help = told(&[name, "--help"]);
+        let help = printed(&[name, "--help"]);
         assert!(
             help.contains("\nExamples:\n") && help.contains(&format!("procstar {name}")),
             "{help}"
         );
         assert!(!help.contains("--agent-host"), "{help}");
     }
-    // A broken configuration keeps nobody from completing a line.
+    // Completion works with an invalid configuration.
     let output =
         procstar(&["completions", "bash"]).env("PROCSTAR_HTTP_PORT", "x").output().unwrap();
     assert!(output.status.success());

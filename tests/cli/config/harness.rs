@@ -1,4 +1,4 @@
-//! A host made up by the test: an environment and files, of which nothing is global.
+//! A simulated host: an environment and files that belong to one test.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ use procstar::config::{Env, Settings, Sources};
 pub const SYSTEM: &str = "/etc/procstar/procstar.toml";
 pub const USER: &str = "/home/me/.config/procstar/procstar.toml";
 
-/// Files by path; `Err` is what reading one fails with.
+/// The environment, and files by path; `Err` is the error of reading a file.
 #[derive(Default)]
 pub struct FakeHost {
     pub env: Env,
@@ -61,14 +61,14 @@ impl FakeHost {
         }
     }
 
-    /// The settings with `--exit`, which only gives a reason to run.
+    /// The settings with `--exit`: without an action, the command line is invalid.
     pub fn settings(&self, args: &[&str]) -> Settings {
         self.run(&[&["--exit"], args].concat()).settings
     }
 
-    /// The text of an error that ends with exit code 2.
+    /// The text of a usage error, whose exit code is 2.
     pub fn refused<A: AsRef<OsStr>>(&self, args: &[A]) -> String {
-        let error = self.invoke(args).map(|_| ()).expect_err("this must be refused");
+        let error = self.invoke(args).map(|_| ()).expect_err("a usage error");
         assert_eq!(error.exit_code(), 2);
         assert!(!error.is_answer() && error.text().ends_with('\n'));
         error.text().to_owned()

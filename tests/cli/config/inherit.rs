@@ -1,11 +1,12 @@
-//! What processes never inherit, shown by the binary and the documentation.
+//! Environment variables that processes never inherit: the program and the documentation agree.
 
 use std::process::{Command, Stdio};
 
 use procstar::config::NEVER_INHERITED;
 use serde_json::{Value, json};
 
-/// The environment of a process of `env`, where every variable of the list and `PLAIN` are set for the program.
+/// Returns the names of the variables of a process with the spec `env`. The program itself has all
+/// variables of [`NEVER_INHERITED`], and `PLAIN`.
 fn environment(env: &Value) -> Vec<String> {
     let spec = json!({"specs": {"p": {
         "argv": ["/usr/bin/env"],

@@ -1,4 +1,5 @@
-//! Which layer wins, which files are found, and how each layer's errors name their place.
+//! Precedence of the layers of configuration, the files that are found, and the positions in the
+//! errors of each layer.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,7 +13,7 @@ use procstar::config::{Env, Kind, LogLevel, Settings};
 use super::harness::{FakeHost, SYSTEM, USER, seconds};
 
 #[test]
-fn an_empty_environment_gives_the_defaults() {
+fn settings_without_environment_are_the_defaults() {
     let run = FakeHost::default().run(&["--exit"]);
     assert_eq!(run.settings, Settings::default());
     assert!(run.warnings.is_empty() && run.input.is_none() && !run.wait && !run.print);
@@ -26,7 +27,7 @@ fn an_empty_environment_gives_the_defaults() {
 }
 
 #[test]
-fn each_layer_beats_the_former_ones() {
+fn each_layer_overrides_the_previous_ones() {
     let port = |host: &FakeHost, args: &[&str]| host.settings(args).agent.port;
     let mut host = FakeHost::default().env("HOME", "/home/me");
     assert_eq!(port(&host, &[]), 59789);
@@ -60,7 +61,7 @@ fn the_users_file_is_found_by_the_xdg_rules() {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
+fn unreadable_files_are_errors_except_the_users_own() {
     let host = FakeHost::default().env("HOME", "/home/me");
     let text = host.refused(&["--exit", "--config", "/nowhere"]);
     assert!(text.starts_with("error: cannot read configuration file /nowhere: "), "{text}");
@@ -100,7 +101,7 @@ fn every_setting_has_a_variable_and_a_file_key() {
 }
 
 #[test]
-fn bad_values_name_their_place_even_when_overridden() {
+fn invalid_values_are_reported_with_their_position_even_if_overridden() {
     let host = FakeHost::default().file(SYSTEM, "[http]\nprot = 1\n[agent]\nport = 0\n");
     let text = host.env("PROCSTAR_AGENT_PORT", "5").refused(&["--exit"]);
     assert_eq!(
@@ -128,7 +129,7 @@ fn bad_values_name_their_place_even_when_overridden() {
 }
 
 #[test]
-fn durations_and_sizes_have_units() {
+fn durations_and_sizes_can_have_units() {
     let text = "[http]\nheader_timeout = \"500ms\"\nmax_body = \"64M\"\n\
                 [capture]\nkeep_tail = \"1GiB\"\n[run]\nwait_timeout = \"1h30m\"";
     let by_file = FakeHost::default().file(SYSTEM, text).settings(&[]);
@@ -163,7 +164,7 @@ fn the_older_name_of_allowed_executables_still_works() {
 }
 
 #[test]
-fn former_names_of_settings_are_errors_that_name_the_present_ones() {
+fn former_names_of_settings_are_errors_that_suggest_the_present_names() {
     for (former, present) in [
         ("http.serve = true", "http.enabled"),
         ("http.connections = 3", "http.max_connections"),
@@ -179,7 +180,7 @@ fn former_names_of_settings_are_errors_that_name_the_present_ones() {
 }
 
 #[test]
-fn empty_and_odd_variables() {
+fn empty_variables_count_as_unset_and_paths_need_not_be_utf8() {
     for key in KEYS {
         let settings = FakeHost::default().env(key.variable, "").settings(&[]);
         assert_eq!(settings, Settings::default(), "empty {} counts as unset", key.variable);

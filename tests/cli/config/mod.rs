@@ -1,5 +1,6 @@
-//! Configuration and command line as a user meets them: files, environment and arguments in,
-//! settings, texts and exit codes out. The host is a map of files and variables; nothing global is touched.
+//! Configuration and command line as a user sees them: settings, texts and exit codes that result
+//! from files, environment and arguments. Files and environment are simulated; the tests change no
+//! global state.
 
 mod command_line;
 mod harness;

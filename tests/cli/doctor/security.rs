@@ -1,4 +1,4 @@
-//! `doctor --security`: what it finds, with a remedy each, and an exit code for scans.
+//! `doctor --security`: its findings, each with a remedy, and its exit code.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::procstar;
 
-/// The report in an environment with only these variables, and the exit code.
+/// The report with only these environment variables, and the exit code.
 fn report(env: &[(&str, &str)], args: &[&str]) -> (Value, i32) {
     let mut command = procstar(args);
     command.args(["doctor", "--security", "-o", "json"]).env_clear().envs(env.iter().copied());
@@ -16,7 +16,7 @@ fn report(env: &[(&str, &str)], args: &[&str]) -> (Value, i32) {
     (serde_json::from_slice(&output.stdout).unwrap(), output.status.code().unwrap())
 }
 
-/// The checks of a name: level, finding, remedy.
+/// Level, finding and remedy of each check with this name.
 fn found(report: &Value, name: &str) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let checks = report["checks"].as_array().unwrap().iter();
@@ -31,7 +31,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn the_exit_code_says_whether_there_are_findings() {
+fn the_exit_code_is_one_if_there_are_findings() {
     let (report, code) = report(&[], &[]);
     let checks = report["checks"].as_array().unwrap();
     let is_finding = |check: &&Value| check["level"] == "warn" || check["level"] == "fail";
@@ -68,7 +68,7 @@ fn exposed_files_weak_tokens_and_open_listeners_are_findings() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let level = |report: &Value, name: &str| found(report, name).pop().unwrap_or_default();
-    // A file of the configuration that others can write, or a token that they can read.
+    // A configuration file that other users can write.
     std::fs::write(at("procstar.toml"), "[http]\nenabled = true\n").unwrap();
     let config = ["--config", &at("procstar.toml")];
     mode(Path::new(&at("procstar.toml")), 0o666);
@@ -80,14 +80,14 @@ fn exposed_files_weak_tokens_and_open_listeners_are_findings() {
     let (report, _) = self::report(&[], &config);
     let (ok, said, _) = level(&report, "configuration");
     assert!(ok == "ok" && said.contains(", owner ") && said.ends_with("mode 0644"), "{said}");
-    // Files that the service would refuse.
+    // A key that other users can read.
     std::fs::write(at("key"), "x").unwrap();
     let (report, code) = self::report(&[("PROCSTAR_HTTP_TLS_KEY", &at("key"))], &[]);
     let (fail, said, remedy) = level(&report, "http.tls_key");
     assert_eq!((code, fail.as_str()), (1, "fail"));
     assert!(said.contains("every user can read it (mode 0644"), "{said}");
     assert_eq!(remedy, format!("run `chmod go-r {}`", at("key")));
-    // A token of an agent that can be guessed, a listener that everybody reaches.
+    // A weak agent token, and a listener on all addresses without TLS.
     let env = [
         ("PROCSTAR_AGENT_TOKEN", "hunter2"),
         ("PROCSTAR_HTTP_ENABLED", "true"),
@@ -101,7 +101,7 @@ fn exposed_files_weak_tokens_and_open_listeners_are_findings() {
     assert!(fail == "fail" && said.contains("0.0.0.0"), "{said}");
     assert!(remedy.contains("http.tls_cert"), "{remedy}");
     assert!(!report.to_string().contains("hunter2"));
-    // A directory in which others could exchange what is captured.
+    // A directory in which other users could replace captures.
     std::fs::create_dir(at("open")).unwrap();
     mode(Path::new(&at("open")), 0o777);
     let (report, _) = self::report(&[("TMPDIR", &at("open"))], &[]);

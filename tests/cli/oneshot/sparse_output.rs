@@ -1,4 +1,5 @@
-//! A job that gives its output ten terabytes by `truncate`: what is printed stays small, and files can be limited.
+//! Processes that extend their output to ten terabytes with `truncate`: results stay small, and the
+//! size of files can be limited.
 
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ fn sparse(script: &str) -> Value {
 }
 
 #[test]
-fn ten_terabytes_of_nothing_are_printed_as_a_length_with_a_notice() {
+fn ten_terabytes_of_zeros_are_reported_as_a_length_with_a_warning() {
     let mut job = sparse("echo first; truncate -s 10T /dev/stdout");
     job["fds"].as_array_mut().unwrap().push(json!(["stderr", {"capture": {"encoding": "utf-8"}}]));
     let result = &print(&json!({"specs": {"a": job}}))["a"];
@@ -29,7 +30,7 @@ fn ten_terabytes_of_nothing_are_printed_as_a_length_with_a_notice() {
 }
 
 #[test]
-fn fds_share_what_one_result_may_contain() {
+fn fds_share_the_maximum_output_of_one_result() {
     let mut command = procstar();
     command.args(["--print", "-"]).env("PROCSTAR_CAPTURE_MAX_INLINE", "10");
     let text = json!({"capture": {"encoding": "utf-8"}});
@@ -45,7 +46,7 @@ fn fds_share_what_one_result_may_contain() {
 }
 
 #[test]
-fn a_configured_file_size_ends_what_writes_more() {
+fn sigxfsz_kills_a_process_that_exceeds_the_maximum_file_size() {
     let run = |limits: &Value, script: &str| {
         let mut command = procstar();
         command.args(["--print", "-"]).env("PROCSTAR_RUN_MAX_FILE_SIZE", "1000");
@@ -57,7 +58,7 @@ fn a_configured_file_size_ends_what_writes_more() {
     };
     let result = run(&json!({}), "ulimit -f; ulimit -Hf; exec truncate -s 10T /dev/stdout");
     assert_eq!(result["status"]["signal"], "SIGXFSZ", "{result}");
-    // In units of 512 bytes.
+    // ulimit prints units of 512 bytes.
     assert_eq!(result["fds"]["stdout"]["text"], "1\n1\n");
     let result = run(&json!({"fsize": 512}), "exec head -c 1000 /dev/zero");
     assert_eq!(result["status"]["signal"], "SIGXFSZ", "{result}");
