@@ -1,5 +1,5 @@
-//! The agent: its actors, its side of the network, and the program with a server or a keeper that a
-//! test plays.
+//! The agent: its actors, its network code, and the program against a mock scheduler or a keeper
+//! that the test simulates.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,9 +1,9 @@
-//! What the agent says to a server, as the server reads it.
+//! The agent's messages, as a scheduler decodes them.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A message of the agent, with every key that the protocol has for one, and no others.
+/// A message of the agent, with all keys that the protocol defines and no others.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Message {
@@ -25,7 +25,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message in one line.
+    /// A summary of the message in one line.
     pub fn brief(&self) -> String {
         let kind = &self.r#type;
         match kind.as_str() {

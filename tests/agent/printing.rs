@@ -1,4 +1,5 @@
-//! The worker of a one-shot, with the test as its keeper: which worker prints, and how often.
+//! The worker of a one-shot, with the test as its keeper: which worker prints the results, and how
+//! often.
 
 use crate::support::wait::DEADLINE;
 use std::io::{Read, Write};
@@ -15,7 +16,7 @@ use procstar::keeper::format::{Decoder, Printing, ToKeeper, ToWorker, WorkerStat
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::variables::{AGAIN, KEEPER_FD};
 
-/// A later worker of `procstar --print`, welcomed.
+/// A restarted worker of `procstar --print` that has received `Welcome`.
 struct Worker {
     child: Child,
     socket: UnixStream,
@@ -37,8 +38,8 @@ impl Worker {
             .unwrap();
         ours.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut worker = Worker { child, socket: ours, decoder: Decoder::default() };
-        assert!(matches!(worker.heard(), ToKeeper::Mode(Mode::OneShot)));
-        assert!(matches!(worker.heard(), ToKeeper::Hello { input: None, .. }));
+        assert!(matches!(worker.received(), ToKeeper::Mode(Mode::OneShot)));
+        assert!(matches!(worker.received(), ToKeeper::Hello { input: None, .. }));
         let memory = WorkerState { any: true, printing, ..WorkerState::default() };
         let (pid, ppid, start) = (7, 6, TimePoint::now());
         let records = vec![record];
@@ -50,7 +51,7 @@ impl Worker {
         worker
     }
 
-    fn heard(&mut self) -> ToKeeper {
+    fn received(&mut self) -> ToKeeper {
         let mut buf = [0; 4096];
         loop {
             if let Some(message) = self.decoder.next_message().unwrap() {
@@ -62,15 +63,16 @@ impl Worker {
         }
     }
 
-    /// What it has remembered of printing until its goodbye, each once, and the code of that.
+    /// The states of printing that the worker reports until `Bye`, without repetitions, and the
+    /// exit code in `Bye`.
     fn until_bye(&mut self) -> (Vec<Printing>, u8) {
-        let mut noted = Vec::new();
+        let mut reported = Vec::new();
         loop {
-            match self.heard() {
-                ToKeeper::Remember(WorkerState { printing, .. }) => noted.push(printing),
+            match self.received() {
+                ToKeeper::Remember(WorkerState { printing, .. }) => reported.push(printing),
                 ToKeeper::Bye { code, .. } => {
-                    noted.dedup();
-                    return (noted, code);
+                    reported.dedup();
+                    return (reported, code);
                 }
                 _ => {}
             }
@@ -86,7 +88,7 @@ impl Drop for Worker {
     }
 }
 
-/// A process that has ended.
+/// The keeper's entry of an ended process.
 fn ended(id: &str) -> ProcessEntry {
     let captures = Captures::none();
     let start = TimePoint::now();
@@ -115,12 +117,12 @@ fn printed(worker: &mut Worker) -> String {
 }
 
 #[test]
-fn printing_is_reported_before_and_after() {
-    // It does not fit into the pipe, which nobody reads yet: the worker stands in the middle of printing.
+fn the_worker_reports_the_begin_and_the_end_of_printing() {
+    // The results do not fit into the pipe, which nobody reads yet: the worker blocks in printing.
     let id = "x".repeat(300_000);
     let mut worker = Worker::start(Printing::NotBegun, ended(&id));
     let begun = loop {
-        if let ToKeeper::Remember(memory) = worker.heard()
+        if let ToKeeper::Remember(memory) = worker.received()
             && memory.printing != Printing::NotBegun
         {
             break memory.printing;
@@ -128,14 +130,14 @@ fn printing_is_reported_before_and_after() {
     };
     assert_eq!(begun, Printing::Begun);
     worker.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-    assert!(worker.socket.read(&mut [0]).is_err(), "it is not done");
+    assert!(worker.socket.read(&mut [0]).is_err(), "printing is not done yet");
     worker.socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let text = printed_beside(&mut worker);
     assert_eq!(worker.until_bye(), (vec![Printing::Done], 0));
     assert!(text.join().unwrap().starts_with(&format!("{{\"{id}\":")));
 }
 
-/// Reads what is printed on a thread of its own: the worker waits for both.
+/// Reads the standard output in a thread: the worker waits for this reader and for its keeper.
 fn printed_beside(worker: &mut Worker) -> std::thread::JoinHandle<String> {
     let mut stdout = worker.child.stdout.take().unwrap();
     std::thread::spawn(move || {

@@ -1,5 +1,6 @@
 //! The Grafana dashboard and the alerting rules. promtool evaluates the queries of the dashboard
-//! over the metrics of an instance. A missing promtool fails the test in CI, and skips it elsewhere.
+//! over the metrics of an instance. Without promtool, the tests fail in CI and are skipped
+//! elsewhere.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

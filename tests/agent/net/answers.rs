@@ -1,4 +1,4 @@
-//! What a server or a gateway before it answers to the request for a WebSocket.
+//! Responses of a scheduler, or of a gateway before it, to the request for a WebSocket.
 
 use procstar::net::dial::{Dial, DialError};
 use procstar::net::socket::Link;
@@ -8,13 +8,13 @@ use super::{dialer, message};
 use crate::mock_server::RawServer;
 use crate::support::wait::soon;
 
-/// An attempt whose request is answered by `before` and then, if wanted, by the consent.
-async fn attempt(before: &str, consent: bool) -> Result<Link, DialError> {
+/// Connects to a server that responds with `before` and then, if `accepts`, accepts the WebSocket.
+async fn attempt(before: &str, accepts: bool) -> Result<Link, DialError> {
     let server = RawServer::start().await;
     let dial = dialer("127.0.0.1", server.addr.port(), &server.identity).dial();
     let serve = async {
         let (mut stream, answer) = server.request().await;
-        let rest = if consent { [&answer[..], b"\x82\x02hi"].concat() } else { Vec::new() };
+        let rest = if accepts { [&answer[..], b"\x82\x02hi"].concat() } else { Vec::new() };
         stream.write_all(&[before.as_bytes(), &rest].concat()).await.unwrap();
         stream.flush().await.unwrap();
         stream
@@ -30,7 +30,7 @@ async fn attempt(before: &str, consent: bool) -> Result<Link, DialError> {
 }
 
 #[actix_rt::test]
-async fn interim_answers_before_the_consent_are_passed_over() {
+async fn interim_responses_are_ignored() {
     for interim in [
         "HTTP/1.1 100 Continue\r\n\r\n",
         "HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n",
@@ -41,7 +41,7 @@ async fn interim_answers_before_the_consent_are_passed_over() {
 }
 
 #[actix_rt::test]
-async fn a_refusal_is_reported_with_its_status_and_reason() {
+async fn a_refusal_is_reported_with_its_status_and_its_meaning() {
     for (answer, expected) in [
         (
             "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 5\r\n\r\nsorry",
@@ -62,7 +62,7 @@ async fn a_refusal_is_reported_with_its_status_and_reason() {
 }
 
 #[actix_rt::test]
-async fn an_endless_answer_is_given_up() {
+async fn a_response_with_endless_headers_is_an_error() {
     let header = format!("x: {}\r\n", "y".repeat(1000));
     let error = attempt(&format!("HTTP/1.1 200 OK\r\n{}", header.repeat(80)), false).await;
     assert!(matches!(error, Err(DialError::Upgrade { .. })), "{error:?}");

@@ -1,6 +1,7 @@
-//! A connection on a stream in memory, in virtual time: limits, faults of the server, slow ends.
+//! A connection over a stream in memory, in virtual time: limits, protocol errors of the scheduler,
+//! and slow closing.
 //!
-//! Paused time stands still while anything runs, and jumps to the next timer when all wait.
+//! Paused time does not advance while a task runs, and jumps to the next timer when all tasks wait.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, advance, pause},
 };
 
-/// A link, and the server's end of its stream.
+/// A link, and the scheduler's end of its stream.
 fn linked(limits: SocketLimits) -> (Link, DuplexStream) {
     let (client, server) = tokio::io::duplex(1 << 16);
     (start(client, Bytes::new(), limits), server)
@@ -29,7 +30,7 @@ async fn lost(link: &mut Link) -> SocketError {
     }
 }
 
-/// A client's short control frame: first byte and unmasked payload.
+/// Reads a short control frame of the client, and returns its first byte and the unmasked payload.
 async fn control(server: &mut DuplexStream) -> (u8, Vec<u8>) {
     let mut head = [0; 6];
     server.read_exact(&mut head).await.unwrap();
@@ -54,18 +55,18 @@ async fn a_scheduler_that_breaks_the_protocol_gets_a_close_code() {
         let found = lost(&mut link).await;
         assert!(matches!(&found, SocketError::Protocol(found) if *found == err), "{found}");
         assert_eq!(control(&mut server).await, (0x88, code.to_be_bytes().to_vec()));
-        assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0, "and hung up on");
+        assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 0, "the client closes the stream");
     }
 }
 
 #[actix_rt::test]
-async fn a_close_without_an_answer_ends_in_time() {
+async fn an_unanswered_close_ends_after_its_timeout() {
     pause();
     let (mut link, mut server) = linked(SocketLimits::default());
     let begin = Instant::now();
     link.outbound.close(Some(1000), "done");
     assert_eq!(control(&mut server).await, (0x88, b"\x03\xe8done".to_vec()));
-    // What the server sends meanwhile still comes.
+    // Messages of the scheduler are still received meanwhile.
     server.write_all(b"\x82\x02hi").await.unwrap();
     assert!(matches!(link.inbound.recv().await, Some(Inbound::Message(data)) if data == "hi"));
     assert!(matches!(lost(&mut link).await, SocketError::CloseTimeout(_)));
@@ -74,7 +75,7 @@ async fn a_close_without_an_answer_ends_in_time() {
 }
 
 #[actix_rt::test]
-async fn the_answer_to_a_close_does_not_wait_for_a_stuck_server() {
+async fn the_answer_to_a_close_does_not_wait_for_a_scheduler_that_reads_nothing() {
     pause();
     let (mut link, mut server) = linked(SocketLimits::default());
     assert!(link.outbound.data.try_send(Box::new(Bytes::from(vec![0; 1 << 20]))).is_ok());
@@ -88,7 +89,7 @@ async fn the_answer_to_a_close_does_not_wait_for_a_stuck_server() {
 }
 
 #[actix_rt::test]
-async fn only_the_newest_of_many_pings_is_answered_by_a_stuck_writer() {
+async fn a_blocked_writer_answers_only_the_newest_ping() {
     pause();
     let (mut link, mut server) =
         linked(SocketLimits { inbound_queue: 64, ..SocketLimits::default() });
@@ -103,7 +104,7 @@ async fn only_the_newest_of_many_pings_is_answered_by_a_stuck_writer() {
         let ping = link.inbound.recv().await;
         assert!(matches!(ping, Some(Inbound::Ping(data)) if data[..] == [i]));
     }
-    // The fragment that was under way, then the pong, before the rest of the message.
+    // The pong follows the fragment that was being sent, before the rest of the message.
     let mut head = [0; 14];
     server.read_exact(&mut head).await.unwrap();
     assert_eq!(head[..2], [0x02, 0xff], "a first fragment");
@@ -115,7 +116,7 @@ async fn only_the_newest_of_many_pings_is_answered_by_a_stuck_writer() {
 }
 
 #[actix_rt::test]
-async fn activity_follows_the_bytes() {
+async fn activity_records_the_times_of_received_and_sent_bytes() {
     pause();
     let (mut link, mut server) =
         linked(SocketLimits { inbound_queue: 1, ..SocketLimits::default() });
@@ -133,7 +134,7 @@ async fn activity_follows_the_bytes() {
     assert_eq!(control(&mut server).await, (0x89, b"p".to_vec()));
     assert_eq!(link.activity.last_write() - start, 2 * second);
 
-    // While the owner takes nothing, the server's silence is not the server's fault.
+    // A link whose owner takes no message reads nothing. That does not count as a silent scheduler.
     server.write_all(b"\x01a\x82\x01b\x82\x01c").await.unwrap();
     advance(100 * second).await;
     assert!(matches!(link.inbound.recv().await, Some(Inbound::Message(data)) if data == "a"));
@@ -142,14 +143,14 @@ async fn activity_follows_the_bytes() {
 }
 
 #[actix_rt::test]
-async fn the_writer_goes_when_its_owner_does() {
+async fn the_writer_sends_its_queue_and_ends_when_its_owner_is_dropped() {
     pause();
     let (link, mut server) = linked(SocketLimits::default());
     let Link { mut inbound, outbound, .. } = link;
     assert!(outbound.data.try_send(Box::new(Bytes::from_static(b"last"))).is_ok());
     drop(outbound);
-    assert!(inbound.recv().await.is_none(), "an end that the owner made is not told to it");
+    assert!(inbound.recv().await.is_none(), "the owner is not notified of its own close");
     let mut all = Vec::new();
     server.read_to_end(&mut all).await.unwrap();
-    assert_eq!(all.len(), 10, "what was queued, as one frame");
+    assert_eq!(all.len(), 10, "the queued message as one frame");
 }

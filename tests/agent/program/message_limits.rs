@@ -1,11 +1,11 @@
-//! Messages that are too large, or hold too much.
+//! Messages that are too large, or contain too many values.
 
 use serde_json::json;
 
 use super::*;
 
 #[actix::test]
-async fn a_message_beyond_the_maximum_ends_the_connection_by_the_settings_name() {
+async fn a_message_above_the_maximum_closes_the_connection_and_the_log_names_the_setting() {
     let mut server = MockServer::start(Behaviour::default());
     let (port, cert) = (server.addr.port(), server.identity.pem_file());
     let more = |command: &mut Command| {
@@ -24,13 +24,13 @@ async fn a_message_beyond_the_maximum_ends_the_connection_by_the_settings_name()
     loop {
         match session.seen().await {
             Seen::Close(code) => break assert_eq!(code, Some(1009)),
-            // What it has not read breaks the connection, and the close frame may be lost with it.
+            // The kernel resets a connection with unread data, and the close frame may be lost.
             Seen::Gone => break,
             Seen::Ping(_) | Seen::Pong(_) => {}
             other => panic!("not a close: {other:?}"),
         }
     }
-    // It connects again, having said why.
+    // The agent logs the reason and connects again.
     let (_session, _) = welcome(&mut server).await;
     let log = agent.log();
     assert!(log.contains("limit of 5000 (agent.max_message)"), "{log}");

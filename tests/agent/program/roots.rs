@@ -1,8 +1,8 @@
-//! Whose certificate is enough to get the token.
+//! Which certificates a scheduler needs to receive the token.
 
 use super::*;
 
-/// An agent to which `system` is the file of the system's roots.
+/// An agent with `system` as the file of the system's root certificates.
 fn agent(
     system: &NamedTempFile,
     port: u16,
@@ -17,17 +17,17 @@ fn agent(
     })
 }
 
-/// The attack: a server that has a certificate of any root of the system's stands where the agent's own should. It got the token, though
-/// `agent.cert` names another certificate.
+/// An impostor with a certificate from any of the system's roots takes the place of the scheduler.
+/// With `agent.cert` alone, it receives the token, although `agent.cert` names another certificate.
 #[actix::test]
-async fn agent_ca_keeps_the_token_from_a_server_with_a_certificate_of_the_system() {
+async fn agent_ca_keeps_the_token_from_a_certificate_of_the_systems_roots() {
     let (identity, system) = Identity::issued();
     let addr = "127.0.0.1:0".parse().unwrap();
     let mut server = MockServer::start_on(addr, identity, Behaviour::default());
     let ours = Identity::loopback().pem_file();
     let path = ours.path().to_str().unwrap();
     let port = server.addr.port();
-    // By contract, `agent.cert` adds trust and takes none away.
+    // `agent.cert` is trusted in addition to the system's roots: existing users rely on it.
     let trusting = agent(&system, port, &[], |command| {
         command.env("PROCSTAR_AGENT_CERT", path);
     });
@@ -52,11 +52,11 @@ async fn agent_ca_keeps_the_token_from_a_server_with_a_certificate_of_the_system
         );
         assert!(!log.contains(TOKEN));
     }
-    assert!(server.has_no_session(), "nobody came as far as to send the token");
+    assert!(server.has_no_session(), "an agent connected");
 }
 
 #[actix::test]
-async fn agent_ca_trusts_the_servers_own_certificate_and_is_read_again() {
+async fn agent_ca_trusts_a_self_signed_certificate_and_is_read_again() {
     let mut server = MockServer::start(Behaviour::default());
     let (addr, ca) = (server.addr, server.identity.pem_file());
     let path = ca.path().to_owned();
@@ -74,7 +74,7 @@ async fn agent_ca_trusts_the_servers_own_certificate_and_is_read_again() {
 }
 
 #[actix::test]
-async fn a_file_of_agent_ca_that_is_of_no_use_is_named() {
+async fn an_unreadable_file_of_agent_ca_is_an_error_with_its_path() {
     let mut agent =
         agent(&NamedTempFile::new().unwrap(), 1, &["--agent-ca", "/no/such.pem"], |_| {});
     assert_eq!(agent.ended().await.code(), Some(2));

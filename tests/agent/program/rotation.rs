@@ -1,4 +1,4 @@
-//! Files that are replaced while the agent runs: it needs no upgrade.
+//! Token and certificate files that are replaced while the agent runs: the agent reads them again.
 
 use super::*;
 use crate::support::private::write_secret;
@@ -15,14 +15,14 @@ async fn a_replaced_token_file_is_read_by_the_next_registration() {
     });
     let (session, register) = welcome(&mut server).await;
     assert_eq!(register.access_token, "first");
-    // As secret managers do it: another file, by a rename.
+    // Secret managers replace a file by renaming another one.
     let beside = dir.path().join("beside");
     write_secret(&beside, "other\n");
     std::fs::rename(&beside, &token).unwrap();
     session.say(Say::Close(1000, String::new()));
     let (session, register) = welcome(&mut server).await;
     assert_eq!(register.access_token, "other");
-    // Of no use: the former one goes on.
+    // If the new token is invalid, the agent keeps the previous one.
     write_secret(&token, b"\xff");
     session.say(Say::Close(1000, String::new()));
     let (session, register) = welcome(&mut server).await;
@@ -37,13 +37,13 @@ async fn a_replaced_token_file_is_read_by_the_next_registration() {
 }
 
 #[actix::test]
-async fn a_replaced_certificate_file_is_read_by_the_next_attempt() {
+async fn a_replaced_certificate_file_is_read_by_the_next_connection_attempt() {
     let mut server = MockServer::start(Behaviour::default());
     let (addr, cert) = (server.addr, server.identity.pem_file());
     let agent = Agent::with_cert(cert, "localhost", addr.port(), &[], |_| {});
     let (_session, first) = welcome(&mut server).await;
     server.stop().await;
-    // The server comes back with another certificate, which is not trusted yet.
+    // The scheduler returns with another certificate, which is not trusted yet.
     let mut server = MockServer::start_on(addr, Identity::loopback(), Behaviour::default());
     agent.logged("server certificate of").await;
     let renewed = server.identity.pem_file();

@@ -1,4 +1,4 @@
-//! Output that is changed after the end of its process, asked for by the server.
+//! The scheduler requests output that was changed after the end of its process.
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 

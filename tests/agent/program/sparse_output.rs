@@ -1,11 +1,11 @@
-//! Output of ten terabytes by `truncate`, asked for by the server.
+//! The scheduler requests output that `truncate` has extended to ten terabytes.
 
 use serde_json::json;
 
 use super::*;
 
 #[actix::test]
-async fn one_answer_carries_a_configured_number_of_bytes_at_most() {
+async fn one_answer_contains_at_most_the_configured_number_of_bytes() {
     let mut server = MockServer::start(Behaviour::default());
     let (port, cert) = (server.addr.port(), server.identity.pem_file());
     let more = |command: &mut Command| {
@@ -28,7 +28,7 @@ async fn one_answer_carries_a_configured_number_of_bytes_at_most() {
     let answer = session.seen().await;
     let Seen::Message { data, .. } = answer else { panic!("{answer:?}") };
     assert!((100_000..101_000).contains(&data.len()), "{}", data.len());
-    // The next request is answered after it.
+    // The connection still answers the next request.
     say(&session, json!({"type": "ProcidListRequest"}));
     assert_eq!(brief(&mut session).await, "ProcidList a");
     drop(agent);
