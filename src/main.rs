@@ -13,7 +13,7 @@ use procstar::cli::invocation::{Invocation, Run, UsageError};
 use procstar::cli::parse;
 use procstar::cli::{client, descriptor, host, printing, show, upgrade, validate};
 use procstar::clock::TimePoint;
-use procstar::engine::{FILTER, filter};
+use procstar::engine::{CAPTURE_WRITER, capture_writer};
 use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::format::{StateError, SuccessionError, SuccessionState, UpgradeState};
 use procstar::keeper::meaning::Mode;
@@ -51,10 +51,10 @@ extern "C" fn open_closed_outputs() {
 }
 
 fn main() {
-    // This process is a capture's filter, and neither keeper nor worker.
-    if let Some(work) = std::env::var_os(FILTER) {
-        let code = filter::run(&work);
-        let code = code.unwrap_or_else(|| reserved(&Foreign { variable: FILTER }));
+    // This process is a capture writer, and neither keeper nor worker.
+    if let Some(work) = std::env::var_os(CAPTURE_WRITER) {
+        let code = capture_writer::run(&work);
+        let code = code.unwrap_or_else(|| reserved(&Foreign { variable: CAPTURE_WRITER }));
         std::process::exit(i32::from(code));
     }
     let start = TimePoint::now();
@@ -254,14 +254,16 @@ fn worker(number: &str, fds: &[RawFd]) -> u8 {
     work(parsed, &env, socket, given)
 }
 
-/// Protects this process's secrets, and prepares it for signals; returns the exit code if it cannot.
+/// Protects this process's secrets, and prepares it for signals; returns the exit code if it
+/// cannot.
 fn become_worker() -> Result<(), u8> {
     secrets::protect();
     if let Err(error) = keeper::signals::prepare_worker() {
         print_error(&format_args!("cannot handle signals: {error}"));
         return Err(1);
     }
-    // `ps` and `top` show this name; by default it would be the program's, or that of a link in /proc.
+    // `ps` and `top` show this name; by default it would be the program's, or that of a link in
+    // /proc.
     let _ = nix::sys::prctl::set_name(c"procstar-worker");
     Ok(())
 }

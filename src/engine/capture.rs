@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | the process itself, through an append-only open file | `tempfile` without further options: nothing of ours runs while it writes |
 //! | the engine, from a pipe | `memory`, or `tempfile` with a limit, pieces or a pipe size |
-//! | a [`filter`] process, from a pipe | compressed output, and output that goes through a pipe into a named file |
+//! | a [`capture_writer`] process, from a pipe | compressed output, and output that goes through a pipe into a named file |
 //!
 //! Our own files have names in the instance's directory (`memory` files in a memory file system).
 //! So they need no descriptor without a reader, another process can read them, and they outlive a
@@ -21,10 +21,10 @@
 //! A process can truncate the file that it writes itself, and any user with the rights can remove a
 //! file: [`intact`] detects both, and results report it as a [`Loss`].
 
+pub mod capture_writer;
 mod codec;
 mod confine;
 mod counters;
-pub mod filter;
 mod holes;
 mod intact;
 mod limits;
@@ -181,13 +181,13 @@ enum Layout {
 
 /// The writer of a capture's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CaptureWriter {
+pub(super) enum WrittenBy {
     /// The process itself.
     Process,
     /// The engine, from a pipe.
     Engine,
-    /// A filter, from a pipe.
-    Filter,
+    /// A capture writer, from a pipe.
+    CaptureWriter,
 }
 
 impl Capture {
@@ -211,8 +211,8 @@ impl Capture {
         self.named.as_ref().filter(|_| self.named() == Some(self.path()))
     }
 
-    /// The writer of the capture's file.
-    pub(super) fn writer(&self) -> CaptureWriter {
+    /// Who writes the capture's file.
+    pub(super) fn written_by(&self) -> WrittenBy {
         let spec = &self.spec;
         let piped = spec.mode == CaptureMode::Memory
             || self.limit.is_some()
@@ -220,9 +220,9 @@ impl Capture {
             || spec.pipe_size.is_some()
             || spec.chunk_times;
         match piped {
-            false => CaptureWriter::Process,
-            true if spec.compress.is_some() || spec.file.is_some() => CaptureWriter::Filter,
-            true => CaptureWriter::Engine,
+            false => WrittenBy::Process,
+            true if spec.compress.is_some() || spec.file.is_some() => WrittenBy::CaptureWriter,
+            true => WrittenBy::Engine,
         }
     }
 
@@ -287,23 +287,24 @@ impl Capture {
         read.unwrap_or_default()
     }
 
-    /// Whether the filter has read all output and still processes it.
+    /// Whether the capture writer has read all output and still processes it.
     pub(super) fn is_finishing(&self) -> bool {
-        self.writer() == CaptureWriter::Filter && self.read_counters().phase == Phase::Finishing
+        self.written_by() == WrittenBy::CaptureWriter
+            && self.read_counters().phase == Phase::Finishing
     }
 
-    /// Whether the filter has stored all output.
+    /// Whether the capture writer has stored all output.
     pub(super) fn is_whole(&self) -> bool {
         self.read_counters().phase == Phase::Ended
     }
 
     /// Whether output may be missing because the engine that began the capture is gone.
     pub(super) fn is_orphaned(&self) -> bool {
-        match self.writer() {
-            CaptureWriter::Process => false,
+        match self.written_by() {
+            WrittenBy::Process => false,
             // The engine that read the pipe is gone, and the pipe's contents with it.
-            CaptureWriter::Engine => true,
-            CaptureWriter::Filter => !self.is_whole(),
+            WrittenBy::Engine => true,
+            WrittenBy::CaptureWriter => !self.is_whole(),
         }
     }
 

@@ -3,12 +3,12 @@
 
 mod apply;
 mod budget;
+mod capture_writer_exits;
+mod capture_writers;
 mod drain;
 mod exit_statuses;
 mod exits;
 mod files;
-mod filter_exits;
-mod filters;
 mod handover;
 mod holdings;
 mod io;
@@ -259,7 +259,7 @@ impl Driver {
             Some(Source::Pipe(serial, index)) => self.pipe_readable(serial, index),
             Some(Source::Children) => self.containment.child_ended(),
             Some(Source::Descendant(serial)) => self.descendant_exited(serial, token),
-            Some(Source::Filter(pid)) => self.filter_exited(pid),
+            Some(Source::CaptureWriter(pid)) => self.capture_writer_exited(pid),
             Some(Source::ExitEvents) => self.exit_events.read(),
             // Removed by an earlier event of the same round.
             None => {}

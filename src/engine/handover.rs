@@ -21,8 +21,9 @@ pub struct Handover {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct HandoverShared {
     pub(in crate::engine) orphans: HandoverOrphans,
-    /// The filters of deleted processes.
-    pub(in crate::engine) filters: Vec<HandoverFilter>,
+    /// The capture writers of deleted processes.
+    #[serde(rename = "filters")]
+    pub(in crate::engine) capture_writers: Vec<HandoverCaptureWriter>,
     pub(in crate::engine) kills: Option<HandoverOomKills>,
     /// The named files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -32,23 +33,28 @@ pub struct HandoverShared {
 impl Handover {
     /// The descriptors that must stay open.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let filters = self.shared.filters.iter().filter_map(HandoverFilter::descriptor);
+        let capture_writers =
+            self.shared.capture_writers.iter().filter_map(HandoverCaptureWriter::descriptor);
         let files = self.shared.files.iter().flat_map(HandoverFile::descriptors);
-        self.processes.iter().flat_map(HandoverProcess::descriptors).chain(filters).chain(files)
+        self.processes
+            .iter()
+            .flat_map(HandoverProcess::descriptors)
+            .chain(capture_writers)
+            .chain(files)
     }
 }
 
-/// A filter, as an upgrade hands it over.
+/// A capture writer, as an upgrade hands it over.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-pub(in crate::engine) struct HandoverFilter {
+pub(in crate::engine) struct HandoverCaptureWriter {
     pub(in crate::engine) pid: i32,
     /// `None` from an older program.
     pub(in crate::engine) pidfd: Option<RawFd>,
 }
 
-impl HandoverFilter {
+impl HandoverCaptureWriter {
     pub(in crate::engine) fn new(pid: i32, pidfd: Option<RawFd>) -> Self {
-        HandoverFilter { pid, pidfd }
+        HandoverCaptureWriter { pid, pidfd }
     }
 
     /// The descriptor that must stay open.
@@ -63,7 +69,7 @@ impl HandoverShared {
     pub(crate) fn sample() -> HandoverShared {
         HandoverShared {
             orphans: HandoverOrphans::sample(),
-            filters: vec![HandoverFilter::new(47, Some(22))],
+            capture_writers: vec![HandoverCaptureWriter::new(47, Some(22))],
             kills: Some(HandoverOomKills::sample()),
             files: Vec::new(),
         }

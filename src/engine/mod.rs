@@ -44,7 +44,7 @@ pub(crate) mod sys;
 mod timers;
 
 pub(crate) use capture::can_restrict_calls;
-pub use capture::filter::{self, FILTER};
+pub use capture::capture_writer::{self, CAPTURE_WRITER};
 pub use capture::{
     Capture, CaptureDirs, CaptureSize, Captures, Hash, Held, Loss, Part, Taken, Truncation, View,
 };

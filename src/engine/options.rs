@@ -24,8 +24,8 @@ pub struct EngineOptions {
     pub restriction: Option<Arc<Restriction>>,
     /// The environment that children can inherit.
     pub inherited: Arc<Inherited>,
-    /// The program to start as a [filter](super::filter): this one.
-    pub filter: PathBuf,
+    /// The program to start as a [capture writer](super::capture_writer): this one.
+    pub capture_writer: PathBuf,
     /// The limit of captures without a limit in the spec.
     pub limit: KeepSpec,
     /// The limit on files that a process may write, in bytes; `None` for this program's own limit.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::clock::{TimePoint, after};
-use crate::engine::capture::{Capture, CaptureWriter, Captures, Truncation};
+use crate::engine::capture::{Capture, Captures, Truncation, WrittenBy};
 use crate::engine::command::ProcessCommand;
 use crate::engine::event::{Ended, Event, Resolved, Started, Survivors};
 use crate::engine::failure::StartFailure;
@@ -116,9 +116,9 @@ pub(super) struct Process {
     alarms: Alarms,
     /// The end of the drain timeout, once that has begun.
     drains: Option<u64>,
-    /// The end of the timeout for filters that still store output; `None` before the drain timeout
-    /// is over.
-    filters_until: Option<u64>,
+    /// The end of the timeout for capture writers that still store output; `None` before the drain
+    /// timeout is over.
+    capture_writers_until: Option<u64>,
     /// The all-or-nothing group of its request, until the group's start is resolved.
     atomic_group: Option<u64>,
     /// Members that still have to end, by the tokens of their pidfds.
@@ -150,7 +150,7 @@ impl Process {
             stop: StopState::None,
             alarms: Alarms::default(),
             drains: None,
-            filters_until: None,
+            capture_writers_until: None,
             atomic_group,
             exiting: HashMap::new(),
             floor: Floor::default(),
@@ -167,12 +167,12 @@ impl Process {
             if held.contains(&index) {
                 continue;
             }
-            match capture.map(Capture::writer) {
-                Some(CaptureWriter::Process | CaptureWriter::Filter) => {
+            match capture.map(Capture::written_by) {
+                Some(WrittenBy::Process | WrittenBy::CaptureWriter) => {
                     output.open(OpenCapture::File { index });
                 }
                 // The pipe was lost with the earlier engine.
-                Some(CaptureWriter::Engine) => output.truncate(index, Truncation::Error),
+                Some(WrittenBy::Engine) => output.truncate(index, Truncation::Error),
                 None => {}
             }
         }
@@ -474,8 +474,8 @@ impl Process {
             return;
         }
         let until = *self.drains.get_or_insert(after(fx.now, fx.patience.drain));
-        if self.filters_until.is_none() {
-            self.filters_until = Some(after(until, output::FILTER_PATIENCE));
+        if self.capture_writers_until.is_none() {
+            self.capture_writers_until = Some(after(until, output::CAPTURE_WRITER_TIMEOUT));
             fx.push(Effect::SetAlarm(until, ProcessAlarm::DrainTimeout));
         }
     }
@@ -485,9 +485,11 @@ impl Process {
         if !self.is_draining() {
             return;
         }
-        let until = *self.filters_until.get_or_insert(after(fx.now, output::FILTER_PATIENCE));
+        let until = *self
+            .capture_writers_until
+            .get_or_insert(after(fx.now, output::CAPTURE_WRITER_TIMEOUT));
         if check.may_go_on(until, fx.now) {
-            return fx.wake_after(output::FILTER_POLL, ProcessAlarm::DrainTimeout);
+            return fx.wake_after(output::CAPTURE_WRITER_POLL_INTERVAL, ProcessAlarm::DrainTimeout);
         }
         self.output.cut(check);
         self.begin_sealing(fx);

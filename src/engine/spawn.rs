@@ -25,7 +25,7 @@ use nix::sys::signal::{Signal::SIGKILL, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use crate::engine::capture::filter::Order;
+use crate::engine::capture::capture_writer::Order;
 use crate::engine::creds::Creds;
 use crate::engine::event::Resolved;
 use crate::engine::failure::{Stage, StartFailure};
@@ -57,8 +57,8 @@ pub(super) struct Task {
     /// The fd's index in the spec.
     pub(super) index: usize,
     pub(super) order: Order,
-    /// The filter's work and its pipe; `None` if the process itself writes the named file.
-    pub(super) filter: Option<(PathBuf, OwnedFd)>,
+    /// The capture writer's work and its pipe; `None` if the process itself writes the named file.
+    pub(super) writer: Option<(PathBuf, OwnedFd)>,
 }
 
 /// The result of a job.
@@ -69,8 +69,8 @@ pub(super) struct Spawned {
     pub(super) child: Option<OwnedChild>,
     /// Why it does not run as specified; empty if it does.
     pub(super) failures: Vec<StartFailure>,
-    /// The started filters, by the index of their fds.
-    pub(super) filters: Vec<(usize, OwnedChild)>,
+    /// The started capture writers, by the index of their fds.
+    pub(super) capture_writers: Vec<(usize, OwnedChild)>,
     /// The indices of captures that could not be set up.
     pub(super) not_made: Vec<usize>,
     /// The properties of the spec that were resolved.
@@ -90,7 +90,7 @@ impl Spawned {
             serial,
             child: None,
             failures: Vec::new(),
-            filters: Vec::new(),
+            capture_writers: Vec::new(),
             not_made: Vec::new(),
             resolved: Resolved::default(),
             floor: Floor::default(),
@@ -385,17 +385,17 @@ fn spawn(job: SpawnJob, stack: &Stack, shared: &Shared) -> Option<Spawned> {
             return Some(Spawned { failures, not_made, resolved, ..Spawned::nothing(serial) });
         }
     };
-    let (filters, not_made) = carry_out(tasks, &mut plan);
+    let (capture_writers, not_made) = carry_out(tasks, &mut plan);
     let floor = shared.text_pages.drop_before_clone();
     if for_main_thread {
-        let pending = PendingSpawn::new(serial, plan, filters, not_made, floor);
+        let pending = PendingSpawn::new(serial, plan, capture_writers, not_made, floor);
         let Err((pending, error)) = shared.helpers.submit(pending) else { return None };
         Some(pending.failed(error))
     } else {
         let cloned = clone::here(&plan, stack);
         Some(Spawned {
             floor: floor.executed(),
-            ..outcome(serial, &plan, cloned, filters, not_made)
+            ..outcome(serial, &plan, cloned, capture_writers, not_made)
         })
     }
 }
@@ -405,7 +405,7 @@ fn outcome(
     serial: u64,
     plan: &LaunchPlan,
     cloned: io::Result<OwnedChild>,
-    filters: Vec<(usize, OwnedChild)>,
+    capture_writers: Vec<(usize, OwnedChild)>,
     not_made: Vec<usize>,
 ) -> Spawned {
     let (child, failures, resolved) = match cloned {
@@ -419,28 +419,28 @@ fn outcome(
             (None, failures, early)
         }
     };
-    Spawned { child, failures, filters, not_made, resolved, ..Spawned::nothing(serial) }
+    Spawned { child, failures, capture_writers, not_made, resolved, ..Spawned::nothing(serial) }
 }
 
 /// Makes the slow parts of captures; failures are recorded in the child's status, with those of
 /// other fds.
 fn carry_out(tasks: Vec<Task>, plan: &mut LaunchPlan) -> (Vec<(usize, OwnedChild)>, Vec<usize>) {
-    let mut filters = Vec::new();
+    let mut capture_writers = Vec::new();
     let mut not_made = Vec::new();
     let creds = if tasks.is_empty() { Creds::default() } else { plan.creds() };
-    for Task { index, order, filter } in tasks {
-        let made = match filter {
+    for Task { index, order, writer } in tasks {
+        let made = match writer {
             None => order.open_named(&creds).map(|source| plan.provide(index, source)),
-            Some((program, reader)) => {
-                order.start(&program, reader, &creds).map(|filter| filters.push((index, filter)))
-            }
+            Some((program, reader)) => order
+                .start(&program, reader, &creds)
+                .map(|writer| capture_writers.push((index, writer))),
         };
         if let Err(error) = made {
             plan.fail(index, error.errno(), order.named(), error.detail());
             not_made.push(index);
         }
     }
-    (filters, not_made)
+    (capture_writers, not_made)
 }
 
 /// The failures in the status once the child has exec'd or ended.

@@ -273,7 +273,8 @@ pub(super) fn takes_orphans() -> bool {
 }
 
 /// Whether process `pid` executes this same program; `None` if we may not inspect it, like our own
-/// workers and filters. Compares the paths that the kernel knows, without asking the file system.
+/// workers and capture writers. Compares the paths that the kernel knows, without asking the file
+/// system.
 pub(super) fn is_this_program(pid: i32) -> Option<bool> {
     match (std::fs::read_link(format!("/proc/{pid}/exe")), std::fs::read_link("/proc/self/exe")) {
         (Err(error), _) if error.kind() == io::ErrorKind::PermissionDenied => None,

@@ -7,7 +7,7 @@ use super::activation;
 use super::variables;
 use crate::clock::TimePoint;
 use crate::config::NEVER_INHERITED;
-use crate::engine::{FILTER, Inherited};
+use crate::engine::{CAPTURE_WRITER, Inherited};
 
 /// What the launched program was started with.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ impl LaunchEnvironment {
         let listen_pid = std::env::var_os("LISTEN_PID");
         let ours = activation::is_for(listen_pid.as_deref(), std::process::id());
         let activation = if ours { &activation::VARIABLES[..] } else { &[] };
-        let hidden = [NEVER_INHERITED, &variables::ALL, &[FILTER], activation].concat();
+        let hidden = [NEVER_INHERITED, &variables::ALL, &[CAPTURE_WRITER], activation].concat();
         let fds = self.fds.iter().copied();
         let inherited = Inherited::new(std::env::vars_os(), &hidden, fds, self.nofile);
         Arc::new(inherited.ignoring(crate::engine::ignored_signals()))

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn the_configuration_knows_the_variables_of_our_processes() {
         use super::variables::*;
-        let mut used = vec![crate::engine::FILTER, AGAIN, KEEPER_FD, CHECK_FD, STATE_FD];
+        let mut used = vec![crate::engine::CAPTURE_WRITER, AGAIN, KEEPER_FD, CHECK_FD, STATE_FD];
         used.extend([LISTENERS, FILES_FD, SUCCESSION_FD]);
         used.sort_unstable();
         assert_eq!(INTERNAL_VARIABLES, used);

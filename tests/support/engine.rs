@@ -22,7 +22,7 @@ pub fn options() -> EngineOptions {
         setup_patience: Duration::from_millis(100),
         restriction: None,
         inherited: Arc::new(Inherited::new([path], &[], [], None)),
-        filter: env!("CARGO_BIN_EXE_procstar").into(),
+        capture_writer: env!("CARGO_BIN_EXE_procstar").into(),
         limit: spec::KeepSpec::default(),
         max_file_size: None,
         gain_privileges: false,

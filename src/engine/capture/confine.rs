@@ -1,9 +1,10 @@
-//! The confinement of a [filter](super::filter) before its first byte of input: it gives up its
-//! user, every privilege, and all system calls except the few that storing bytes needs.
+//! The confinement of a [capture writer](super::capture_writer) before its first byte of input: it
+//! gives up its user, every privilege, and all system calls except the few that storing bytes
+//! needs.
 //!
-//! A filter decodes nothing, but compresses bytes that a process chooses. If that process exploits
-//! a fault in a library, it gets less than it has already: its own user, but no opening of files,
-//! no new processes and no sockets.
+//! A capture writer decodes nothing, but compresses bytes that a process chooses. If that process
+//! exploits a fault in a library, it gets less than it has already: its own user, but no opening of
+//! files, no new processes and no sockets.
 
 use std::io;
 

@@ -7,12 +7,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use super::filter::Order;
+use super::capture_writer::Order;
 use super::intact::note_file;
 use super::limits::{LimitedWriter, Limits};
 use super::named::Named;
 use super::pieces::PieceLog;
-use super::{Capture, CaptureDirs, CaptureWriter, Layout};
+use super::{Capture, CaptureDirs, Layout, WrittenBy};
 use crate::clock::TimePoint;
 use crate::engine::failpoints::{self, Call};
 use crate::engine::sys;
@@ -35,13 +35,13 @@ pub(in crate::engine) enum Writer {
         /// The records of pieces, if the spec asks for them.
         pieces: Option<PieceLog>,
     },
-    /// A filter writes the file; the spawning thread starts it.
-    Filter {
+    /// A capture writer writes the file; the spawning thread starts it.
+    CaptureWriter {
         /// The process's end.
         source: OwnedFd,
         /// The reading end.
         reader: OwnedFd,
-        /// The filter's order.
+        /// The capture writer's order.
         order: Order,
     },
 }
@@ -141,7 +141,7 @@ impl Capture {
         let limit = spec.keep.or_else(|| default_limit(default, &spec));
         let tail = limit.is_some_and(|limit| Limits::from(limit).has_tail());
         let path = match &spec.file {
-            // The filter copies both ends there at the end.
+            // The capture writer copies both ends there at the end.
             Some(file) if !tail => PathBuf::from(&file.path),
             _ => dir.join(name),
         };
@@ -155,7 +155,7 @@ impl Capture {
         let named = spec.file.is_some().then(Named::new);
         let mut capture =
             Capture { spec, path, limit, counters, pieces, guard, inode, end, seal, named, held };
-        if capture.limit.is_some() || capture.writer() == CaptureWriter::Filter {
+        if capture.limit.is_some() || capture.written_by() == WrittenBy::CaptureWriter {
             capture.counters = dir.join(format!("{name}.n"));
         }
         capture
@@ -191,10 +191,10 @@ impl Capture {
             }
             Ok::<_, io::Error>((reader, source))
         };
-        Ok(match self.writer() {
-            CaptureWriter::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
-            CaptureWriter::Process => Writer::Itself(create_data(mode, true)?.into()),
-            CaptureWriter::Engine => {
+        Ok(match self.written_by() {
+            WrittenBy::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
+            WrittenBy::Process => Writer::Itself(create_data(mode, true)?.into()),
+            WrittenBy::Engine => {
                 let (reader, source) = pipe()?;
                 sys::set_nonblocking(&reader)?;
                 let store = match (self.layout(), counters) {
@@ -206,12 +206,12 @@ impl Capture {
                 };
                 Writer::Pipe { source, reader, store, pieces }
             }
-            CaptureWriter::Filter => {
+            WrittenBy::CaptureWriter => {
                 if self.named_data().is_none() {
                     create_data(0o600, false)?;
                 }
                 let (reader, source) = pipe()?;
-                Writer::Filter { source, reader, order: Order::of(self) }
+                Writer::CaptureWriter { source, reader, order: Order::of(self) }
             }
         })
     }

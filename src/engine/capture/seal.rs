@@ -24,7 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Capture, CaptureWriter, Held, Loss, View};
+use super::{Capture, Held, Loss, View, WrittenBy};
 use crate::engine::sys::{self, Writers};
 
 /// Most bytes that are hashed on the calling thread, and at each opening.
@@ -170,7 +170,7 @@ impl Capture {
         }
         // Only the engine writes output that comes through a pipe, and it has stopped by now.
         let closed =
-            self.writer() == CaptureWriter::Engine || sys::writers(held.data()) != Writers::Some;
+            self.written_by() == WrittenBy::Engine || sys::writers(held.data()) != Writers::Some;
         let state = FileState::of(&held.data().metadata()?);
         if end.stored > QUICK {
             let_time_pass(state.changed);

@@ -181,7 +181,7 @@ impl Driver {
             for open in process.output.close_all() {
                 match open {
                     OpenCapture::Pipe(pipe) => self.io.drop_pipe(pipe),
-                    OpenCapture::Filter { pid, .. } => self.io.filters.kill(pid),
+                    OpenCapture::CaptureWriter { pid, .. } => self.io.capture_writers.kill(pid),
                     OpenCapture::File { .. } => {}
                 }
             }

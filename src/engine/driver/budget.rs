@@ -65,8 +65,8 @@ impl Budget {
 /// The descriptors that a process needs during its start.
 pub(super) fn making(proc: &ValidatedProc) -> usize {
     let of = |fd: &ValidatedFd| match fd {
-        // Both ends of the pipe, the file, the counters or the filter's pidfd; the records of
-        // pieces; the descriptors of a named file.
+        // Both ends of the pipe, the file, the counters or the capture writer's pidfd; the records
+        // of pieces; the descriptors of a named file.
         ValidatedFd::Capture(spec) => {
             4 + usize::from(spec.chunk_times) + 2 * usize::from(spec.file.is_some())
         }

@@ -17,8 +17,8 @@ impl Io {
             let ended = match kind {
                 Kind::Pipe => self.read_pipe(process, index, false),
                 Kind::File => self.file_has_ended(serial, &mut process.output, index),
-                Kind::Filter(pid) => {
-                    self.filter_has_ended(serial, process, pid)
+                Kind::CaptureWriter(pid) => {
+                    self.capture_writer_has_ended(serial, process, pid)
                         && self.is_seen(serial, &process.output, index)
                 }
             };
@@ -57,7 +57,7 @@ impl Io {
 enum Kind {
     Pipe,
     File,
-    Filter(i32),
+    CaptureWriter(i32),
 }
 
 impl Kind {
@@ -65,12 +65,12 @@ impl Kind {
         match open {
             OpenCapture::Pipe(_) => Kind::Pipe,
             OpenCapture::File { .. } => Kind::File,
-            OpenCapture::Filter { pid, .. } => Kind::Filter(*pid),
+            OpenCapture::CaptureWriter { pid, .. } => Kind::CaptureWriter(*pid),
         }
     }
 }
 
-/// Whether a captured file still has a writer, or a filter that has not ended.
+/// Whether a process still writes a captured file, or its capture writer has not ended.
 fn is_written(output: &mut Output, index: usize) -> bool {
     let Some(capture) = output.at(index) else { return false };
     let written = capture.writers() == Writers::Some;
@@ -80,11 +80,11 @@ fn is_written(output: &mut Output, index: usize) -> bool {
     written
 }
 
-/// Whether a capture has no writer left, and only its filter still works.
+/// Whether no process writes a capture any more, and only its capture writer still works.
 fn is_finishing(open: &OpenCapture, output: &Output) -> bool {
     let Some(capture) = output.at(open.index()) else { return false };
     match open {
-        OpenCapture::Filter { reader, .. } => capture.is_finishing() || sys::hung_up(reader),
+        OpenCapture::CaptureWriter { reader, .. } => capture.is_finishing() || sys::hung_up(reader),
         OpenCapture::File { .. } => capture.is_finishing(),
         OpenCapture::Pipe(_) => false,
     }

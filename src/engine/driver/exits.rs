@@ -27,11 +27,12 @@ impl Driver {
     /// Handles a made child, or the failure to make one.
     pub(super) fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
-        let Spawned { serial, child, failures, filters, not_made, resolved, floor } = spawned;
+        let Spawned { serial, child, failures, capture_writers, not_made, resolved, floor } =
+            spawned;
         self.pool.taken(serial);
         let mut process = self.processes.get_mut(&serial);
-        for (index, filter) in filters {
-            self.io.filter_started((serial, index), process.as_deref_mut(), filter);
+        for (index, writer) in capture_writers {
+            self.io.capture_writer_started((serial, index), process.as_deref_mut(), writer);
         }
         let Some(process) = process else { return };
         for index in not_made {
@@ -99,8 +100,8 @@ impl Driver {
         if let Some((token, live)) = token.zip(process.live()) {
             self.io.poller.unwatch(&live.child.pidfd, token);
         }
-        // A debugger that traces the child reaps it first, and another process reaps an adopted one.
-        // Until then epoll would report it continuously.
+        // A debugger that traces the child reaps it first, and another process reaps an adopted
+        // one. Until then epoll would report it continuously.
         let Some(exit) = exit else { return self.poll_later(serial) };
         if let Some(pid) = exit.pid {
             self.exit_events.unwatch(&mut self.io.poller, pid);

@@ -42,8 +42,8 @@ impl Io {
         false
     }
 
-    /// Whether the file of a capture was looked at since the end of its filter, if it must be;
-    /// otherwise starts a look.
+    /// Whether the file of a capture was looked at since the end of its capture writer, if it must
+    /// be; otherwise starts a look.
     pub(super) fn is_seen(&self, serial: u64, output: &Output, index: usize) -> bool {
         let capture = output.at(index);
         let unseen = capture.filter(|capture| capture.must_be_seen() && capture.seen().is_none());

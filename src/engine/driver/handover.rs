@@ -11,10 +11,10 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::Driver;
-use crate::engine::capture::{CaptureWriter, HandoverFile, Store, Truncation};
+use crate::engine::capture::{HandoverFile, Store, Truncation, WrittenBy};
 use crate::engine::command::Quiesce;
 use crate::engine::containment::HandoverContainment;
-use crate::engine::handover::{Handover, HandoverFilter, HandoverShared};
+use crate::engine::handover::{Handover, HandoverCaptureWriter, HandoverShared};
 use crate::engine::owned_child::OwnedChild;
 use crate::engine::process::child::ChildExit;
 use crate::engine::process::handover::{HandoverCapture, HandoverProcess, Restored, RestoredChild};
@@ -55,12 +55,12 @@ impl Driver {
                 .iter()
                 .filter_map(|(serial, process)| {
                     let members = self.containment.hand_over_members(*serial);
-                    process.hand_over(members, |pid| self.io.filters.pidfd(pid))
+                    process.hand_over(members, |pid| self.io.capture_writers.pidfd(pid))
                 })
                 .collect(),
             shared: HandoverShared {
                 orphans,
-                filters: self.io.filters.of_deleted(&self.processes),
+                capture_writers: self.io.capture_writers.of_deleted(&self.processes),
                 kills,
                 files: HandoverFile::of_all(),
             },
@@ -75,7 +75,7 @@ impl Driver {
                 tracing::error!(%error, "cannot restore an open capture file");
             }
         }
-        self.restore_filters_of_deleted(shared.filters);
+        self.restore_capture_writers_of_deleted(shared.capture_writers);
         // Before any end can be noticed: the processes identify the owners of the orphans that an
         // ended process has left.
         let mut serials = HashMap::new();
@@ -175,15 +175,15 @@ impl Driver {
         process: &mut Process,
         handed: HandoverCapture,
     ) -> io::Result<()> {
-        let HandoverCapture { index, pipe, filter, pidfd } = handed;
+        let HandoverCapture { index, pipe, writer, pidfd } = handed;
         let Some(fd) = pipe else {
             process.output.open(OpenCapture::File { index });
             return Ok(());
         };
         let reader = self.inherit(fd)?;
-        if let Some(pid) = filter {
-            let filter = HandoverFilter::new(pid, pidfd);
-            return self.restore_filter((serial, index), process, filter, reader);
+        if let Some(pid) = writer {
+            let writer = HandoverCaptureWriter::new(pid, pidfd);
+            return self.restore_capture_writer((serial, index), process, writer, reader);
         }
         self.resume_pipe((serial, index), process, reader)
     }
@@ -199,11 +199,11 @@ impl Driver {
         reader: OwnedFd,
     ) -> io::Result<()> {
         let capture = process.output.at(index).ok_or(io::ErrorKind::NotFound)?;
-        let store = match capture.writer() {
-            CaptureWriter::Engine if !capture.is_frozen() => capture.reopen()?,
-            // The filter has failed; or the capture is over and its file read-only, and a full pipe
-            // must not block a survivor.
-            CaptureWriter::Engine | CaptureWriter::Filter | CaptureWriter::Process => {
+        let store = match capture.written_by() {
+            WrittenBy::Engine if !capture.is_frozen() => capture.reopen()?,
+            // The capture writer has failed; or the capture is over and its file read-only, and a
+            // full pipe must not block a survivor.
+            WrittenBy::Engine | WrittenBy::CaptureWriter | WrittenBy::Process => {
                 (Store::Nothing, None)
             }
         };

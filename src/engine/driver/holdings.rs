@@ -56,7 +56,7 @@ impl Driver {
             let (reader, writer) = match open {
                 OpenCapture::File { .. } => continue,
                 OpenCapture::Pipe(Pipe { reader, .. }) => (reader, None),
-                OpenCapture::Filter { reader, pid, .. } => (reader, self.held_writer(*pid)?),
+                OpenCapture::CaptureWriter { reader, pid, .. } => (reader, self.held_writer(*pid)?),
             };
             captures.push(HeldCapture { index: open.index(), reader: reader.try_clone()?, writer });
         }
@@ -65,7 +65,7 @@ impl Driver {
     }
 
     fn held_writer(&self, pid: i32) -> io::Result<Option<HeldWriter>> {
-        let pidfd = self.io.filters.handle(pid).map(OwnedFd::try_clone).transpose()?;
+        let pidfd = self.io.capture_writers.handle(pid).map(OwnedFd::try_clone).transpose()?;
         Ok(pidfd.map(|pidfd| HeldWriter { pid, pidfd }))
     }
 
@@ -128,7 +128,7 @@ impl Driver {
             let resumed = match writer {
                 Some(HeldWriter { pid, pidfd }) => {
                     let writer = (pid, Ok(self.take(pidfd)));
-                    self.resume_filter((serial, index), &mut process, writer, reader)
+                    self.resume_capture_writer((serial, index), &mut process, writer, reader)
                 }
                 None => self.resume_pipe((serial, index), &mut process, reader),
             };

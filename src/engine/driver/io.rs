@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use super::filters::Filters;
+use super::capture_writers::CaptureWriters;
 use super::message::DriverMessage;
 use super::poller::{Poller, Source};
 use crate::engine::capture::{Capture, PieceLog, Store};
@@ -61,7 +61,7 @@ pub(super) struct Io {
     pub(super) timers: Timers,
     pub(super) mailbox: Arc<Mailbox<DriverMessage>>,
     pub(super) watcher: Watcher,
-    pub(super) filters: Filters,
+    pub(super) capture_writers: CaptureWriters,
     pipes: PipeBudget,
     /// The buffer for all pipes: one hot buffer is faster than fresh ones.
     buffer: Box<[u8]>,
@@ -78,7 +78,7 @@ impl Io {
             timers: Timers::default(),
             mailbox,
             watcher,
-            filters: Filters::default(),
+            capture_writers: CaptureWriters::default(),
             pipes: PipeBudget::of_system(),
             buffer: vec![0; BUFFER].into_boxed_slice(),
         })

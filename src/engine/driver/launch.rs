@@ -215,7 +215,7 @@ impl FdMaker<'_> {
                 (ParentFd::Source(source), OpenCapture::File { index })
             }
             Writer::Named(order) => {
-                task = Some(Task { index, order: order.within(within), filter: None });
+                task = Some(Task { index, order: order.within(within), writer: None });
                 (ParentFd::Later, OpenCapture::File { index })
             }
             Writer::Pipe { source, reader, store, pieces } => {
@@ -226,12 +226,12 @@ impl FdMaker<'_> {
                     .inspect_err(|_| capture.remove_own())?;
                 (ParentFd::Source(source), open)
             }
-            Writer::Filter { source, reader, order } => {
+            Writer::CaptureWriter { source, reader, order } => {
                 open_to(mode, &source);
                 let other = reader.try_clone().inspect_err(|_| capture.remove_own())?;
-                let filter = Some((options.filter.clone(), other));
-                task = Some(Task { index, order: order.within(within), filter });
-                (ParentFd::Source(source), OpenCapture::Filter { index, reader, pid: 0 })
+                let writer = Some((options.capture_writer.clone(), other));
+                task = Some(Task { index, order: order.within(within), writer });
+                (ParentFd::Source(source), OpenCapture::CaptureWriter { index, reader, pid: 0 })
             }
         };
         Ok(Opened { capture, made, open, task })

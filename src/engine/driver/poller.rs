@@ -24,8 +24,8 @@ pub(super) enum Source {
     Children,
     /// A descendant of a process that is being stopped has ended.
     Descendant(u64),
-    /// The pidfd of a filter.
-    Filter(i32),
+    /// The pidfd of a capture writer.
+    CaptureWriter(i32),
     /// Some thread of the host has ended.
     ExitEvents,
 }

@@ -122,7 +122,7 @@ impl Driver {
                 }
             };
         // Later output must not take disk space.
-        process.output.filters().for_each(|pid| self.io.filters.stop(pid));
+        process.output.capture_writers().for_each(|pid| self.io.capture_writers.stop(pid));
         if running {
             let alarm = Alarm::Process(serial, ProcessAlarm::SealTimeout);
             self.io.timers.set(after(monotonic(), PATIENCE), alarm);

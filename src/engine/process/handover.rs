@@ -62,10 +62,10 @@ pub(in crate::engine) struct HandoverCapture {
     pub(in crate::engine) index: usize,
     /// The reading end of its pipe, if it has one.
     pub(in crate::engine) pipe: Option<RawFd>,
-    /// The filter that reads it, if one does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::engine) filter: Option<i32>,
-    /// That filter's pidfd. An older program hands over none.
+    /// The capture writer that reads it, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "filter")]
+    pub(in crate::engine) writer: Option<i32>,
+    /// That capture writer's pidfd. An older program hands over none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::engine) pidfd: Option<RawFd>,
 }
@@ -150,7 +150,7 @@ impl Process {
     }
 
     /// The state of the process for the next program; `None` if it has ended and no survivor's pipe
-    /// is open. `pidfd_of` returns the pidfd of a filter.
+    /// is open. `pidfd_of` returns the pidfd of a capture writer.
     pub(in crate::engine) fn hand_over(
         &self,
         members: HandoverMembers,
@@ -167,13 +167,13 @@ impl Process {
             State::Ended | State::Launching => return None,
         };
         let open = self.output.all_open().iter().map(|open| {
-            let (pipe, filter) = match open {
+            let (pipe, writer) = match open {
                 OpenCapture::Pipe(Pipe { reader, .. }) => (Some(reader), None),
                 OpenCapture::File { .. } => (None, None),
-                OpenCapture::Filter { reader, pid, .. } => (Some(reader), Some(*pid)),
+                OpenCapture::CaptureWriter { reader, pid, .. } => (Some(reader), Some(*pid)),
             };
             let (index, pipe) = (open.index(), pipe.map(AsRawFd::as_raw_fd));
-            HandoverCapture { index, pipe, filter, pidfd: filter.and_then(&pidfd_of) }
+            HandoverCapture { index, pipe, writer, pidfd: writer.and_then(&pidfd_of) }
         });
         Some(HandoverProcess {
             id: self.id.clone(),
@@ -234,9 +234,9 @@ impl HandoverProcess {
             one(
                 "alive",
                 vec![
-                    HandoverCapture { index: 0, pipe: Some(17), filter: None, pidfd: None },
-                    HandoverCapture { index: 1, pipe: None, filter: None, pidfd: None },
-                    HandoverCapture { index: 2, pipe: Some(18), filter: Some(44), pidfd: Some(19) },
+                    HandoverCapture { index: 0, pipe: Some(17), writer: None, pidfd: None },
+                    HandoverCapture { index: 1, pipe: None, writer: None, pidfd: None },
+                    HandoverCapture { index: 2, pipe: Some(18), writer: Some(44), pidfd: Some(19) },
                 ],
                 HandoverPhase::Alive { pid: 42, adopted: false, pidfd: Some(20) },
             ),

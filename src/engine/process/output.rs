@@ -15,23 +15,23 @@ use crate::spec::{FdName, ProcId};
 
 /// Most bytes that are read from one pipe before others have their turn.
 const TURN: usize = 1024 * 1024;
-/// Timeout for a filter to store its input, after the last writer has gone and the drain timeout is
-/// over: a hung file system delays the end of a process no longer.
-pub(in crate::engine) const FILTER_PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout for a capture writer to store its input, after the drain timeout, if no process writes
+/// to it any more: a hung file system delays the end of a process no longer.
+pub(in crate::engine) const CAPTURE_WRITER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for a look at a named file, after the drain timeout.
 const FILE_PATIENCE: Duration = Duration::from_secs(5);
-/// Polling interval for the progress of filters.
-pub(super) const FILTER_POLL: Duration = Duration::from_millis(50);
+/// Polling interval for the progress of capture writers.
+pub(super) const CAPTURE_WRITER_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A capture that has not reached its end.
 pub(in crate::engine) enum OpenCapture {
     /// The engine reads it.
     Pipe(Pipe),
-    /// The process itself writes it, or a filter of an earlier keeper.
+    /// The process itself writes it, or a capture writer of an earlier keeper.
     File { index: usize },
-    /// This filter reads it; pid 0 before the filter's start. We keep the reading end in case the
-    /// filter dies.
-    Filter { index: usize, reader: OwnedFd, pid: i32 },
+    /// The capture writer with this pid reads it; pid 0 before its start. We keep the reading end
+    /// in case the capture writer dies.
+    CaptureWriter { index: usize, reader: OwnedFd, pid: i32 },
 }
 
 /// A pipe that the engine reads, with its epoll token.
@@ -52,8 +52,8 @@ impl OpenCapture {
                 1 + pipe.store.descriptors() + usize::from(pipe.pieces.is_some())
             }
             OpenCapture::File { .. } => 0,
-            // The reading end, and the filter's pidfd.
-            OpenCapture::Filter { .. } => 2,
+            // The reading end, and the capture writer's pidfd.
+            OpenCapture::CaptureWriter { .. } => 2,
         }
     }
 
@@ -61,7 +61,7 @@ impl OpenCapture {
     pub(in crate::engine) fn index(&self) -> usize {
         match self {
             OpenCapture::Pipe(pipe) => pipe.index,
-            OpenCapture::File { index } | OpenCapture::Filter { index, .. } => *index,
+            OpenCapture::File { index } | OpenCapture::CaptureWriter { index, .. } => *index,
         }
     }
 }
@@ -80,16 +80,19 @@ pub(in crate::engine) enum Turn {
 /// The state of captures at the end of the drain timeout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct DrainCheck {
-    /// The indices of captures without a writer whose filter still stores output.
+    /// The indices of captures that no process writes any more, and whose capture writer still
+    /// stores output.
     pub(in crate::engine) storing: Vec<usize>,
     /// Whether a named file is still to be looked at.
     pub(in crate::engine) unseen: bool,
 }
 
 impl DrainCheck {
-    /// Whether the captures may stay open at `now`, with `until` as the deadline of filters.
+    /// Whether the captures may stay open at `now`, with `until` as the deadline of capture
+    /// writers.
     pub(super) fn may_go_on(&self, until: u64, now: u64) -> bool {
-        let earlier = u64::try_from((FILTER_PATIENCE - FILE_PATIENCE).as_nanos()).unwrap_or(0);
+        let earlier =
+            u64::try_from((CAPTURE_WRITER_TIMEOUT - FILE_PATIENCE).as_nanos()).unwrap_or(0);
         let looks_until = until.saturating_sub(earlier);
         (self.unseen && looks_until > now) || (!self.storing.is_empty() && now < until)
     }
@@ -162,13 +165,13 @@ impl Output {
         open + self.captures.named_descriptors()
     }
 
-    /// Records the filter of a capture.
-    pub(in crate::engine) fn filter_started(&mut self, index: usize, filter: i32) {
+    /// Records the capture writer of a capture.
+    pub(in crate::engine) fn capture_writer_started(&mut self, index: usize, writer: i32) {
         for open in &mut self.open {
-            if let OpenCapture::Filter { index: at, pid, .. } = open
+            if let OpenCapture::CaptureWriter { index: at, pid, .. } = open
                 && *at == index
             {
-                *pid = filter;
+                *pid = writer;
             }
         }
     }
@@ -220,10 +223,10 @@ impl Output {
         self.open.retain(|open| !matches!(open, OpenCapture::File { .. }));
     }
 
-    /// The pids of the filters that still work.
-    pub(in crate::engine) fn filters(&self) -> impl Iterator<Item = i32> {
+    /// The pids of the capture writers that still work.
+    pub(in crate::engine) fn capture_writers(&self) -> impl Iterator<Item = i32> {
         self.open.iter().filter_map(|open| match open {
-            OpenCapture::Filter { pid, .. } => Some(*pid),
+            OpenCapture::CaptureWriter { pid, .. } => Some(*pid),
             OpenCapture::Pipe(_) | OpenCapture::File { .. } => None,
         })
     }

@@ -65,7 +65,7 @@ struct PoolState {
 pub(super) struct PendingSpawn {
     pub(super) serial: u64,
     pub(super) request: SpawnRequest,
-    pub(super) filters: Vec<(usize, OwnedChild)>,
+    pub(super) capture_writers: Vec<(usize, OwnedChild)>,
     pub(super) not_made: Vec<usize>,
     floor: Floor,
 }
@@ -74,12 +74,12 @@ impl PendingSpawn {
     pub(super) fn new(
         serial: u64,
         plan: LaunchPlan,
-        filters: Vec<(usize, OwnedChild)>,
+        capture_writers: Vec<(usize, OwnedChild)>,
         not_made: Vec<usize>,
         floor: Floor,
     ) -> Box<PendingSpawn> {
         let request = SpawnRequest::new(plan);
-        Box::new(PendingSpawn { serial, request, filters, not_made, floor })
+        Box::new(PendingSpawn { serial, request, capture_writers, not_made, floor })
     }
 
     /// The result of the request.
@@ -88,13 +88,14 @@ impl PendingSpawn {
             pid if pid > 0 => child_of_helper(pid, &self.request.plan),
             errno => Err(io::Error::from_raw_os_error(-errno)),
         };
-        let made = outcome(self.serial, &self.request.plan, cloned, self.filters, self.not_made);
+        let made =
+            outcome(self.serial, &self.request.plan, cloned, self.capture_writers, self.not_made);
         Spawned { floor: self.floor.executed(), ..made }
     }
 
     /// The result of a request that could not be submitted.
     pub(super) fn failed(self, error: io::Error) -> Spawned {
-        outcome(self.serial, &self.request.plan, Err(error), self.filters, self.not_made)
+        outcome(self.serial, &self.request.plan, Err(error), self.capture_writers, self.not_made)
     }
 }
 

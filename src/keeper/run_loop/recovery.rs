@@ -155,7 +155,7 @@ fn start_engine(
         setup_patience: settings.setup_patience,
         restriction,
         inherited: environment.inherited(),
-        filter: permitted::own_program(),
+        capture_writer: permitted::own_program(),
         limit: settings.limits.of_captures(),
         max_file_size: settings.limits.max_file_size,
         gain_privileges: settings.limits.gain_privileges,

@@ -1,4 +1,5 @@
-//! What a process of the worker's own user can read of the worker: not the tokens that the program was started with.
+//! What a process of the worker's own user can read of the worker: not the tokens that the program
+//! was started with.
 //!
 //! As root, these tests run the program as another user, for root can read everything.
 
@@ -82,7 +83,7 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     let spec = json!({
         "zipped": {"argv": ["/bin/sh", "-c", "echo x; exec sleep 1000"],
                    "fds": [["stdout", {"capture": {"compress": "zstd"}}]]},
-        // Cloned by a proxy.
+        // Cloned by a clone helper.
         "tied": {"argv": ["/bin/sleep", "1000"], "pdeath_signal": "SIGKILL"},
     });
     let file = instance.dir.path().join("spec.json");
@@ -103,7 +104,7 @@ fn our_processes_are_not_dumpable_and_jobs_are() {
     }
     ours.retain(|pid| !jobs.contains(pid));
     ours.push(keeper);
-    // The keeper, the worker, a filter, a proxy.
+    // The keeper, the worker, a capture writer, a clone helper.
     assert!(ours.len() >= 4, "{ours:?}");
     let owner = |pid: i32| std::fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
     let user = std::fs::metadata(format!("/proc/{keeper}")).unwrap().uid();

@@ -110,8 +110,8 @@ fn service_and_worker_ignore_signals_without_a_meaning() {
     assert!(!service.log().contains("the worker has died"), "{}", service.log());
 }
 
-/// The helper processes of the keeper: proxies, which clone processes, and filters, which store
-/// output.
+/// The helper processes of the keeper: clone helpers, which clone processes, and capture writers,
+/// which store output.
 fn helpers(service: &Service) -> Vec<i32> {
     let all = children_of(service.instance.pid()).into_iter();
     let ours = all.filter(|(_, name)| ["proxy", "procstar-filter"].contains(&name.as_str()));
@@ -126,7 +126,7 @@ fn stray_signals_end_no_helper_and_lose_no_output() {
     let fds = json!([["1", {"capture": {"compress": "gzip"}}]]);
     let spec = json!({"argv": ["/bin/sh", "-c", script], "fds": fds, "pdeath_signal": "KILL"});
     service.instance.specs(&json!({"a": spec}));
-    // One proxy and one filter.
+    // One clone helper and one capture writer.
     let helpers =
         eventually("helpers", || Some(helpers(&service)).filter(|found| found.len() >= 2));
     let orders = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
@@ -536,7 +536,7 @@ fn a_limit_of_file_sizes_costs_neither_the_program_nor_the_result() {
     assert_eq!(output.status.code(), Some(125), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(result.is_none() && said.contains("File too large"), "{said}");
-    // A filter stores as much as the limit allows; the process is not affected.
+    // A capture writer stores as much as the limit allows; the process is not affected.
     let dir = tempfile::tempdir().unwrap();
     let spec = dir.path().join("spec.json");
     let script =
@@ -569,7 +569,7 @@ fn processes_start_with_clean_signals_in_every_kind_of_run() {
     let service = Instance::new();
     service.ended("a", "exec cat /proc/self/status");
     clean(&service.run(&["logs", "a"]).good());
-    // A process with `pdeath_signal` is cloned by a proxy.
+    // A process with `pdeath_signal` is cloned by a clone helper.
     service
         .specs(&json!({"b": {"argv": ["/bin/cat", "/proc/self/status"], "pdeath_signal": "KILL",
         "fds": [["1", {"capture": {"mode": "memory"}}]]}}));

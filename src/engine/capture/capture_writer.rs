@@ -1,5 +1,6 @@
-//! A filter: a process of this same program that stores the output of one capture, if that takes
-//! more time than the engine's thread has: compression, or a named file on any file system.
+//! The capture writer: a process of this same program that stores the output of one capture, if
+//! that takes more time than the engine's thread has: compression, or a named file on any file
+//! system.
 //!
 //! It is a process and not a thread, so that it outlives the engine during an upgrade and after a
 //! crash of the keeper. It reads a pipe to its end, records its progress in the counters, and ends.
@@ -37,8 +38,10 @@ use crate::engine::{permitted, sys};
 use crate::path_bytes;
 use crate::spec::{CaptureFile, Compression};
 
-/// The environment variable that makes this program a filter; its value is the work.
-pub const FILTER: &str = "PROCSTAR_FILTER";
+/// The environment variable that makes this program a capture writer; its value is the work. The
+/// name is an older term, and stays: without `/proc`, a keeper of an earlier version starts this
+/// program by it.
+pub const CAPTURE_WRITER: &str = "PROCSTAR_FILTER";
 /// Bytes per read.
 const BUFFER: usize = 256 * 1024;
 /// Compressed output is flushed after this time without more output, or since the last flush. Each
@@ -46,7 +49,7 @@ const BUFFER: usize = 256 * 1024;
 const IDLE: u16 = 200;
 const LATEST: Duration = Duration::from_secs(1);
 
-/// The work of a filter, and the file to be created first.
+/// The work of a capture writer, and the file to be created first.
 pub(in crate::engine) struct Order {
     data: PathBuf,
     /// The spec of the named file, and the value that will hold its descriptors.
@@ -60,7 +63,7 @@ pub(in crate::engine) struct Order {
 /// to standard error in one piece.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Work {
-    /// The credentials of the filter.
+    /// The credentials of the capture writer.
     creds: Creds,
     #[serde(with = "path_bytes")]
     counters: PathBuf,
@@ -113,7 +116,7 @@ impl Order {
         Ok(named.make(file, self.within.as_ref(), creds)?.into())
     }
 
-    /// Starts the filter on a pipe. May block like [`open_named`](Self::open_named).
+    /// Starts the capture writer on a pipe. May block like [`open_named`](Self::open_named).
     ///
     /// # Errors
     /// The OS error of creating the named file, or of starting a process.
@@ -138,7 +141,7 @@ impl Order {
         command
             .arg0("procstar-filter")
             .env_clear()
-            .env(FILTER, work)
+            .env(CAPTURE_WRITER, work)
             .stdin(reader)
             .stdout(data)
             .stderr(end.map_or_else(Stdio::null, Stdio::from))
@@ -172,8 +175,8 @@ extern "C" fn stop(_: libc::c_int) {
     STOP.store(true, Ordering::Relaxed);
 }
 
-/// Runs as a filter; returns the exit code: 0 if all output is stored, or was discarded on request.
-/// `None` if [`FILTER`] has another value: then nothing is read or written.
+/// Runs as a capture writer; returns the exit code: 0 if all output is stored, or was discarded on
+/// request. `None` if [`CAPTURE_WRITER`] has another value: then nothing is read or written.
 pub fn run(work: &OsString) -> Option<u8> {
     let work = work.to_str().and_then(|text| serde_json::from_str::<Work>(text).ok());
     work.filter(|_| reads_a_pipe()).map(|work| serve(&work))
@@ -199,12 +202,12 @@ fn serve(work: &Work) -> u8 {
     if sys::on_signal(libc::SIGTERM, stop).is_err() {
         return 2;
     }
-    // The filter opens everything that it needs here, before it reads any output.
-    let filter = Filter::new(work);
-    match (filter, confine(&work.creds)) {
-        (Ok(mut filter), Ok(())) => {
-            filter.pump();
-            u8::from(filter.failed)
+    // The capture writer opens everything that it needs here, before it reads any output.
+    let writer = CaptureWriter::new(work);
+    match (writer, confine(&work.creds)) {
+        (Ok(mut writer), Ok(())) => {
+            writer.pump();
+            u8::from(writer.failed)
         }
         _ => {
             // The writers of the pipe must not suffer.
@@ -227,7 +230,7 @@ enum Sink {
     },
 }
 
-struct Filter {
+struct CaptureWriter {
     sink: Sink,
     counters: File,
     pieces: Option<PieceLog>,
@@ -239,8 +242,8 @@ struct Filter {
     done: bool,
 }
 
-impl Filter {
-    fn new(work: &Work) -> io::Result<Filter> {
+impl CaptureWriter {
+    fn new(work: &Work) -> io::Result<CaptureWriter> {
         let counters = File::options().read(true).write(true).open(&work.counters)?;
         let data = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let limits = work.limits.map(|(head, tail)| Limits::new(head, tail));
@@ -262,7 +265,7 @@ impl Filter {
                 Some(PieceLog::new(file)?)
             }
         };
-        Ok(Filter {
+        Ok(CaptureWriter {
             sink,
             counters,
             pieces,
@@ -285,12 +288,12 @@ impl Filter {
             let input = io::stdin();
             let ready = poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], patience);
             match ready {
-                Ok(0) => self.attempt(Filter::show),
+                Ok(0) => self.attempt(CaptureWriter::show),
                 Ok(_) => match nix::unistd::read(input.as_fd(), &mut buf) {
                     Ok(0) => break,
                     Ok(n) => {
                         let bytes = buf.get(..n).unwrap_or_default();
-                        self.attempt(|filter| filter.take(bytes));
+                        self.attempt(|writer| writer.take(bytes));
                     }
                     Err(Errno::EINTR | Errno::EAGAIN) => {}
                     Err(_) => {
@@ -306,7 +309,7 @@ impl Filter {
     }
 
     /// Runs a part of the work, unless the work is over.
-    fn attempt(&mut self, part: impl FnOnce(&mut Filter) -> io::Result<()>) {
+    fn attempt(&mut self, part: impl FnOnce(&mut CaptureWriter) -> io::Result<()>) {
         if !self.failed && !self.done && part(self).is_err() {
             self.fail();
         }
@@ -374,14 +377,14 @@ impl Filter {
 
     /// Ends the capture.
     fn finish(&mut self) {
-        self.attempt(|filter| {
-            let counters = Counters::read(&filter.counters)?;
-            Counters { phase: Phase::Finishing, ..counters }.write(&filter.counters)?;
-            filter.end_stream()?;
-            if let Sink::Limited(writer, true) = &filter.sink {
+        self.attempt(|writer| {
+            let counters = Counters::read(&writer.counters)?;
+            Counters { phase: Phase::Finishing, ..counters }.write(&writer.counters)?;
+            writer.end_stream()?;
+            if let Sink::Limited(writer, true) = &writer.sink {
                 writer.copy(&mut File::from(io::stderr().as_fd().try_clone_to_owned()?))?;
             }
-            filter.count(Phase::Ended)
+            writer.count(Phase::Ended)
         });
         self.done = true;
     }
