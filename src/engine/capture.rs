@@ -5,7 +5,7 @@
 //! | written by | when |
 //! | --- | --- |
 //! | the process itself, through an append-only open file | `tempfile` without further options: nothing of ours runs while it writes |
-//! | the engine, from a pipe | `memory`, or `tempfile` with a limit, pieces or a pipe size |
+//! | the engine, from a pipe | `memory`, or `tempfile` with a limit, chunk times or a pipe size |
 //! | a [`capture_writer`] process, from a pipe | compressed output, and output that goes through a pipe into a named file |
 //!
 //! Our own files have names in the instance's directory (`memory` files in a memory file system).
@@ -22,6 +22,7 @@
 //! file: [`intact`] detects both, and results report it as a [`Loss`].
 
 pub mod capture_writer;
+mod chunk_times;
 mod codec;
 mod confine;
 mod counters;
@@ -31,7 +32,6 @@ mod limits;
 mod make;
 mod named;
 mod order;
-mod pieces;
 mod record;
 mod seal;
 mod set;
@@ -49,6 +49,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::sys;
 use crate::spec::{CaptureMode, CaptureSpec, Compression, KeepSpec};
+use chunk_times::Chunk;
+pub(super) use chunk_times::ChunkLog;
 pub(crate) use confine::can_restrict_calls;
 use counters::{Counters, Phase};
 pub use intact::Loss;
@@ -57,9 +59,7 @@ pub(super) use make::{Store, Writer};
 pub(super) use named::HandoverFile;
 use named::{Named, Seen};
 pub(crate) use named::{ask_for_files, held_file};
-pub use order::{Part, Taken};
-use pieces::Piece;
-pub(super) use pieces::PieceLog;
+pub use order::{ChunkCursor, ChunkTime};
 use record::Record;
 pub use seal::Hash;
 use seal::{FileState, Seal};
@@ -100,7 +100,7 @@ pub struct Capture {
     /// The counter file; empty if the data file alone suffices.
     counters: PathBuf,
     /// The file of chunk times; empty if the spec asks for none.
-    pieces: PathBuf,
+    chunk_times: PathBuf,
     /// The length of the file's guard in bytes, 0 without one: see [`intact`].
     guard: u64,
     /// The file's inode; 0 until the creator of the file stores it.
@@ -489,7 +489,7 @@ impl Capture {
             remove(&self.path);
         }
         remove(&self.counters);
-        remove(&self.pieces);
+        remove(&self.chunk_times);
     }
 
     /// The bytes written so far, including dropped ones.
@@ -498,24 +498,25 @@ impl Capture {
         length + dropped
     }
 
-    /// The number of recorded pieces so far; 0 if the spec asks for none.
-    fn count_pieces(&self) -> io::Result<u64> {
-        self.if_pieces_are_kept(pieces::count).map(Option::unwrap_or_default)
+    /// The number of recorded chunks so far; 0 if the spec asks for none.
+    fn count_chunks(&self) -> io::Result<u64> {
+        self.if_chunk_times_are_kept(chunk_times::count).map(Option::unwrap_or_default)
     }
 
-    /// The pieces from a record on; empty if the spec asks for none.
-    fn read_pieces(&self, from: u64) -> io::Result<Vec<Piece>> {
-        self.if_pieces_are_kept(|path| pieces::read(path, from)).map(Option::unwrap_or_default)
+    /// The chunks from a record on; empty if the spec asks for none.
+    fn read_chunks(&self, from: u64) -> io::Result<Vec<Chunk>> {
+        self.if_chunk_times_are_kept(|path| chunk_times::read(path, from))
+            .map(Option::unwrap_or_default)
     }
 
-    fn if_pieces_are_kept<T>(
+    fn if_chunk_times_are_kept<T>(
         &self,
         look: impl FnOnce(&Path) -> io::Result<T>,
     ) -> io::Result<Option<T>> {
-        if self.pieces.as_os_str().is_empty() {
+        if self.chunk_times.as_os_str().is_empty() {
             return Ok(None);
         }
-        match look(&self.pieces) {
+        match look(&self.chunk_times) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             looked => looked.map(Some),
         }

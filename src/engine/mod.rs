@@ -46,7 +46,8 @@ mod timers;
 pub(crate) use capture::can_restrict_calls;
 pub use capture::capture_writer::{self, CAPTURE_WRITER};
 pub use capture::{
-    Capture, CaptureDirs, CaptureSize, Captures, Hash, Held, Loss, Part, Taken, Truncation, View,
+    Capture, CaptureDirs, CaptureSize, Captures, ChunkCursor, ChunkTime, Hash, Held, Loss,
+    Truncation, View,
 };
 pub(crate) use capture::{ask_for_files, held_file};
 pub use command::ProcessCommand;

@@ -12,7 +12,7 @@ use futures_util::future::select_all;
 use super::BLOCK;
 use super::reader::{OutputFollower, ProcessEnd, end_unknown};
 use super::watcher::Watch;
-use crate::engine::{Captures, Held, Part, Taken};
+use crate::engine::{Captures, ChunkCursor, ChunkTime, Held};
 use crate::spec::FdName;
 
 /// The interval of checks with a watch by the kernel.
@@ -26,18 +26,18 @@ struct Merge {
     _held: Vec<Arc<Held>>,
     captures: Arc<Captures>,
     watches: Vec<Watch>,
-    taken: Taken,
+    taken: ChunkCursor,
     /// The next parts.
-    parts: VecDeque<Part>,
+    parts: VecDeque<ChunkTime>,
     end: ProcessEnd,
     ended: bool,
-    /// Whether the bytes outside of all pieces were requested.
+    /// Whether the bytes outside of all chunks were requested.
     rest: bool,
 }
 
 impl OutputFollower {
     /// The output of all fds together, in blocks of one fd each, in the order of writing. The
-    /// captures must have pieces.
+    /// captures must have chunks.
     pub fn merge(self) -> impl Stream<Item = io::Result<(FdName, Bytes)>> + use<> {
         merge(self)
     }
@@ -54,7 +54,7 @@ fn merge(output: OutputFollower) -> impl Stream<Item = io::Result<(FdName, Bytes
         _held: held,
         captures: Arc::clone(&record.captures),
         watches,
-        taken: Taken::default(),
+        taken: ChunkCursor::default(),
         parts: VecDeque::new(),
         end,
         ended: !record.is_running(),
@@ -77,9 +77,9 @@ impl Merge {
                 }
                 continue;
             }
-            // Pieces written before the end are complete now.
+            // Chunks written before the end are complete now.
             let ended = self.ended;
-            self.parts.extend(self.captures.take_pieces(&mut self.taken)?);
+            self.parts.extend(self.captures.take_chunks(&mut self.taken)?);
             if !self.parts.is_empty() {
                 continue;
             }
@@ -95,7 +95,7 @@ impl Merge {
     }
 
     /// Reads the beginning of a part, and puts the remainder back.
-    fn read(&mut self, (time, fd, at, length): Part) -> io::Result<Option<(FdName, Bytes)>> {
+    fn read(&mut self, (time, fd, at, length): ChunkTime) -> io::Result<Option<(FdName, Bytes)>> {
         let Some(capture) = self.captures.get(fd) else { return Ok(None) };
         let mut block = BytesMut::zeroed(length.min(BLOCK as u64) as usize);
         let count = capture.read_at(at, &mut block)?;
@@ -110,7 +110,7 @@ impl Merge {
         Ok(Some((fd, block.freeze())))
     }
 
-    /// Takes the bytes outside of all pieces, of which the times could not be recorded.
+    /// Takes the bytes outside of all chunks, of which the times could not be recorded.
     fn take_rest(&mut self) {
         for (fd, capture) in self.captures.iter() {
             let taken = self.taken.length(fd);

@@ -30,8 +30,8 @@ use crate::procfs::{RawIo, RawStat, RawStatm};
 use crate::sampler::ProcSnapshot;
 use crate::spec::{FdName, Identity, ProcId};
 
-/// The facts about a process at one point in time. A record does not change; later points have their
-/// own records.
+/// The facts about a process at one point in time. A record does not change; later points have
+/// their own records.
 #[derive(Clone)]
 pub struct ProcessRecord {
     /// The process.
@@ -192,8 +192,8 @@ impl ProcessRecord {
         &self.stop_failures
     }
 
-    /// Whether another program has removed the file of a capture. Every running process has the file,
-    /// even if it is empty. After the end, procstar itself removes an empty file.
+    /// Whether another program has removed the file of a capture. Every running process has the
+    /// file, even if it is empty. After the end, procstar itself removes an empty file.
     pub fn has_lost(&self, capture: &Capture, context: &ResultContext) -> bool {
         if !self.is_running() {
             return capture.loss() == Some(Loss::Gone);
@@ -366,15 +366,15 @@ impl ProcessRecord {
     }
 
     fn chunk_times(&self, as_of: AsOf) -> Option<Vec<(f64, String, u64, u64)>> {
-        let pieces = self.captures.pieces()?;
+        let chunks = self.captures.chunk_times()?;
         if self.is_running() && as_of == AsOf::AtStart {
             return Some(Vec::new());
         }
-        let told = |(time, fd, offset, length): (u64, FdName, u64, u64)| {
+        let relative = |(time, fd, offset, length): (u64, FdName, u64, u64)| {
             let since = time.saturating_sub(self.start.monotonic_nanos) as f64 / 1e9;
             (since, fd.to_string(), offset, length)
         };
-        Some(pieces.into_iter().map(told).collect())
+        Some(chunks.into_iter().map(relative).collect())
     }
 
     fn capture_reports(&self, as_of: AsOf) -> IndexMap<String, CaptureReport> {

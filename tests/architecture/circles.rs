@@ -25,7 +25,7 @@ const PARTS: &[&str] = &[
     "cli/client/logs/tail.rs",
     "engine/capture/codec.rs",
     "engine/capture/intact.rs",
-    "engine/capture/pieces.rs",
+    "engine/capture/chunk_times.rs",
     "engine/capture/record.rs",
     "engine/capture/seal.rs",
     "engine/capture/view.rs",

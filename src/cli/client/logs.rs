@@ -1,8 +1,8 @@
 //! `procstar logs`: the output of a process, past and future.
 //!
-//! A [`plan`](plan::Plan) describes the output that exists at the beginning: pieces of the chosen
-//! captures in the order in which to print them. A capture whose order is not known is one piece.
-//! [`source`] reads the pieces by range, as a stream; [`tail`] reads the last lines from the end
+//! A [`plan`](plan::Plan) describes the output that exists at the beginning: chunks of the chosen
+//! captures in the order in which to print them. A capture whose order is not known is one chunk.
+//! [`source`] reads the chunks by range, as a stream; [`tail`] reads the last lines from the end
 //! backwards. [`live`] follows the later output, and [`lines`] puts times before lines.
 
 mod lines;
@@ -12,7 +12,7 @@ mod source;
 mod tail;
 
 use self::lines::Lines;
-use self::plan::{Piece, Plan, Subject};
+use self::plan::{Chunk, Plan, Subject};
 use self::source::Sources;
 use super::api::Api;
 use super::error::ClientError;
@@ -55,35 +55,35 @@ pub async fn logs(args: &LogsArgs, api: &Api, out: &mut Out) -> Result<u8, Clien
 }
 
 impl Logs<'_> {
-    /// Prints existing pieces, or their last lines.
-    async fn history(&self, pieces: Vec<Piece>, lines: &mut Lines<'_>) -> Result<(), ClientError> {
-        let pieces = match self.args.tail {
-            None => pieces,
+    /// Prints existing chunks, or their last lines.
+    async fn history(&self, chunks: Vec<Chunk>, lines: &mut Lines<'_>) -> Result<(), ClientError> {
+        let chunks = match self.args.tail {
+            None => chunks,
             Some(count) => {
-                let (pieces, surplus) = tail::last_lines(self, pieces, count).await?;
+                let (chunks, surplus) = tail::last_lines(self, chunks, count).await?;
                 lines.skip(surplus);
-                pieces
+                chunks
             }
         };
-        self.each(&pieces, |piece, bytes| lines.put(piece.fd, piece.time, bytes)).await
+        self.each(&chunks, |chunk, bytes| lines.put(chunk.fd, chunk.time, bytes)).await
     }
 
-    /// Reads pieces in their order, a part at a time.
+    /// Reads chunks in their order, a part at a time.
     async fn each(
         &self,
-        pieces: &[Piece],
-        mut take: impl FnMut(&Piece, &[u8]) -> Result<(), ClientError>,
+        chunks: &[Chunk],
+        mut take: impl FnMut(&Chunk, &[u8]) -> Result<(), ClientError>,
     ) -> Result<(), ClientError> {
-        let mut sources = Sources::new(self.api, &self.args.id, &self.plan.fds, pieces);
-        for piece in pieces {
-            let mut left = piece.length;
+        let mut sources = Sources::new(self.api, &self.args.id, &self.plan.fds, chunks);
+        for chunk in chunks {
+            let mut left = chunk.length;
             while left > 0 {
-                let bytes = sources.next(piece.fd, left).await?;
+                let bytes = sources.next(chunk.fd, left).await?;
                 if bytes.is_empty() {
                     break;
                 }
                 left -= bytes.len() as u64;
-                take(piece, &bytes)?;
+                take(chunk, &bytes)?;
             }
         }
         Ok(())

@@ -22,12 +22,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
+use super::chunk_times::ChunkLog;
 use super::codec::Encoder;
 use super::confine::confine;
 use super::counters::{Counters, Phase};
 use super::limits::{LimitedWriter, Limits};
 use super::named::Named;
-use super::pieces::PieceLog;
 use super::{Capture, Layout};
 use crate::clock::TimePoint;
 use crate::engine::below::WalkError;
@@ -70,8 +70,8 @@ struct Work {
     limits: Option<(u64, u64)>,
     compress: Option<Compression>,
     copy: bool,
-    #[serde(with = "path_bytes")]
-    pieces: PathBuf,
+    #[serde(rename = "pieces", with = "path_bytes")]
+    chunk_times: PathBuf,
 }
 
 impl Order {
@@ -91,7 +91,7 @@ impl Order {
                     Layout::Plain | Layout::Limited(_) => None,
                 },
                 copy,
-                pieces: capture.pieces.clone(),
+                chunk_times: capture.chunk_times.clone(),
             },
         }
     }
@@ -233,7 +233,7 @@ enum Sink {
 struct CaptureWriter {
     sink: Sink,
     counters: File,
-    pieces: Option<PieceLog>,
+    chunk_times: Option<ChunkLog>,
     written: u64,
     /// Whether some bytes are stored but not yet readable.
     hidden: bool,
@@ -258,17 +258,17 @@ impl CaptureWriter {
             }
             (None, None) => Sink::Plain(data),
         };
-        let pieces = match work.pieces.as_os_str().is_empty() {
+        let chunk_times = match work.chunk_times.as_os_str().is_empty() {
             true => None,
             false => {
-                let file = File::options().read(true).write(true).open(&work.pieces)?;
-                Some(PieceLog::new(file)?)
+                let file = File::options().read(true).write(true).open(&work.chunk_times)?;
+                Some(ChunkLog::new(file)?)
             }
         };
         Ok(CaptureWriter {
             sink,
             counters,
-            pieces,
+            chunk_times,
             written: 0,
             hidden: false,
             shown: Instant::now(),
@@ -324,8 +324,8 @@ impl CaptureWriter {
 
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written += bytes.len() as u64;
-        if let Some(pieces) = &mut self.pieces {
-            pieces.add(TimePoint::now().monotonic_nanos, bytes.len() as u64, true)?;
+        if let Some(chunk_times) = &mut self.chunk_times {
+            chunk_times.add(TimePoint::now().monotonic_nanos, bytes.len() as u64, true)?;
         }
         match &mut self.sink {
             Sink::Plain(file) => return io::Write::write_all(file, bytes),

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::capture_writer::Order;
+use super::chunk_times::ChunkLog;
 use super::intact::note_file;
 use super::limits::{LimitedWriter, Limits};
 use super::named::Named;
-use super::pieces::PieceLog;
 use super::{Capture, CaptureDirs, Layout, WrittenBy};
 use crate::clock::TimePoint;
 use crate::engine::failpoints::{self, Call};
@@ -32,8 +32,8 @@ pub(in crate::engine) enum Writer {
         reader: OwnedFd,
         /// The destination of the output.
         store: Store,
-        /// The records of pieces, if the spec asks for them.
-        pieces: Option<PieceLog>,
+        /// The file of chunk times, if the spec asks for them.
+        chunk_times: Option<ChunkLog>,
     },
     /// A capture writer writes the file; the spawning thread starts it.
     CaptureWriter {
@@ -147,14 +147,25 @@ impl Capture {
         };
         let held = Mutex::new(Weak::new());
         let counters = PathBuf::new();
-        let pieces = match spec.chunk_times {
+        let chunk_times = match spec.chunk_times {
             true => dir.join(format!("{name}.p")),
             false => PathBuf::new(),
         };
         let (guard, inode, end, seal) = (0, Arc::default(), OnceLock::new(), OnceLock::new());
         let named = spec.file.is_some().then(Named::new);
-        let mut capture =
-            Capture { spec, path, limit, counters, pieces, guard, inode, end, seal, named, held };
+        let mut capture = Capture {
+            spec,
+            path,
+            limit,
+            counters,
+            chunk_times,
+            guard,
+            inode,
+            end,
+            seal,
+            named,
+            held,
+        };
         if capture.limit.is_some() || capture.written_by() == WrittenBy::CaptureWriter {
             capture.counters = dir.join(format!("{name}.n"));
         }
@@ -180,9 +191,9 @@ impl Capture {
             true => None,
             false => Some(create(&self.counters, false)?),
         };
-        let pieces = match self.pieces.as_os_str().is_empty() {
+        let chunk_times = match self.chunk_times.as_os_str().is_empty() {
             true => None,
-            false => Some(PieceLog::new(create(&self.pieces, false)?)?),
+            false => Some(ChunkLog::new(create(&self.chunk_times, false)?)?),
         };
         let pipe = || {
             let (reader, source) = sys::pipe()?;
@@ -204,7 +215,7 @@ impl Capture {
                     }
                     _ => Store::File(create_data(0o600, false)?, 0),
                 };
-                Writer::Pipe { source, reader, store, pieces }
+                Writer::Pipe { source, reader, store, chunk_times }
             }
             WrittenBy::CaptureWriter => {
                 if self.named_data().is_none() {
@@ -220,7 +231,7 @@ impl Capture {
     ///
     /// # Errors
     /// The OS error of opening the files.
-    pub(in crate::engine) fn reopen(&self) -> io::Result<(Store, Option<PieceLog>)> {
+    pub(in crate::engine) fn reopen(&self) -> io::Result<(Store, Option<ChunkLog>)> {
         let open = |path| File::options().read(true).write(true).open(path);
         let store = match self.layout() {
             Layout::Limited(limits) => {
@@ -233,17 +244,17 @@ impl Capture {
                 Store::File(file, length)
             }
         };
-        let pieces = match self.pieces.as_os_str().is_empty() {
+        let chunk_times = match self.chunk_times.as_os_str().is_empty() {
             true => None,
             false => {
-                let mut pieces = PieceLog::new(open(&self.pieces)?)?;
+                let mut chunk_times = ChunkLog::new(open(&self.chunk_times)?)?;
                 if let Store::File(_, length) = store {
-                    pieces.catch_up(TimePoint::now().monotonic_nanos, length)?;
+                    chunk_times.catch_up(TimePoint::now().monotonic_nanos, length)?;
                 }
-                Some(pieces)
+                Some(chunk_times)
             }
         };
-        Ok((store, pieces))
+        Ok((store, chunk_times))
     }
 }
 

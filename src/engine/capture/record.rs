@@ -36,8 +36,8 @@ struct More {
     #[serde(with = "path_bytes")]
     counters: PathBuf,
     end: Option<CaptureSize>,
-    #[serde(default, with = "path_bytes")]
-    pieces: PathBuf,
+    #[serde(default, rename = "pieces", with = "path_bytes")]
+    chunk_times: PathBuf,
     /// The length of the guard, and the file's inode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<(u64, u64)>,
@@ -62,7 +62,7 @@ impl Record {
 impl From<Record> for Capture {
     fn from(Record { spec, path, frozen, more }: Record) -> Self {
         let plain = || (frozen != OPEN).then(|| CaptureSize::plain(frozen));
-        let More { limit, counters, end, pieces, file, named, seal } =
+        let More { limit, counters, end, chunk_times, file, named, seal } =
             more.map_or_else(|| More { end: plain(), ..More::default() }, |more| *more);
         let end = end.map_or_else(OnceLock::new, OnceLock::from);
         let (guard, inode) = file.unwrap_or_default();
@@ -70,7 +70,7 @@ impl From<Record> for Capture {
         let seal = seal.map_or_else(OnceLock::new, OnceLock::from);
         let named = named.filter(|(key, _)| *key != NO_NAME);
         let named = named.map(|(key, made)| Named::with_key(key, made));
-        Capture { spec, path, limit, counters, pieces, guard, inode, end, seal, named, held }
+        Capture { spec, path, limit, counters, chunk_times, guard, inode, end, seal, named, held }
     }
 }
 
@@ -83,10 +83,10 @@ impl From<Capture> for Record {
 impl From<&Capture> for Record {
     fn from(capture: &Capture) -> Self {
         let end = capture.frozen();
-        let Capture { counters, pieces, guard, .. } = capture;
+        let Capture { counters, chunk_times, guard, .. } = capture;
         let inode = capture.inode.load(Ordering::Relaxed);
         let simple = counters.as_os_str().is_empty()
-            && pieces.as_os_str().is_empty()
+            && chunk_times.as_os_str().is_empty()
             && inode == 0
             && capture.named.is_none()
             && !capture.is_sealed()
@@ -100,7 +100,7 @@ impl From<&Capture> for Record {
                 limit: capture.limit,
                 counters: counters.clone(),
                 end,
-                pieces: pieces.clone(),
+                chunk_times: chunk_times.clone(),
                 // Messages have no field names, so no field may be absent before a present one.
                 file: (inode != 0 || named.is_some()).then_some((*guard, inode)),
                 named,

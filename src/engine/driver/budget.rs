@@ -66,7 +66,7 @@ impl Budget {
 pub(super) fn making(proc: &ValidatedProc) -> usize {
     let of = |fd: &ValidatedFd| match fd {
         // Both ends of the pipe, the file, the counters or the capture writer's pidfd; the records
-        // of pieces; the descriptors of a named file.
+        // of chunk times; the descriptors of a named file.
         ValidatedFd::Capture(spec) => {
             4 + usize::from(spec.chunk_times) + 2 * usize::from(spec.file.is_some())
         }

@@ -10,7 +10,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use super::capture_writers::CaptureWriters;
 use super::message::DriverMessage;
 use super::poller::{Poller, Source};
-use crate::engine::capture::{Capture, PieceLog, Store};
+use crate::engine::capture::{Capture, ChunkLog, Store};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::pipe_budget::{self, PipeBudget, PipeSize};
 use crate::engine::process::Process;
@@ -112,7 +112,7 @@ impl Io {
         serial: u64,
         index: usize,
         reader: OwnedFd,
-        (store, pieces): (Store, Option<PieceLog>),
+        (store, chunk_times): (Store, Option<ChunkLog>),
     ) -> io::Result<OpenCapture> {
         let token = self.poller.watch(&reader, Source::Pipe(serial, index))?;
         // The pipe may have a requested size, or one that an earlier program has set.
@@ -123,6 +123,6 @@ impl Io {
             }
             _ => PipeSize::Default,
         };
-        Ok(OpenCapture::Pipe(Pipe { index, reader, token, store, pieces, size }))
+        Ok(OpenCapture::Pipe(Pipe { index, reader, token, store, chunk_times, size }))
     }
 }

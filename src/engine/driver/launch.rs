@@ -218,11 +218,11 @@ impl FdMaker<'_> {
                 task = Some(Task { index, order: order.within(within), writer: None });
                 (ParentFd::Later, OpenCapture::File { index })
             }
-            Writer::Pipe { source, reader, store, pieces } => {
+            Writer::Pipe { source, reader, store, chunk_times } => {
                 open_to(mode, &source);
                 let open = self
                     .io
-                    .open_pipe(serial, index, reader, (store, pieces))
+                    .open_pipe(serial, index, reader, (store, chunk_times))
                     .inspect_err(|_| capture.remove_own())?;
                 (ParentFd::Source(source), open)
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::clock::TimePoint;
-use crate::engine::capture::{Capture, Captures, PieceLog, Store, Truncation};
+use crate::engine::capture::{Capture, Captures, ChunkLog, Store, Truncation};
 use crate::engine::pipe_budget::{self, PipeBudget, PipeSize};
 use crate::engine::sys;
 use crate::spec::{FdName, ProcId};
@@ -40,7 +40,7 @@ pub(in crate::engine) struct Pipe {
     pub(in crate::engine) reader: OwnedFd,
     pub(in crate::engine) token: u64,
     pub(in crate::engine) store: Store,
-    pub(in crate::engine) pieces: Option<PieceLog>,
+    pub(in crate::engine) chunk_times: Option<ChunkLog>,
     pub(in crate::engine) size: PipeSize,
 }
 
@@ -49,7 +49,7 @@ impl OpenCapture {
     fn cost(&self) -> usize {
         match self {
             OpenCapture::Pipe(pipe) => {
-                1 + pipe.store.descriptors() + usize::from(pipe.pieces.is_some())
+                1 + pipe.store.descriptors() + usize::from(pipe.chunk_times.is_some())
             }
             OpenCapture::File { .. } => 0,
             // The reading end, and the capture writer's pidfd.
@@ -104,7 +104,7 @@ pub(in crate::engine) struct Output {
     open: Vec<OpenCapture>,
     /// The captures that may be incomplete, and why.
     truncated: Vec<(FdName, Truncation)>,
-    /// The index of the fd that was read last, if pieces are recorded.
+    /// The index of the fd that was read last, if chunk times are recorded.
     last_piece: Option<usize>,
 }
 
@@ -234,8 +234,8 @@ impl Output {
     /// Reads one pipe for a turn into its capture. After the freeze, output is discarded, so that a
     /// full pipe does not block a survivor, and a closed one does not kill it.
     ///
-    /// If pieces are recorded, and the `order` of several pipes matters, the turn is a single read:
-    /// epoll reports pipes in the order in which they became readable.
+    /// If chunk times are recorded, and the `order` of several pipes matters, the turn is a single
+    /// read: epoll reports pipes in the order in which they became readable.
     pub(in crate::engine) fn read(
         &mut self,
         (id, index): (&ProcId, usize),
@@ -246,7 +246,7 @@ impl Output {
         let Output { captures, open, truncated, last_piece } = self;
         let pipe = open.iter_mut().find(|open| open.index() == index);
         let Some(OpenCapture::Pipe(pipe)) = pipe else { return Turn::Empty };
-        let turn = if order && pipe.pieces.is_some() { 1 } else { TURN };
+        let turn = if order && pipe.chunk_times.is_some() { 1 } else { TURN };
         let mut total = 0;
         while total < turn {
             // After the freeze, or an error of storing, output is discarded.
@@ -290,7 +290,7 @@ enum Taken {
 
 impl Pipe {
     /// Takes the next bytes from the pipe, and stores them unless they are to be discarded;
-    /// `follows` if no other fd was read since the last piece.
+    /// `follows` if no other fd was read since the last chunk.
     fn take(&mut self, discard: bool, follows: bool, buffer: &mut [u8]) -> Taken {
         if !discard && let Some(moved) = self.store.splice(&self.reader, buffer.len()) {
             return match moved {
@@ -316,11 +316,11 @@ impl Pipe {
         }
     }
 
-    /// Records the piece of bytes that are stored, if pieces are recorded.
+    /// Records the chunk of bytes that are stored, if chunk times are recorded.
     fn stored(&mut self, n: usize, follows: bool) -> Taken {
         let now = || TimePoint::now().monotonic_nanos;
-        match self.pieces.as_mut().filter(|_| n > 0) {
-            Some(pieces) => match pieces.add(now(), n as u64, follows) {
+        match self.chunk_times.as_mut().filter(|_| n > 0) {
+            Some(chunk_times) => match chunk_times.add(now(), n as u64, follows) {
                 Ok(()) => Taken::Bytes(n),
                 Err(error) => Taken::NotStored(error),
             },

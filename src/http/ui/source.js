@@ -84,7 +84,7 @@ export class Stream {
   }
 }
 
-/** Several streams, interleaved as their pieces tell. Offsets are of the whole, one piece after another. */
+/** Several streams, interleaved by their chunk times. Offsets are of the whole, one chunk after another. */
 export class Mixed {
   constructor(id, result) {
     this.id = id;
@@ -96,21 +96,21 @@ export class Mixed {
 
   update(result) {
     this.running = result.state === "running";
-    this.pieces = [];
+    this.chunks = [];
     let at = 0;
     for (const [time, fd, offset, length] of result.chunk_times ?? []) {
-      this.pieces.push({ at, time, fd, offset, length });
+      this.chunks.push({ at, time, fd, offset, length });
       at += length;
     }
     this.length = at;
   }
 
-  /** The first piece that ends after `offset`. */
+  /** The first chunk that ends after `offset`. */
   #first(offset) {
-    let [low, high] = [0, this.pieces.length];
+    let [low, high] = [0, this.chunks.length];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.pieces[middle].at + this.pieces[middle].length <= offset) low = middle + 1;
+      if (this.chunks[middle].at + this.chunks[middle].length <= offset) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -118,7 +118,7 @@ export class Mixed {
 
   #within(start, end) {
     const found = [];
-    for (let n = this.#first(start); n < this.pieces.length && this.pieces[n].at < end; n += 1) found.push(this.pieces[n]);
+    for (let n = this.#first(start); n < this.chunks.length && this.chunks[n].at < end; n += 1) found.push(this.chunks[n]);
     return found;
   }
 
@@ -133,7 +133,7 @@ export class Mixed {
       if (!parts.has(fd)) parts.set(fd, []);
       parts.get(fd).push({ from: offset + from - at, to: offset + to - at, at: from - start });
     }
-    // The pieces of one stream that are near each other here are next to each other there.
+    // The chunks of one stream that are near each other here are next to each other there.
     await Promise.all([...parts].map(async ([fd, stretches]) => {
       const [from, to] = [stretches[0].from, stretches.at(-1).to];
       const bytes = await fetchRange(this.id, fd, from, to, signal);
@@ -152,15 +152,15 @@ export class Mixed {
     return runs;
   }
 
-  /** The streams that have output, and no pieces: each capture asks for them by itself. */
+  /** The streams that have output, and no chunks: each capture asks for them by itself. */
   missing(captures) {
-    const known = new Set(this.pieces.map(({ fd }) => fd));
+    const known = new Set(this.chunks.map(({ fd }) => fd));
     return known.size ? Object.keys(captures).filter((fd) => captures[fd].length > 0 && !known.has(fd)) : [];
   }
 
   /** When what is at an offset was read, in seconds since the start. */
   time(offset) {
-    return this.pieces[Math.min(this.#first(offset), this.pieces.length - 1)]?.time ?? 0;
+    return this.chunks[Math.min(this.#first(offset), this.chunks.length - 1)]?.time ?? 0;
   }
 
   /** Asks how much there is by now. */
@@ -186,7 +186,7 @@ export class Mixed {
 export function streams(result) {
   const captured = Object.keys(result.captures);
   const inOrder = (result.chunk_times !== null) && captured.filter((fd) => !result.captures[fd].compression).length > 1;
-  // Offsets of pieces count what was dropped; where that begins no result tells.
+  // Offsets of chunks count what was dropped; where that begins no result tells.
   const whole = captured.every((fd) => result.captures[fd].dropped === 0);
   return { captured, mixed: Boolean(inOrder && whole) };
 }

@@ -19,7 +19,7 @@ fn fds(more: &Value) -> Value {
 /// Interleaves the outputs of both fds in the order of their chunks.
 fn interleaved(ended: &procstar::engine::Ended) -> String {
     let mut text = String::new();
-    for (_, fd, offset, length) in ended.captures.pieces().unwrap() {
+    for (_, fd, offset, length) in ended.captures.chunk_times().unwrap() {
         let bytes = output(&ended.captures, &fd.to_string());
         let part = &bytes[offset as usize..(offset + length) as usize];
         text.push_str(std::str::from_utf8(part).unwrap());
@@ -35,7 +35,7 @@ fn chunk_times_interleave_both_fds_in_the_order_of_writing() {
     let (ended, harness) = run(sh(script, fds(&json!({}))));
     let wanted: String = (1..=8).map(|i| format!("out{i}\nerr{i}\n")).collect();
     assert_eq!(interleaved(&ended), wanted);
-    let chunks = ended.captures.pieces().unwrap();
+    let chunks = ended.captures.chunk_times().unwrap();
     assert_eq!(chunks.len(), 16);
     let start = ended.start.monotonic_nanos;
     let times: Vec<u64> = chunks.iter().map(|(time, ..)| time - start).collect();
@@ -52,7 +52,7 @@ fn chunk_times_cover_the_whole_output() {
     for more in [json!({}), json!({"keep": {"head": 10, "tail": 10}})] {
         let (ended, _harness) = run(sh(script, fds(&more)));
         let mut ends = std::collections::HashMap::new();
-        for (_, fd, offset, length) in ended.captures.pieces().unwrap() {
+        for (_, fd, offset, length) in ended.captures.chunk_times().unwrap() {
             let end = ends.entry(fd).or_insert(0);
             assert_eq!(*end, offset);
             *end += length;
@@ -63,7 +63,7 @@ fn chunk_times_cover_the_whole_output() {
         }
     }
     let (ended, _harness) = run(sh("echo", json!([["stdout", {"capture": {}}]])));
-    assert!(ended.captures.pieces().is_none());
+    assert!(ended.captures.chunk_times().is_none());
 }
 
 /// Capture writers write these files, and record the times.

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::Logs;
 use super::lines::Lines;
-use super::plan::{Piece, Subject};
+use super::plan::{Chunk, Subject};
 use crate::cli::client::api::Api;
 use crate::cli::client::error::ClientError;
 use crate::cli::client::out::unread;
@@ -20,7 +20,7 @@ use crate::cli::client::transport::Answer;
 
 /// Minimum time between two requests for order and times while the process writes.
 const TIMES: Duration = Duration::from_millis(100);
-/// Additional time for each existing piece, because the response lists all of them.
+/// Additional time for each existing chunk, because the response lists all of them.
 const FOR_EACH: Duration = Duration::from_micros(20);
 /// Number of bytes held of one fd before reading pauses.
 const ROOM: usize = 1024 * 1024;
@@ -200,9 +200,9 @@ impl Held {
         let mut wait = TIMES;
         match Subject::ask(logs.api, &logs.args.id).await {
             Ok(subject) => {
-                let pieces = subject.pieces_of(&logs.plan.fds);
-                wait += FOR_EACH.saturating_mul(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
-                self.print(&pieces, lines)?;
+                let chunks = subject.chunks_of(&logs.plan.fds);
+                wait += FOR_EACH.saturating_mul(u32::try_from(chunks.len()).unwrap_or(u32::MAX));
+                self.print(&chunks, lines)?;
             }
             // No other worker has come.
             Err(ClientError::Lost { .. } | ClientError::Unreachable { .. }) => self.in_vain = LOOKS,
@@ -218,16 +218,16 @@ impl Held {
         Ok(if (0..self.each.len()).all(|fd| self.has_room(fd)) { wait } else { Duration::ZERO })
     }
 
-    /// Prints the bytes that `chunk_times` cover, in their order, up to the first piece whose bytes
+    /// Prints the bytes that `chunk_times` cover, in their order, up to the first chunk whose bytes
     /// have not come yet.
-    fn print(&mut self, pieces: &[Piece], lines: &mut Lines<'_>) -> Result<(), ClientError> {
-        for piece in pieces {
-            let Some((at, held)) = self.each.get_mut(piece.fd) else { continue };
-            let wanted = (piece.offset + piece.length).saturating_sub((*at).max(piece.offset));
+    fn print(&mut self, chunks: &[Chunk], lines: &mut Lines<'_>) -> Result<(), ClientError> {
+        for chunk in chunks {
+            let Some((at, held)) = self.each.get_mut(chunk.fd) else { continue };
+            let wanted = (chunk.offset + chunk.length).saturating_sub((*at).max(chunk.offset));
             let count = usize::try_from(wanted).unwrap_or(usize::MAX).min(held.len());
             let bytes: Vec<u8> = held.drain(..count).collect();
             *at += count as u64;
-            lines.put(piece.fd, piece.time, &bytes)?;
+            lines.put(chunk.fd, chunk.time, &bytes)?;
             if (count as u64) < wanted {
                 break;
             }
@@ -235,7 +235,7 @@ impl Held {
         Ok(())
     }
 
-    /// Prints the bytes that no piece covers.
+    /// Prints the bytes that no chunk covers.
     fn print_rest(&mut self, lines: &mut Lines<'_>) -> Result<(), ClientError> {
         for (fd, (at, held)) in self.each.iter_mut().enumerate() {
             let bytes: Vec<u8> = held.drain(..).collect();

@@ -32,12 +32,12 @@ impl Subject {
         !self.0.is_running() && length >= self.length(fd)
     }
 
-    /// The pieces of these fds, with times since the epoch, in order.
-    pub(super) fn pieces_of(&self, fds: &[String]) -> Vec<Piece> {
+    /// The chunks of these fds, with times since the epoch, in order.
+    pub(super) fn chunks_of(&self, fds: &[String]) -> Vec<Chunk> {
         let start = self.start();
         let told = self.0.chunk_times.iter().flatten();
         told.filter_map(|(time, fd, offset, length)| {
-            Some(Piece {
+            Some(Chunk {
                 time: Some(start + time),
                 fd: fds.iter().position(|known| known == fd)?,
                 offset: *offset,
@@ -61,7 +61,7 @@ impl Subject {
 
 /// A part of a capture.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Piece {
+pub(super) struct Chunk {
     /// The time at which it was read, in seconds since the epoch.
     pub(super) time: Option<f64>,
     /// Its index among the plan's fds.
@@ -77,12 +77,12 @@ pub(super) struct Piece {
 pub(super) struct Plan {
     /// The captures, by fd.
     pub(super) fds: Vec<String>,
-    /// The existing output: one sequence of pieces in their order, or one for each fd if the order
+    /// The existing output: one sequence of chunks in their order, or one for each fd if the order
     /// is unknown. The last lines are counted in each sequence.
-    pub(super) sequences: Vec<Vec<Piece>>,
+    pub(super) sequences: Vec<Vec<Chunk>>,
     /// For each fd, the offset at which later output begins.
     pub(super) ends: Vec<u64>,
-    /// Whether the order and the times of all pieces are known.
+    /// Whether the order and the times of all chunks are known.
     pub(super) timed: bool,
 }
 
@@ -97,20 +97,20 @@ impl Plan {
         let since = since(args, subject, timed)?;
         let sequences = match since {
             Since::Nothing => vec![],
-            Since::All if timed => vec![subject.pieces_of(&fds)],
+            Since::All if timed => vec![subject.chunks_of(&fds)],
             Since::All => {
                 let whole = |(at, fd): (usize, &String)| {
-                    vec![Piece { time: None, fd: at, offset: 0, length: subject.length(fd) }]
+                    vec![Chunk { time: None, fd: at, offset: 0, length: subject.length(fd) }]
                 };
                 fds.iter().enumerate().map(whole).collect()
             }
             Since::Then(then) => {
-                let old = |piece: &Piece| piece.time.is_some_and(|time| time < then);
-                vec![subject.pieces_of(&fds).into_iter().skip_while(old).collect()]
+                let old = |chunk: &Chunk| chunk.time.is_some_and(|time| time < then);
+                vec![subject.chunks_of(&fds).into_iter().skip_while(old).collect()]
             }
         };
         let ends = if timed {
-            ends(&subject.pieces_of(&fds), fds.len())
+            ends(&subject.chunks_of(&fds), fds.len())
         } else {
             fds.iter().map(|fd| subject.length(fd)).collect()
         };
@@ -118,12 +118,12 @@ impl Plan {
     }
 }
 
-/// The end of the last piece of each of `count` fds.
-fn ends(pieces: &[Piece], count: usize) -> Vec<u64> {
+/// The end of the last chunk of each of `count` fds.
+fn ends(chunks: &[Chunk], count: usize) -> Vec<u64> {
     let mut ends = vec![0; count];
-    for piece in pieces {
-        if let Some(end) = ends.get_mut(piece.fd) {
-            *end = piece.offset + piece.length;
+    for chunk in chunks {
+        if let Some(end) = ends.get_mut(chunk.fd) {
+            *end = chunk.offset + chunk.length;
         }
     }
     ends
@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    fn subject(pieces: &serde_json::Value, dropped: u64) -> Subject {
+    fn subject(chunks: &serde_json::Value, dropped: u64) -> Subject {
         let capture = |length, dropped| {
             format!(
                 r#"{{"length": {length}, "dropped": {dropped}, "complete": false, "reason": null}}"#
@@ -233,22 +233,22 @@ mod tests {
         let result = sample_json(&json!({
             "times": {"start": "1970-01-01T00:01:40Z", "now": "1970-01-01T00:03:20Z"},
             "captures": "CAPTURES",
-            "chunk_times": pieces,
+            "chunk_times": chunks,
         }));
         let text = result.to_string().replace(r#""CAPTURES""#, &captures);
         Subject(serde_json::from_str(&text).unwrap())
     }
 
     fn timed() -> Subject {
-        let pieces = [(1.0, "stdout", 0, 4), (2.0, "stderr", 0, 3), (50.0, "stdout", 4, 2)];
-        subject(&serde_json::json!(pieces), 0)
+        let chunks = [(1.0, "stdout", 0, 4), (2.0, "stderr", 0, 3), (50.0, "stdout", 4, 2)];
+        subject(&serde_json::json!(chunks), 0)
     }
 
     #[test]
     fn pieces_make_one_sequence() {
         let plan = Plan::new(&args(), &timed()).unwrap();
-        let piece = |time, fd, offset, length| Piece { time: Some(time), fd, offset, length };
-        let all = vec![piece(101.0, 0, 0, 4), piece(102.0, 1, 0, 3), piece(150.0, 0, 4, 2)];
+        let chunk = |time, fd, offset, length| Chunk { time: Some(time), fd, offset, length };
+        let all = vec![chunk(101.0, 0, 0, 4), chunk(102.0, 1, 0, 3), chunk(150.0, 0, 4, 2)];
         assert_eq!((plan.sequences, plan.ends), (vec![all.clone()], vec![6, 3]));
         let since = LogsArgs { since: humanize::since("90").ok(), ..args() };
         let plan = Plan::new(&since, &timed()).unwrap();

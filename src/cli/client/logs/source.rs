@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::plan::Piece;
+use super::plan::Chunk;
 use crate::cli::client::api::Api;
 use crate::cli::client::error::ClientError;
 use crate::cli::client::persist::{PATIENCE, Persistence, Repeat};
 use crate::cli::client::transport::Answer;
 
-/// A stream for each fd, requested when its first piece is needed.
+/// A stream for each fd, requested when its first chunk is needed.
 pub(super) struct Sources<'a> {
     api: &'a Api,
     id: &'a str,
@@ -26,10 +26,10 @@ struct Source {
 }
 
 impl<'a> Sources<'a> {
-    /// The streams of pieces that follow each other without a gap in each fd.
-    pub(super) fn new(api: &'a Api, id: &'a str, fds: &'a [String], pieces: &[Piece]) -> Self {
+    /// The streams of chunks that follow each other without a gap in each fd.
+    pub(super) fn new(api: &'a Api, id: &'a str, fds: &'a [String], chunks: &[Chunk]) -> Self {
         let source = |at: usize| {
-            let mut own = pieces.iter().filter(|piece| piece.fd == at);
+            let mut own = chunks.iter().filter(|chunk| chunk.fd == at);
             let range = own.next().map(|first| {
                 let last = own.next_back().unwrap_or(first);
                 (first.offset, last.offset + last.length)

@@ -1,7 +1,7 @@
 //! The last lines, read from the end backwards, only as far as needed.
 
 use super::Logs;
-use super::plan::Piece;
+use super::plan::Chunk;
 use crate::cli::client::error::ClientError;
 
 /// Number of bytes of the first read; each further read is four times as large, until the lines
@@ -12,19 +12,19 @@ const FIRST: u64 = 64 * 1024;
 /// beginning.
 pub(super) async fn last_lines(
     logs: &Logs<'_>,
-    pieces: Vec<Piece>,
+    chunks: Vec<Chunk>,
     count: u64,
-) -> Result<(Vec<Piece>, u64), ClientError> {
+) -> Result<(Vec<Chunk>, u64), ClientError> {
     if count == 0 {
         return Ok((Vec::new(), 0));
     }
     let mut room = FIRST;
     loop {
-        let (last, whole) = suffix(&pieces, room);
+        let (last, whole) = suffix(&chunks, room);
         // With times, each fd has its own lines, which are printed whole.
         let mut counted = Counted::new(if logs.args.timestamps { logs.plan.fds.len() } else { 1 });
-        logs.each(&last, |piece, bytes| {
-            counted.add(if logs.args.timestamps { piece.fd } else { 0 }, bytes);
+        logs.each(&last, |chunk, bytes| {
+            counted.add(if logs.args.timestamps { chunk.fd } else { 0 }, bytes);
             Ok(())
         })
         .await?;
@@ -76,20 +76,20 @@ impl Counted {
     }
 }
 
-/// The last `room` bytes of pieces, and whether these are all bytes.
-fn suffix(pieces: &[Piece], room: u64) -> (Vec<Piece>, bool) {
+/// The last `room` bytes of chunks, and whether these are all bytes.
+fn suffix(chunks: &[Chunk], room: u64) -> (Vec<Chunk>, bool) {
     let mut left = room;
     let mut last = Vec::new();
-    for piece in pieces.iter().rev() {
-        let length = piece.length.min(left);
-        last.push(Piece { offset: piece.offset + (piece.length - length), length, ..*piece });
+    for chunk in chunks.iter().rev() {
+        let length = chunk.length.min(left);
+        last.push(Chunk { offset: chunk.offset + (chunk.length - length), length, ..*chunk });
         left -= length;
         if left == 0 {
             break;
         }
     }
-    let whole = last.iter().map(|piece| piece.length).sum::<u64>()
-        == pieces.iter().map(|piece| piece.length).sum::<u64>();
+    let whole = last.iter().map(|chunk| chunk.length).sum::<u64>()
+        == chunks.iter().map(|chunk| chunk.length).sum::<u64>();
     last.reverse();
     (last, whole)
 }
@@ -115,11 +115,11 @@ mod tests {
 
     #[test]
     fn suffixes() {
-        let piece = |fd, offset, length| Piece { time: None, fd, offset, length };
-        let pieces = [piece(0, 0, 10), piece(1, 0, 5), piece(0, 10, 3)];
-        assert_eq!(suffix(&pieces, 100), (pieces.to_vec(), true));
-        assert_eq!(suffix(&pieces, 18), (pieces.to_vec(), true));
-        assert_eq!(suffix(&pieces, 4), (vec![piece(1, 4, 1), piece(0, 10, 3)], false));
+        let chunk = |fd, offset, length| Chunk { time: None, fd, offset, length };
+        let chunks = [chunk(0, 0, 10), chunk(1, 0, 5), chunk(0, 10, 3)];
+        assert_eq!(suffix(&chunks, 100), (chunks.to_vec(), true));
+        assert_eq!(suffix(&chunks, 18), (chunks.to_vec(), true));
+        assert_eq!(suffix(&chunks, 4), (vec![chunk(1, 4, 1), chunk(0, 10, 3)], false));
         assert_eq!(suffix(&[], 4), (vec![], true));
     }
 }

@@ -1,6 +1,6 @@
-//! The order and time of pieces of output: a file of records beside a capture, one per read.
+//! The order and time of chunks of output: a file of records beside a capture, one per read.
 //!
-//! Consecutive pieces of one fd become one within a time that grows with the number of records: at
+//! Consecutive chunks of one fd become one within a time that grows with the number of records: at
 //! first a millisecond, and twice as long after each thousand. So a day of output has some tens of
 //! thousands of records; beyond [`MOST`], all output joins the last one.
 
@@ -13,14 +13,14 @@ use std::path::Path;
 const SIZE: usize = 24;
 /// Most records of one capture.
 const MOST: u64 = 16 * 1024;
-/// Time, from the beginning of a piece, within which later output joins it, in nanoseconds; doubled
+/// Time, from the beginning of a chunk, within which later output joins it, in nanoseconds; doubled
 /// every [`STEP`] records.
 const TOGETHER: u64 = 1_000_000;
 const STEP: u64 = 1000;
 
-/// A piece of one capture.
+/// A chunk of one capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct Chunk {
     /// The time of reading, by the monotonic clock in nanoseconds.
     pub(super) time: u64,
     /// The offset in the output.
@@ -29,7 +29,7 @@ pub(super) struct Piece {
     pub(super) length: u64,
 }
 
-impl Piece {
+impl Chunk {
     fn to_bytes(self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         let words = [self.time, self.offset, self.length];
@@ -39,33 +39,33 @@ impl Piece {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Piece> {
+    fn from_bytes(bytes: &[u8]) -> Option<Chunk> {
         let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        Some(Piece { time: word(0)?, offset: word(8)?, length: word(16)? })
+        Some(Chunk { time: word(0)?, offset: word(8)?, length: word(16)? })
     }
 }
 
 /// Writes the records of a capture.
-pub(in crate::engine) struct PieceLog {
+pub(in crate::engine) struct ChunkLog {
     file: File,
     count: u64,
-    last: Option<Piece>,
+    last: Option<Chunk>,
 }
 
-impl PieceLog {
+impl ChunkLog {
     /// Begins a file of records, or continues an existing one.
     ///
     /// # Errors
     /// The OS error of reading the file.
-    pub(super) fn new(file: File) -> io::Result<PieceLog> {
+    pub(super) fn new(file: File) -> io::Result<ChunkLog> {
         let count = file.metadata()?.len() / SIZE as u64;
         let mut last = None;
         if let Some(at) = count.checked_sub(1) {
             let mut bytes = [0; SIZE];
             file.read_exact_at(&mut bytes, at * SIZE as u64)?;
-            last = Piece::from_bytes(&bytes);
+            last = Chunk::from_bytes(&bytes);
         }
-        Ok(PieceLog { file, count, last })
+        Ok(ChunkLog { file, count, last })
     }
 
     /// Records what an earlier writer stored without a record, up to the stored `length`.
@@ -81,7 +81,7 @@ impl PieceLog {
     }
 
     /// Records that `length` bytes were read at `time`; `follows` if no other fd was read since the
-    /// last piece.
+    /// last chunk.
     ///
     /// # Errors
     /// The OS error of writing.
@@ -93,19 +93,19 @@ impl PieceLog {
     ) -> io::Result<()> {
         let next = self.last.map_or(0, |last| last.offset + last.length);
         let window = TOGETHER << (self.count / STEP);
-        let piece = match self.last {
+        let chunk = match self.last {
             Some(last)
                 if self.count >= MOST || (follows && time.saturating_sub(last.time) < window) =>
             {
-                Piece { length: last.length + length, ..last }
+                Chunk { length: last.length + length, ..last }
             }
             _ => {
                 self.count += 1;
-                Piece { time, offset: next, length }
+                Chunk { time, offset: next, length }
             }
         };
-        self.last = Some(piece);
-        self.file.write_all_at(&piece.to_bytes(), (self.count - 1) * SIZE as u64)
+        self.last = Some(chunk);
+        self.file.write_all_at(&chunk.to_bytes(), (self.count - 1) * SIZE as u64)
     }
 }
 
@@ -121,12 +121,12 @@ pub(super) fn count(path: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 /// The OS error of reading the file.
-pub(super) fn read(path: &Path, from: u64) -> io::Result<Vec<Piece>> {
+pub(super) fn read(path: &Path, from: u64) -> io::Result<Vec<Chunk>> {
     let mut file = super::open_to_read(path)?;
     file.seek(SeekFrom::Start(from * SIZE as u64))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    Ok(bytes.chunks_exact(SIZE).filter_map(Piece::from_bytes).collect())
+    Ok(bytes.chunks_exact(SIZE).filter_map(Chunk::from_bytes).collect())
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
             from in 0usize..50,
         ) {
             let file = tempfile::NamedTempFile::new().unwrap();
-            let log = || PieceLog::new(file.reopen().unwrap()).unwrap();
+            let log = || ChunkLog::new(file.reopen().unwrap()).unwrap();
             let mut current = log();
             let (mut time, mut written) = (0, 0);
             for (i, (pause, length, follows)) in adds.iter().enumerate() {
@@ -153,18 +153,18 @@ mod tests {
                 written += length;
                 current.add(time, *length, *follows).unwrap();
             }
-            let pieces = read(file.path(), 0).unwrap();
+            let chunks = read(file.path(), 0).unwrap();
             let mut at = 0;
             let mut before = 0;
-            for piece in &pieces {
-                prop_assert_eq!(piece.offset, at);
-                prop_assert!(piece.time >= before);
-                at += piece.length;
-                before = piece.time;
+            for chunk in &chunks {
+                prop_assert_eq!(chunk.offset, at);
+                prop_assert!(chunk.time >= before);
+                at += chunk.length;
+                before = chunk.time;
             }
             prop_assert_eq!(at, written);
-            prop_assert_eq!(count(file.path()).unwrap(), pieces.len() as u64);
-            let rest = pieces.get(from..).unwrap_or_default();
+            prop_assert_eq!(count(file.path()).unwrap(), chunks.len() as u64);
+            let rest = chunks.get(from..).unwrap_or_default();
             prop_assert_eq!(read(file.path(), from as u64).unwrap(), rest);
         }
     }
@@ -172,12 +172,12 @@ mod tests {
     #[test]
     fn without_end_there_are_not_more_records() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut log = PieceLog::new(file.reopen().unwrap()).unwrap();
+        let mut log = ChunkLog::new(file.reopen().unwrap()).unwrap();
         for i in 0..2 * MOST {
             log.add(i * 1_000_000_000_000, 1, false).unwrap();
         }
-        let pieces = read(file.path(), 0).unwrap();
-        assert_eq!(pieces.len() as u64, MOST);
-        assert_eq!(pieces.iter().map(|piece| piece.length).sum::<u64>(), 2 * MOST);
+        let chunks = read(file.path(), 0).unwrap();
+        assert_eq!(chunks.len() as u64, MOST);
+        assert_eq!(chunks.iter().map(|chunk| chunk.length).sum::<u64>(), 2 * MOST);
     }
 }
