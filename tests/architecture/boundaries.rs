@@ -1,10 +1,10 @@
-//! The rooms' walls: what is pure or drives one process knows no actor and no runtime, one place only
-//! ends the program, and one asks the clock that somebody may set.
+//! Dependencies that rooms must not have: the engine, specs and reports use neither actors nor an
+//! async runtime, only `main` ends the program, and few places read the wall clock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every Rust source below `directory`, or the room's single file.
+/// Every Rust source of a room, in its directory or its single file; of an empty name, all sources.
 fn sources(room: &str) -> Vec<PathBuf> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut pending = vec![src.join(room)];
@@ -24,7 +24,7 @@ fn sources(room: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The line without its comment; a `//` after a colon is a URL's.
+/// The line without its comment; a `//` after a colon belongs to a URL.
 fn code(line: &str) -> &str {
     let comment = line
         .match_indices("//")
@@ -33,13 +33,13 @@ fn code(line: &str) -> &str {
     line.get(..comment.unwrap_or(line.len())).unwrap()
 }
 
-/// Whether the code has a name that starts with `start`, where `whole` asks that it ends there too.
+/// Whether the code has a name that starts with `start`; with `whole`, a name that equals it.
 fn has_name(code: &str, start: &str, whole: bool) -> bool {
     let in_name = |character: char| character.is_alphanumeric() || character == '_';
     code.match_indices(start).any(|(index, _)| {
         let (before, after) = (&code[..index], &code[index + start.len()..]);
-        let goes_on = before.ends_with(in_name) || (whole && after.starts_with(in_name));
-        !goes_on
+        let is_longer = before.ends_with(in_name) || (whole && after.starts_with(in_name));
+        !is_longer
     })
 }
 
@@ -57,7 +57,7 @@ fn ends_the_program(code: &str) -> bool {
     code.contains("process::exit") || listed()
 }
 
-/// The places in these rooms where the code matches, as `FILE:LINE: TEXT`.
+/// The lines of these rooms whose code matches, as `FILE:LINE: TEXT`.
 fn places(rooms: &[&str], matches: fn(&str) -> bool) -> Vec<String> {
     let mut places = Vec::new();
     for path in rooms.iter().flat_map(|room| sources(room)) {
@@ -72,7 +72,7 @@ fn places(rooms: &[&str], matches: fn(&str) -> bool) -> Vec<String> {
 }
 
 #[test]
-fn the_search_sees_code_and_not_comments() {
+fn the_search_ignores_comments() {
     for line in ["use actix::Actor;", "let a = actix_web::web::get();", "awc::Client::new() // x"] {
         assert!(names_an_actor(code(line)), "{line}");
     }
@@ -93,13 +93,13 @@ fn the_search_sees_code_and_not_comments() {
 }
 
 #[test]
-fn engine_specs_reports_and_wire_know_no_actor() {
+fn engine_specs_reports_and_wire_use_no_actor() {
     let found = places(&["engine", "spec", "report", "wire"], names_an_actor);
     assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]
-fn engine_specs_and_reports_know_no_runtime() {
+fn engine_specs_and_reports_use_no_runtime() {
     let found = places(&["engine", "spec", "report"], names_a_runtime);
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -112,23 +112,22 @@ fn only_main_ends_the_program() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Asks the wall clock, which may be set back and forth; tests may.
-fn asks_the_wall_clock(code: &str) -> bool {
+/// Whether the code reads the wall clock, which can be set forward and back.
+fn reads_the_wall_clock(code: &str) -> bool {
     ["SystemTime", "Timestamp::now", "CLOCK_REALTIME", "Zoned::now"]
         .iter()
         .any(|name| code.contains(name))
 }
 
-/// What is shown as a time of day comes from two places, and nothing else is decided or measured by them: times that pass are those of
-/// the monotonic clock.
+/// Times of day are only shown. Durations and timeouts use the monotonic clock.
 #[test]
-fn the_wall_clock_is_for_showing() {
+fn the_wall_clock_is_only_for_times_that_are_shown() {
     for line in ["SystemTime::now()", "jiff::Timestamp::now()", "ClockId::CLOCK_REALTIME"] {
-        assert!(asks_the_wall_clock(code(line)), "{line}");
+        assert!(reads_the_wall_clock(code(line)), "{line}");
     }
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    // Commands that ask an agent something speak of the user's own time of day.
-    // Times of files are compared with the clock that the kernel takes them from.
+    // Commands print times of day in the user's time zone. Times of files are compared with the
+    // clock from which the kernel takes them.
     let allowed = [
         "clock.rs:",
         "engine/capture/seal.rs:",
@@ -136,17 +135,17 @@ fn the_wall_clock_is_for_showing() {
         "procfs/tests.rs:",
         "cli/client/",
     ];
-    let mut found = places(&[""], asks_the_wall_clock);
+    let mut found = places(&[""], reads_the_wall_clock);
     found.retain(|place| {
         !allowed.iter().any(|of| place.starts_with(&format!("{}/{of}", src.display())))
     });
     assert!(found.is_empty(), "{found:#?}");
-    // Nor is a moment's wall time reckoned with.
-    fn reckons(code: &str) -> bool {
+    // No duration is computed from times of day.
+    fn computes(code: &str) -> bool {
         ["unix_nanos -", "unix_nanos +", "unix_nanos <", "unix_nanos >"]
             .iter()
             .any(|op| code.contains(op))
     }
-    let found = places(&[""], reckons);
-    assert!(reckons("now.unix_nanos - start.unix_nanos") && found.is_empty(), "{found:#?}");
+    let found = places(&[""], computes);
+    assert!(computes("now.unix_nanos - start.unix_nanos") && found.is_empty(), "{found:#?}");
 }

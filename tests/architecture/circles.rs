@@ -1,8 +1,8 @@
-//! No room has a circle between its files. The uses of a file are the paths in its text, followed
-//! through imports and re-exports to the file of the definition.
+//! No room has a circle of files that use each other. A file uses the files that define what the
+//! paths in its text name; imports and re-exports are followed to the definition.
 //!
-//! Not counted: re-exports of the files below a module; test modules; and, of [`PARTS`], uses of the
-//! module's own file.
+//! Three uses do not count: re-exports from the files below a module, uses by test modules, and the
+//! use of a module's own file by [`PARTS`].
 
 mod paths;
 
@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use crate::layering::{modules, sources};
 use paths::{Found, read};
 
-/// The names of a module, from the crate's root on.
+/// The path of a module, from the crate's root on.
 type Module = Vec<String>;
 
-/// Files with a part of what the file of their module defines, mostly methods of its type: they use
-/// its private names.
+/// Files that continue the file of their module, mostly with methods of its type. They use its
+/// private names.
 const PARTS: &[&str] = &[
     "actors/process/questions.rs",
     "actors/results/feed.rs",
@@ -40,14 +40,14 @@ const PARTS: &[&str] = &[
     "keeper/run_loop/wait.rs",
 ];
 
-/// The files of a tree, and which of them each uses, with the line of the first use.
+/// Source files, and the files that each of them uses, with the line of the first use.
 struct Tree {
     paths: BTreeMap<Module, PathBuf>,
     uses: BTreeMap<Module, BTreeMap<Module, usize>>,
 }
 
 impl Tree {
-    /// Reads the sources; uses of an ancestor by the files `parts` do not count.
+    /// Reads the sources. Uses of an ancestor by one of the files `parts` do not count.
     fn of(sources: &BTreeMap<PathBuf, String>, parts: &[&str]) -> Tree {
         let mut paths: BTreeMap<Module, PathBuf> =
             sources.keys().map(|path| (modules(path), path.clone())).collect();
@@ -100,7 +100,7 @@ impl Tree {
         found
     }
 
-    /// The shortest way from a file to itself, without its end.
+    /// The shortest path from a file to itself, without its end.
     fn circle_from(&self, start: &Module) -> Option<Vec<Module>> {
         let mut ways = VecDeque::from([vec![start.clone()]]);
         let mut seen = BTreeSet::new();
@@ -137,7 +137,7 @@ impl Tree {
     }
 }
 
-/// The file that defines what a path names; none outside of the tree.
+/// The file that defines what a path names; none if it is not among the sources.
 fn file_of(
     path: &[String],
     paths: &BTreeMap<Module, PathBuf>,
@@ -149,7 +149,7 @@ fn file_of(
         if paths.contains_key(start) {
             return Some(start.to_vec());
         }
-        // An import of a name under the same name would end nowhere.
+        // An import of a name under the same name would be followed endlessly.
         if let Some(meant) = names.get(start).filter(|meant| *meant != start && depth < 10) {
             return file_of(&[meant, rest].concat(), paths, names, depth + 1);
         }
@@ -168,7 +168,7 @@ fn no_room_has_a_circle_between_its_files() {
 }
 
 #[test]
-fn each_part_would_make_a_circle_otherwise() {
+fn each_listed_part_would_form_a_circle() {
     let tree = Tree::of(&sources(), &[]);
     let needed: BTreeSet<&Path> = (tree.uses.iter())
         .filter(|(module, uses)| {
@@ -188,7 +188,7 @@ fn circles(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn a_circle_is_found_with_its_files_and_lines() {
+fn a_circle_is_reported_with_its_files_and_lines() {
     let found = circles(&[
         ("room/mod.rs", "mod a;\nmod b;\nmod c;\nmod d;"),
         ("room/a.rs", "//! Words.\n\nuse super::b::B;"),
@@ -201,7 +201,7 @@ fn a_circle_is_found_with_its_files_and_lines() {
 }
 
 #[test]
-fn every_way_to_use_a_file_is_seen() {
+fn every_form_of_use_is_recognized() {
     for text in [
         "use super::a::A;",
         "use super::{a, c};",
@@ -227,7 +227,7 @@ fn every_way_to_use_a_file_is_seen() {
 }
 
 #[test]
-fn what_makes_no_circle_is_passed_over() {
+fn comments_tests_and_visibilities_form_no_circle() {
     for text in [
         "use super::c::A;",
         "use crate::a::A;",
@@ -253,7 +253,7 @@ fn what_makes_no_circle_is_passed_over() {
 }
 
 #[test]
-fn a_file_that_uses_its_modules_file_is_a_part_or_makes_a_circle() {
+fn a_file_that_uses_its_modules_file_forms_a_circle_unless_it_is_a_part() {
     for (file, expected) in [("room/part.rs", 0), ("room/other.rs", 1)] {
         let found = circles(&[
             ("room/mod.rs", "mod other;\nmod part;\nuse part::A;\nuse other::B;\nfn own() {}"),

@@ -1,5 +1,5 @@
-//! The rooms of `src/` and the ways between them are those of the table in docs/architecture.md, which this parses: a row for each
-//! room, with all rooms that it may use.
+//! The rooms of `src/` and their dependencies are those of the table in docs/architecture.md: a row
+//! for each room, with all rooms that it may use.
 
 mod page;
 mod uses;
@@ -12,14 +12,14 @@ use page::{Table, rooms_of};
 pub use uses::tokens;
 use uses::uses;
 
-/// The longest that a file of `src/` may be.
+/// Maximum length of a file of `src/`.
 const MAX_LINES: usize = 600;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every source of `src/`, by its path below that.
+/// Every source of `src/`, by its path relative to `src/`.
 pub fn sources() -> BTreeMap<PathBuf, String> {
     let src = root().join("src");
     let (mut pending, mut found) = (vec![src.clone()], BTreeMap::new());
@@ -38,7 +38,7 @@ fn table() -> Table {
     rooms_of(&fs::read_to_string(root().join("docs/architecture.md")).unwrap())
 }
 
-/// The modules that a file is, from the crate's root on; none for the root itself.
+/// The module path of a file, from the crate's root on; empty for the root itself.
 pub fn modules(path: &Path) -> Vec<String> {
     let mut modules: Vec<String> =
         path.with_extension("").iter().map(|part| part.to_str().unwrap().to_owned()).collect();
@@ -48,7 +48,7 @@ pub fn modules(path: &Path) -> Vec<String> {
     if modules == ["lib"] { Vec::new() } else { modules }
 }
 
-/// What the table does not allow, as `FILE:LINE: ...`, of these sources.
+/// The uses in these sources that the table does not allow, as `FILE:LINE: ...`.
 fn violations(table: &Table, sources: &BTreeMap<PathBuf, String>) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in sources {
@@ -71,7 +71,7 @@ fn violations(table: &Table, sources: &BTreeMap<PathBuf, String>) -> Vec<String>
     found
 }
 
-/// What the table allows and nothing does, as `ROOM: OTHER`.
+/// The uses that the table allows and no source needs, as `ROOM: OTHER`.
 fn unused(table: &Table, sources: &BTreeMap<PathBuf, String>) -> Vec<String> {
     let mut left = table.clone();
     for (path, text) in sources {
@@ -85,7 +85,7 @@ fn unused(table: &Table, sources: &BTreeMap<PathBuf, String>) -> Vec<String> {
     pairs.map(|(room, other)| format!("{room}: {other}")).collect()
 }
 
-/// The rooms that can be reached from themselves.
+/// The rooms that use themselves, directly or through other rooms.
 fn circles(table: &Table) -> Vec<&str> {
     let on_a_circle = |start: &String| {
         let (mut pending, mut seen) = (vec![start], BTreeSet::new());
@@ -111,17 +111,17 @@ fn rooms_use_only_the_rooms_that_the_table_allows() {
 }
 
 #[test]
-fn the_table_allows_nothing_that_no_room_does() {
+fn the_table_allows_no_unused_dependency() {
     let found = unused(&table(), &sources());
-    assert!(found.is_empty(), "docs/architecture.md allows in vain:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "unused rows of docs/architecture.md:\n{}", found.join("\n"));
 }
 
 #[test]
-fn the_table_has_the_rooms_that_there_are() {
-    let there: BTreeSet<String> =
+fn the_table_has_exactly_the_existing_rooms() {
+    let existing: BTreeSet<String> =
         sources().keys().filter_map(|path| modules(path).into_iter().next()).collect();
-    let told: BTreeSet<String> = table().into_keys().collect();
-    assert_eq!(told, there);
+    let documented: BTreeSet<String> = table().into_keys().collect();
+    assert_eq!(documented, existing);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn no_source_is_too_long() {
     assert!(long.is_empty(), "more than {MAX_LINES} lines: {long:#?}");
 }
 
-/// A page with three rooms, of which `low` may use nothing.
+/// A page with the rooms `main`, `high` and `low`; `low` may use no other room.
 const PAGE: &str = "\
 # A page
 
@@ -156,7 +156,7 @@ fn sample(path: &str, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_forbidden_use_is_found_with_its_line() {
+fn a_forbidden_use_is_reported_with_its_line() {
     let found = sample("low/part.rs", "//! Words.\n\nuse std::io;\nuse crate::high::Boss;\n");
     assert_eq!(found, ["src/low/part.rs:4: `low` uses `high`; it may use: "]);
     let found = sample("high/mod.rs", "fn f() {\n    crate::main::g();\n}\n");
@@ -165,7 +165,7 @@ fn a_forbidden_use_is_found_with_its_line() {
 }
 
 #[test]
-fn every_way_to_write_a_path_is_seen() {
+fn every_form_of_a_path_is_recognized() {
     for text in [
         "use crate::{low::Part,\n    high::Boss};",
         "pub(crate) use crate::{self as root, high};",
@@ -196,12 +196,12 @@ fn every_way_to_write_a_path_is_seen() {
     assert_eq!(sample("high/mod.rs", "use crate::low;"), [""; 0]);
     assert_eq!(sample("low.rs", "#[test]\nfn f() { $crate::high::g!() }").len(), 1);
     let main = "use procstar::low;\nuse procstar::{high, main};";
-    assert_eq!(sample("main.rs", main), [""; 0], "a program knows its library by its name");
+    assert_eq!(sample("main.rs", main), [""; 0], "`main` uses the library by the crate's name");
     assert_eq!(uses(main, &["main".to_owned()]).len(), 3);
 }
 
 #[test]
-fn circles_and_vain_allowances_are_found() {
+fn circles_and_unused_dependencies_are_found() {
     assert_eq!(circles(&rooms_of(PAGE)), [""; 0]);
     assert_eq!(circles(&rooms_of(&PAGE.replace("nothing", "`main`"))), ["high", "low", "main"]);
     let sources = BTreeMap::from([("high/mod.rs".into(), "use crate::low;".to_owned())]);

@@ -2,12 +2,12 @@
 
 use crate::layering::tokens;
 
-/// What a source says, with all paths from the crate's root on.
+/// The paths of a source. All start at the crate's root.
 #[derive(Default)]
 pub struct Found {
-    /// The paths that it uses, with their lines; re-exports of the files below it are none.
+    /// The paths that the source uses, with their lines, except re-exports from the files below it.
     pub paths: Vec<(usize, Vec<String>)>,
-    /// Names that it imports or re-exports, and what they mean.
+    /// Names that the source imports or re-exports, each with the path that it stands for.
     pub names: Vec<(Vec<String>, Vec<String>)>,
     /// Modules in other files that are compiled for tests only.
     pub test_modules: Vec<Vec<String>>,
@@ -18,7 +18,7 @@ pub fn read(text: &str, module: &[String], is_file: &dyn Fn(&[String]) -> bool) 
     let tokens = tokens(text);
     let mut reader =
         Reader { tokens: &tokens, at: 0, here: module.to_vec(), is_file, found: Found::default() };
-    // The inline modules that are open, each with how many braces are open outside it.
+    // For each open inline module, the number of open braces outside it.
     let (mut inline, mut braces) = (Vec::new(), 0);
     while reader.at < tokens.len() {
         match reader.word(0) {
@@ -63,7 +63,7 @@ pub fn read(text: &str, module: &[String], is_file: &dyn Fn(&[String]) -> bool) 
 struct Reader<'t> {
     tokens: &'t [(usize, String)],
     at: usize,
-    /// The module that is open.
+    /// The module of the current position.
     here: Vec<String>,
     is_file: &'t dyn Fn(&[String]) -> bool,
     found: Found,
@@ -82,14 +82,14 @@ impl<'t> Reader<'t> {
         words.iter().enumerate().all(|(ahead, word)| self.word(ahead) == *word)
     }
 
-    /// Whether a path begins that can name a file; `pub(in PATH)` uses nothing.
+    /// Whether a path begins here that can name a file. `pub(in PATH)` is not a use.
     fn begins_path(&self) -> bool {
         self.word(1) == "::"
             && !["::", "in"].contains(&self.before())
             && self.absolute(&[self.word(0).to_owned()]).is_some()
     }
 
-    /// Passes an item below `#[cfg(test)]`, and notes it if it is a module in another file.
+    /// Skips an item below `#[cfg(test)]`, and records it if it is a module in another file.
     fn skip_test_item(&mut self) {
         self.at += 7;
         let mut depth = 0;
@@ -137,8 +137,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads a path, or a tree of paths, below `start`: each with the name that it gets in an
-    /// import.
+    /// Reads a path or a tree of paths below `start`, each with its name after an import.
     fn tree(&mut self, start: &[String], paths: &mut Vec<(Vec<String>, Option<String>)>) {
         let mut path = start.to_vec();
         loop {
@@ -159,7 +158,7 @@ impl<'t> Reader<'t> {
                     return paths.push((path, None));
                 }
                 "self" if !path.is_empty() => {}
-                // A generic argument, or no path at all.
+                // A generic argument, or a character that ends the path.
                 sign if !sign.starts_with(|first: char| first.is_alphabetic() || first == '_') => {
                     self.at += usize::from(!["}", ",", ";", ""].contains(&sign));
                     return paths.push((path, None));
@@ -180,7 +179,7 @@ impl<'t> Reader<'t> {
         paths.push((path, name));
     }
 
-    /// A path from the crate's root on; none for one of another crate, and for a local name.
+    /// The path from the crate's root on; none if it leads to another crate or is a local name.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = match path.first()?.as_str() {
             "crate" => Vec::new(),

@@ -1,11 +1,12 @@
 //! The rooms that a source names in its paths.
 
-/// The rooms that `text` names, with the line of each: by `crate::`, by `procstar::` in the program, and by `super::` where that climbs to the
-/// crate's root. `modules` are those that the file is.
+/// The rooms that `text` names, with their lines: after `crate::`, after `procstar::` in the
+/// program, and after `super::` that leads to the crate's root. `modules` is the module path of the
+/// file.
 pub fn uses(text: &str, modules: &[String]) -> Vec<(usize, String)> {
     let tokens = tokens(text);
     let mut found = Vec::new();
-    // The modules that are open here, each with how many braces are open outside it.
+    // For each open inline module, the number of open braces outside it.
     let (mut inline, mut braces) = (Vec::new(), 0);
     let mut at = 0;
     while at < tokens.len() {
@@ -23,7 +24,7 @@ pub fn uses(text: &str, modules: &[String]) -> Vec<(usize, String)> {
                 step = 3;
             }
             "crate" if word(1) == "::" => found.extend(named(&tokens, at + 2)),
-            // Not the end of a longer path.
+            // Only the program uses the library by its name.
             "procstar" if word(1) == "::" && modules == ["main"] => {
                 found.extend(named(&tokens, at + 2));
             }
@@ -39,13 +40,13 @@ pub fn uses(text: &str, modules: &[String]) -> Vec<(usize, String)> {
             }
             _ => {}
         }
-        // Braces of a path's group are met one by one.
+        // The braces of a group of paths are counted by the next steps.
         at += step;
     }
     found
 }
 
-/// The first names of the path, or of each path of the group, that begins with the token `at`.
+/// The first name of the path that begins at the token `at`, or of each path of a group.
 fn named(tokens: &[(usize, String)], at: usize) -> Vec<(usize, String)> {
     let Some((line, first)) = tokens.get(at) else { return Vec::new() };
     if first != "{" {
@@ -70,7 +71,7 @@ fn named(tokens: &[(usize, String)], at: usize) -> Vec<(usize, String)> {
     found
 }
 
-/// Words, `::` and single signs with their lines; without comments, strings and white space.
+/// Words, `::` and single characters with their lines, without comments, strings and white space.
 pub fn tokens(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let (mut rest, mut line) = (text, 1);
@@ -106,7 +107,7 @@ fn is_in_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// The length of the comment, with those in it, that `text` begins with.
+/// The length of the comment that `text` begins with, including nested comments.
 fn block_comment(text: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -139,7 +140,7 @@ fn string(text: &str) -> usize {
     text.len()
 }
 
-/// The length of the raw string that `text` begins with, if it does.
+/// The length of the raw string that `text` begins with; none if it does not begin with one.
 fn raw_string(text: &str) -> Option<usize> {
     let hashes = text[1..].chars().take_while(|character| *character == '#').count();
     let body = text[1 + hashes..].strip_prefix('"')?;
@@ -148,7 +149,7 @@ fn raw_string(text: &str) -> Option<usize> {
     Some(2 + hashes + length)
 }
 
-/// The length of the character that `text` begins with, or of the quote of a lifetime.
+/// The length of the character literal that `text` begins with; 1 for the quote of a lifetime.
 fn character(text: &str) -> usize {
     let mut characters = text.char_indices().skip(1);
     match characters.next() {
