@@ -247,11 +247,11 @@ impl KeeperLink {
         socket.set_nonblocking(true)?;
         let (reader, writer) = tokio::net::UnixStream::from_std(socket)?.into_split();
         let (commands, to_send) = mpsc::unbounded_channel();
-        let (tell_event, events) = mpsc::unbounded_channel();
-        let (tell_order, orders) = mpsc::unbounded_channel();
-        let (tell_gone, gone) = oneshot::channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (order_sender, orders) = mpsc::unbounded_channel();
+        let (gone_sender, gone) = oneshot::channel();
         let busy = Arc::new(Notify::new());
-        actix_rt::spawn(rest_at_times(Arc::clone(&busy)));
+        actix_rt::spawn(trim_when_idle(Arc::clone(&busy)));
         busy.notify_one();
         let answers = Answers { forgotten: Waiters::new(), accepted: Waiters::new() };
         actix_rt::spawn(send(writer, to_send));
@@ -260,8 +260,8 @@ impl KeeperLink {
         let until_now = Arc::clone(&up);
         let holder = Arc::new(Mutex::new(holder));
         let receiver = Receiver {
-            events: tell_event,
-            orders: tell_order,
+            events: event_sender,
+            orders: order_sender,
             answers: waiting.clone(),
             holder: Arc::clone(&holder),
         };
@@ -276,7 +276,7 @@ impl KeeperLink {
             waiting.forgotten.close();
             waiting.accepted.close();
             // The receiver may have gone.
-            let _ = tell_gone.send(());
+            let _ = gone_sender.send(());
         });
         let next_ticket = AtomicU64::new(0);
         let link = KeeperLink { commands, holder, answers, next_ticket, up };
@@ -290,7 +290,7 @@ impl KeeperLink {
         let before = memory.clone();
         change(memory);
         if *memory != before {
-            self.tell(ToKeeper::Remember(memory.clone()));
+            self.enqueue(ToKeeper::Remember(memory.clone()));
         }
     }
 
@@ -301,7 +301,7 @@ impl KeeperLink {
 
     /// Reports that the services of this worker listen.
     pub fn ready(&self) {
-        self.tell(ToKeeper::Ready);
+        self.enqueue(ToKeeper::Ready);
     }
 
     /// Asks the keeper to hold a listener.
@@ -312,19 +312,19 @@ impl KeeperLink {
         let descriptor = Some(fd.as_fd().try_clone_to_owned()?);
         let own = fd.as_fd().try_clone_to_owned()?;
         lock(&self.holder).hold_listener(Listener { address: address.clone(), file, fd: own });
-        self.tell(ToKeeper::Hold { address, file, descriptor });
+        self.enqueue(ToKeeper::Hold { address, file, descriptor });
         Ok(())
     }
 
     /// Reports the listeners of this worker, and the missing ones.
     pub fn listening(&self, on: Vec<Address>, missing: Vec<MissingListener>) {
         lock(&self.holder).agree(&on, missing.clone());
-        self.tell(ToKeeper::Listening { on, missing });
+        self.enqueue(ToKeeper::Listening { on, missing });
     }
 
     /// Reports why this worker cannot start; waits until the system has taken the message.
     pub async fn failed(&self, message: String) {
-        self.tell(ToKeeper::Failed { message });
+        self.enqueue(ToKeeper::Failed { message });
         self.flush().await;
     }
 
@@ -338,21 +338,22 @@ impl KeeperLink {
             }
         };
         lock(&self.holder).finish();
-        self.tell(ToKeeper::Bye { code, signal });
+        self.enqueue(ToKeeper::Bye { code, signal });
         self.flush().await;
     }
 
     /// Waits until the system has taken all messages: the keeper receives them even if this worker
     /// dies.
     pub async fn flush(&self) {
-        let (tell, told) = oneshot::channel();
+        let (done, flushed) = oneshot::channel();
         // An error, here or below, means that the sending task has ended: the keeper is gone.
-        let _ = self.commands.send(Outgoing::Flush(tell));
-        let _ = told.await;
+        let _ = self.commands.send(Outgoing::Flush(done));
+        let _ = flushed.await;
     }
 
-    /// Without a keeper there is no message to send, and the worker is about to end.
-    fn tell(&self, message: ToKeeper) {
+    /// Queues a message. If the keeper is gone, the worker is about to end, and the message is
+    /// dropped.
+    fn enqueue(&self, message: ToKeeper) {
         let _ = self.commands.send(Outgoing::Command(Box::new(message)));
     }
 }
@@ -376,7 +377,7 @@ async fn send(
         let mut beside = None;
         while let Some(item) = next.take() {
             match item {
-                Outgoing::Flush(tell) => flushed.push(tell),
+                Outgoing::Flush(done) => flushed.push(done),
                 Outgoing::Command(mut command) => {
                     if let Err(error) = encode(&*command, &mut frames) {
                         tracing::error!(%error, "cannot encode a message to the keeper");
@@ -394,9 +395,9 @@ async fn send(
             return;
         }
         frames.clear();
-        for tell in flushed.drain(..) {
+        for done in flushed.drain(..) {
             // The waiting task may have gone.
-            let _ = tell.send(());
+            let _ = done.send(());
         }
     }
 }
@@ -420,7 +421,7 @@ async fn write(
     writer.write_all(frames.get(sent..).unwrap_or_default()).await
 }
 
-/// Where the keeper's messages go.
+/// The destinations of the keeper's messages.
 struct Receiver {
     events: mpsc::UnboundedSender<Event>,
     orders: mpsc::UnboundedSender<Shutdown>,
@@ -492,7 +493,7 @@ impl Receiver {
 }
 
 /// Returns memory to the system when the worker is idle after some work.
-async fn rest_at_times(busy: Arc<Notify>) {
+async fn trim_when_idle(busy: Arc<Notify>) {
     loop {
         busy.notified().await;
         while tokio::time::timeout(trim::IDLE, busy.notified()).await.is_ok() {
@@ -505,25 +506,25 @@ async fn rest_at_times(busy: Arc<Notify>) {
 
 impl CommandLink for KeeperLink {
     fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
-        self.tell(ToKeeper::process(id, command, ticket));
+        self.enqueue(ToKeeper::process(id, command, ticket));
     }
 }
 
 impl EngineLink for KeeperLink {
     fn launch(&self, request: Validated) {
-        self.tell(ToKeeper::Launch(request));
+        self.enqueue(ToKeeper::Launch(request));
     }
 
     fn launch_acknowledged(&self, request: Validated) -> oneshot::Receiver<Acceptance> {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let accepted = self.answers.accepted.wait(ticket);
-        self.tell(ToKeeper::LaunchAcknowledged { request, ticket });
+        self.enqueue(ToKeeper::LaunchAcknowledged { request, ticket });
         accepted
     }
 
     fn forget(&self, id: ProcId) -> oneshot::Receiver<()> {
         let forgotten = self.answers.forgotten.wait(id.clone());
-        self.tell(ToKeeper::Forget(id));
+        self.enqueue(ToKeeper::Forget(id));
         forgotten
     }
 

@@ -507,8 +507,8 @@ impl StreamHandler<Event> for Supervisor {
         match event {
             Event::Ended(_) => {
                 // Even if the event ends the actor: the end of the worker must not wait forever.
-                let told = actor.send(EngineEvent(event)).into_actor(self);
-                ctx.spawn(told.map(move |_, supervisor, ctx| supervisor.ended(&id, ctx)));
+                let delivered = actor.send(EngineEvent(event)).into_actor(self);
+                ctx.spawn(delivered.map(move |_, supervisor, ctx| supervisor.ended(&id, ctx)));
             }
             Event::Started(_)
             | Event::Signaled { .. }

@@ -46,9 +46,15 @@ impl Worker {
         };
         let limits = SocketLimits { max_message: agent.max_message, ..SocketLimits::default() };
         let dialer = Rc::new(WssDialer::new(&host, agent.port, tls).limits(limits));
-        let (tell, ended) = oneshot::channel();
+        let (end_sender, ended) = oneshot::channel();
         (
-            Connection::new(options, self.actors.clone(), Arc::clone(&self.context), dialer, tell),
+            Connection::new(
+                options,
+                self.actors.clone(),
+                Arc::clone(&self.context),
+                dialer,
+                end_sender,
+            ),
             ended,
         )
     }

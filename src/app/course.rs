@@ -111,8 +111,8 @@ impl Worker {
             tracing::warn!("the reader of our output does not read; dropping the rest");
             Ok(0)
         });
-        let (exit, told) = self.tell_foreground(run).await;
-        let written = self.write_results(run).await.and(told);
+        let (exit, reported) = self.report_foreground(run).await;
+        let written = self.write_results(run).await.and(reported);
         let outcome = services.close().await;
         if run.exit && written.is_ok() {
             // These processes are no longer needed, and a later run with the same state directory

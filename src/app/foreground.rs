@@ -98,7 +98,7 @@ impl Worker {
 
     /// Reports why a foreground process was not started, and writes its result; returns the
     /// program's exit.
-    pub(super) async fn tell_foreground(&self, run: &Run) -> (ProgramExit, Result<(), RunError>) {
+    pub(super) async fn report_foreground(&self, run: &Run) -> (ProgramExit, Result<(), RunError>) {
         let Some(foreground) = &run.foreground else { return (ProgramExit::Code(0), Ok(())) };
         let results = self.actors.get_all().await.unwrap_or_default();
         let record = results.iter().find(|record| record.id == foreground.id);

@@ -30,7 +30,7 @@ pub(super) fn mode(run: &Run) -> Mode {
 pub(super) fn opening(run: &Run, env: &Env) -> format::Opening {
     let settings = &run.settings;
     format::Opening {
-        places: registry::places_of(settings, env),
+        registries: registry::candidates_of(settings, env),
         captures_chosen: settings.capture.dir.is_some(),
         serves: settings.http.enabled || settings.agent.enabled,
     }
@@ -52,9 +52,9 @@ pub(super) fn keeper_settings(run: &Run, env: &Env) -> format::KeeperSettings {
         state_dir: settings.run.state_dir.clone().or(from_service_manager),
         base_dir: settings.capture.directory(env),
         conn_id: settings.agent.conn_id.clone(),
-        drain_grace: settings.capture.drain_timeout,
-        setup_patience: SETUP_PATIENCE,
-        restrict_exe: format::Allowed {
+        drain_timeout: settings.capture.drain_timeout,
+        setup_timeout: SETUP_PATIENCE,
+        allowed: format::Allowed {
             executables: settings
                 .run
                 .allowed_executables

@@ -93,8 +93,8 @@ fn takes(terminal: &impl AsFd) -> bool {
 fn width(terminal: &impl AsRawFd) -> usize {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the kernel fills the structure, which belongs to us and outlives the call.
-    let told = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } == 0;
-    if told && size.ws_col > 0 { usize::from(size.ws_col) } else { WIDTH }
+    let known = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) } == 0;
+    if known && size.ws_col > 0 { usize::from(size.ws_col) } else { WIDTH }
 }
 
 /// The line's text, for `count` requested processes.

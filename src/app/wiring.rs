@@ -102,7 +102,7 @@ fn supervise(
         query: results.clone().recipient(),
     };
     let graces = Graces { term: settings.shutdown.term_grace, kill: settings.shutdown.kill_grace };
-    let (tell_done, done) = oneshot::channel();
+    let (done_sender, done) = oneshot::channel();
     let end_when = end_when(run, start);
     let Supervised { events, records, any } = from_keeper;
     let supervisor = Supervisor::create(|ctx| {
@@ -113,7 +113,7 @@ fn supervise(
             },
         );
         <Supervisor as StreamHandler<Event>>::add_stream(events, ctx);
-        let mut supervisor = Supervisor::new(engine, outputs, end_when, graces, tell_done)
+        let mut supervisor = Supervisor::new(engine, outputs, end_when, graces, done_sender)
             .sampled(sampling(&settings.sampling))
             .bounded(quota(settings));
         supervisor.adopt(records, any, ctx);

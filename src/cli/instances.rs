@@ -87,7 +87,7 @@ pub(super) struct Search {
 
 impl Search {
     pub(super) fn new(pid: Option<i32>, settings: &Settings, env: &Env) -> Search {
-        let places = registry::places_of(settings, env);
+        let places = registry::candidates_of(settings, env);
         Search { pid, state_dir: settings.run.state_dir.clone(), places, env: env.clone() }
     }
 

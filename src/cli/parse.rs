@@ -58,8 +58,8 @@ pub fn parse_with(
     })
 }
 
-/// [`parse`] in the process that the user launched. Returns `None` for a run whose configuration can
-/// be read only once, such as a pipe: the worker reads it.
+/// [`parse`] in the process that the user launched. Returns `None` for a run whose configuration
+/// can be read only once, such as a pipe: the worker reads it.
 ///
 /// # Errors
 /// As [`parse`].
@@ -309,9 +309,9 @@ impl CommandLine {
 /// Warnings about the configuration files.
 fn warnings(files: &[(PathBuf, FileState)]) -> Vec<String> {
     let denied = files.iter().filter(|(_, state)| *state == FileState::Denied);
-    let told = denied.map(|(path, _)| {
+    let warnings = denied.map(|(path, _)| {
         let error = io::Error::from(io::ErrorKind::PermissionDenied);
         format!("skipped configuration file {}: {error}", path.display())
     });
-    told.collect()
+    warnings.collect()
 }

@@ -545,9 +545,9 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     fn opened(dir: &tempfile::TempDir) -> (Capture, OwnedFd) {
-        let places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
+        let dirs = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
         let spec = CaptureSpec::default();
-        match Capture::open(spec, &places, "1", KeepSpec::default(), 0o600, true).unwrap() {
+        match Capture::open(spec, &dirs, "1", KeepSpec::default(), 0o600, true).unwrap() {
             (capture, Writer::Itself(source)) => (capture, source),
             _ => panic!("written by the process"),
         }

@@ -60,7 +60,7 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
         return 125;
     }
     pass_on(plan);
-    tell_cwd(plan);
+    report_cwd(plan);
     set_signals(plan);
     exec(plan)
 }
@@ -351,7 +351,7 @@ fn set_signal_mask(mask: u64) {
 
 /// Reports the working directory, if there is room for it. Without a report, it is the requested
 /// one.
-fn tell_cwd(plan: &LaunchPlan) {
+fn report_cwd(plan: &LaunchPlan) {
     if let Some((room, length)) = plan.status.cwd_room() {
         // SAFETY: the kernel writes at most `length` bytes to memory of the status's, which is made
         // of atomics.

@@ -75,7 +75,7 @@ pub(crate) enum Command {
 /// A request to pause.
 pub(crate) struct Quiesce {
     /// Receives the handover once no process is being made.
-    pub(crate) tell: mpsc::Sender<Handover>,
+    pub(crate) reply: mpsc::Sender<Handover>,
     /// The driver resumes when the other end is dropped.
     pub(crate) resume: mpsc::Receiver<()>,
 }

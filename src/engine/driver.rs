@@ -134,7 +134,7 @@ impl Driver {
         let context = LaunchContext {
             inherited: Arc::clone(&options.inherited),
             restriction: options.restriction.clone(),
-            files: options.places.files.clone(),
+            files: options.capture_dirs.files.clone(),
             restore: options.restore.clone(),
             max_file_size: options.max_file_size,
             accounts: Accounts::new(),
@@ -151,7 +151,7 @@ impl Driver {
             None => 0,
         };
         Ok(Driver {
-            patience: Patience { setup: options.setup_patience, drain: options.drain_grace },
+            patience: Patience { setup: options.setup_timeout, drain: options.drain_timeout },
             options,
             io,
             sink,

@@ -71,19 +71,19 @@ impl Engine {
 
     /// Starts every process of a request; their IDs must be new. Each has its own events.
     pub fn launch(&self, request: Validated) {
-        self.tell(Command::Launch(request));
+        self.send(Command::Launch(request));
     }
 
     /// Acts on a process. [`Event::Signaled`] with the same ticket reports the outcome: of a signal
     /// once it is sent, of a stop once its signal is sent. The [`Event::Ended`] of a stopped
     /// process reports the cause.
     pub fn command(&self, id: ProcId, command: ProcessCommand, ticket: u64) {
-        self.tell(Command::Process { id, command, ticket });
+        self.send(Command::Process { id, command, ticket });
     }
 
     /// Sends a signal to the process group of a process. No event reports the outcome.
     pub fn signal_group(&self, id: ProcId, signum: i32) {
-        self.tell(Command::SignalGroup { id, signum });
+        self.send(Command::SignalGroup { id, signum });
     }
 
     /// Watches a process of an earlier engine whose program is gone, by the descriptors of the
@@ -92,18 +92,18 @@ impl Engine {
     ///
     /// The process is no child of this program: its end is reported without resource usage.
     pub fn adopt(&self, started: Started, holding: Option<Holding>) {
-        self.tell(Command::Adopt(Box::new(started), holding));
+        self.send(Command::Adopt(Box::new(started), holding));
     }
 
     /// Reads on from the pipes of a process whose end an earlier engine has reported, so that no
     /// survivor gets a SIGPIPE. What it reads is discarded.
     pub fn adopt_ended(&self, captures: Arc<Captures>, holding: Holding) {
-        self.tell(Command::AdoptEnded(captures, holding));
+        self.send(Command::AdoptEnded(captures, holding));
     }
 
     /// Reports [`Event::Held`] again for every process that is not released, for a new holder.
     pub fn share_holdings(&self) {
-        self.tell(Command::ShareHoldings);
+        self.send(Command::ShareHoldings);
     }
 
     /// Waits until no process is being made, and then pauses the engine until the returned
@@ -113,20 +113,20 @@ impl Engine {
     /// # Errors
     /// Some process was still being made after `patience`; the engine goes on.
     pub fn quiesce(&self, patience: Duration) -> Result<(Handover, Quiesced), StillStarting> {
-        let (tell, told) = mpsc::channel();
+        let (reply, handover) = mpsc::channel();
         let (release, resume) = mpsc::channel();
-        self.tell(Command::Quiesce(Quiesce { tell, resume }));
-        let handover = told.recv_timeout(patience).map_err(|_| StillStarting)?;
+        self.send(Command::Quiesce(Quiesce { reply, resume }));
+        let handover = handover.recv_timeout(patience).map_err(|_| StillStarting)?;
         Ok((handover, Quiesced(release)))
     }
 
     /// Deletes the record of an ended process, and its captures' files; readers that hold a file
     /// can still read it.
     pub fn forget(&self, id: ProcId) {
-        self.tell(Command::Forget(id));
+        self.send(Command::Forget(id));
     }
 
-    fn tell(&self, command: Command) {
+    fn send(&self, command: Command) {
         self.inbox.put(DriverMessage::Command(command));
     }
 }
@@ -141,6 +141,6 @@ pub struct StillStarting;
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.tell(Command::EndDriver);
+        self.send(Command::EndDriver);
     }
 }

@@ -68,13 +68,13 @@ pub(crate) fn wait<T: Send + 'static, E: From<io::Error> + Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
-    let (tell, told) = mpsc::sync_channel(1);
+    let (sender, receiver) = mpsc::sync_channel(1);
     start(creds, move |ready| {
         // The receiver may have given up.
-        let _ = tell.send(ready.map_err(E::from).and_then(|()| work()));
+        let _ = sender.send(ready.map_err(E::from).and_then(|()| work()));
     })?;
     let late = |_| io::Error::from_raw_os_error(libc::ETIMEDOUT);
-    told.recv_timeout(patience).map_err(late)?
+    receiver.recv_timeout(patience).map_err(late)?
 }
 
 /// Questions to a file system, or anything else that may hang: while an answer is late, no further

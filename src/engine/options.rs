@@ -13,13 +13,13 @@ use crate::spec::KeepSpec;
 /// The options of an engine.
 pub struct EngineOptions {
     /// The directories of captures.
-    pub places: CaptureDirs,
+    pub capture_dirs: CaptureDirs,
     /// Distinguishes the files of this engine's captures from another's in the same directory.
     pub epoch: u64,
     /// Drain timeout: how long a survivor may hold the captures after a process's end.
-    pub drain_grace: Duration,
+    pub drain_timeout: Duration,
     /// Setup timeout, after which a process is reported as started during its child's set-up.
-    pub setup_patience: Duration,
+    pub setup_timeout: Duration,
     /// The restriction of specs, if any.
     pub restriction: Option<Arc<Restriction>>,
     /// The environment that children can inherit.

@@ -132,11 +132,11 @@ impl WatchedConnections {
         let epoll = &self.epoll.get_ref().0;
         let all = event.events().intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
         // The instance would report the state again and again. It reports a reset in any case.
-        let told = match all {
+        let changed = match all {
             true => epoll.delete(fd),
             false => epoll.modify(fd, &mut EpollEvent::new(EpollFlags::empty(), event.data())),
         };
-        if let Err(error) = told {
+        if let Err(error) = changed {
             tracing::debug!(%error, "cannot change how a connection is watched");
         }
         watched.send_replace(if all { PeerClosed::All } else { PeerClosed::Sending });

@@ -268,12 +268,12 @@ mod tests {
         assert_eq!(query.one("b").unwrap(), Some("x y+z"));
         assert_eq!(query.one("a").unwrap_err().to_string(), "query parameter \"a\" is given twice");
         assert!(query.switch("c").unwrap() && !query.switch("d").unwrap());
-        for (text, told) in [
+        for (text, message) in [
             ("x=1", "unknown query parameter \"x\"; known here: a"),
             ("a=%FF", "malformed query: it is not UTF-8 once decoded"),
         ] {
             let error = Query::parse(Some(text), &["a"]).err().unwrap();
-            assert_eq!(error.to_string(), told);
+            assert_eq!(error.to_string(), message);
         }
     }
 
@@ -297,7 +297,7 @@ mod tests {
             }
         );
         assert_eq!(listing("output=tail").unwrap().output, OutputView::Tail(TAIL));
-        for (text, told) in [
+        for (text, message) in [
             ("state=dead", "state: expected running, terminated or error, found \"dead\""),
             ("limit=0", "limit: expected a number from 1 to 10000"),
             ("limit=-1", "limit: expected a number, found \"-1\""),
@@ -311,7 +311,7 @@ mod tests {
             ("output=none&tail=1", "tail: only with output=tail"),
             ("older_than=nan", "older_than: invalid duration nan: expected 0 to 1e10 seconds"),
         ] {
-            assert_eq!(listing(text).unwrap_err().to_string(), told, "{text}");
+            assert_eq!(listing(text).unwrap_err().to_string(), message, "{text}");
         }
     }
 }

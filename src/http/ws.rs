@@ -97,7 +97,7 @@ impl Session {
                         return Some(answer);
                     }
                 }
-                event = self.feed.next() => return Some(self.tell(event)),
+                event = self.feed.next() => return Some(self.frame_of(event)),
                 _ = self.rounds.tick() => {
                     if self.pings >= PINGS {
                         return None;
@@ -133,7 +133,8 @@ impl Session {
         answer
     }
 
-    fn tell(&mut self, event: io::Result<Option<Event>>) -> Vec<u8> {
+    /// The frame of an event, or the last frame if there are no more events.
+    fn frame_of(&mut self, event: io::Result<Option<Event>>) -> Vec<u8> {
         match event {
             Ok(Some(event)) => server_frame(Opcode::Text, event.json.as_bytes()),
             Ok(None) => self.close(Some(GOING_AWAY), "the agent ends"),

@@ -22,7 +22,9 @@ use super::listeners::MissingListener;
 pub use super::private_dir::InstanceError;
 use super::private_dir::{DirHandover, PrivateDir, random_name, touch};
 use super::registry::{self, REQUEST, SOCKET, STARTING, absolute};
-use super::sweep::{FILES, JOURNAL, SHARED_MEMORY, base, memory_name, sweep_place, sweep_registry};
+use super::sweep::{
+    FILES, JOURNAL, SHARED_MEMORY, base, memory_name, sweep_location, sweep_registry,
+};
 use crate::engine::CaptureDirs;
 use crate::path_bytes;
 
@@ -59,8 +61,8 @@ struct HandoverDetails {
     memory: Option<DirHandover>,
     #[serde(with = "path_bytes::optional")]
     link: Option<PathBuf>,
-    #[serde(with = "path_bytes::list")]
-    places: Vec<PathBuf>,
+    #[serde(with = "path_bytes::list", rename = "places")]
+    registries: Vec<PathBuf>,
 }
 
 impl InstanceHandover {
@@ -129,7 +131,7 @@ pub struct Instance {
     /// The registry entry of an instance whose home is elsewhere.
     link: Option<PathBuf>,
     /// The possible locations of the registry.
-    places: Vec<PathBuf>,
+    registries: Vec<PathBuf>,
     lasting: bool,
     /// Whether a directory could not be created again, which is logged once.
     failing: bool,
@@ -141,19 +143,23 @@ impl Instance {
     /// # Errors
     /// No directory is usable; the error names the path and the remedy.
     pub fn open(settings: &KeeperSettings, opening: &Opening) -> Result<Instance, InstanceError> {
-        let places = opening.places.clone();
-        for place in registry::present(&places) {
-            sweep_registry(&place);
-            registry::remove_if_spare(&place, &places);
+        let registries = opening.registries.clone();
+        for registry in registry::present(&registries) {
+            sweep_registry(&registry);
+            registry::remove_if_spare(&registry, &registries);
         }
         match &settings.state_dir {
-            Some(dir) => Instance::lasting(dir, opening.serves, places),
-            None => Instance::temporary(settings, opening, places),
+            Some(dir) => Instance::lasting(dir, opening.serves, registries),
+            None => Instance::temporary(settings, opening, registries),
         }
     }
 
     /// An instance that keeps everything in its state directory, with a link in the registry.
-    fn lasting(dir: &Path, serves: bool, places: Vec<PathBuf>) -> Result<Instance, InstanceError> {
+    fn lasting(
+        dir: &Path,
+        serves: bool,
+        registries: Vec<PathBuf>,
+    ) -> Result<Instance, InstanceError> {
         let files = PrivateDir::open(&absolute(dir)).map_err(|error| match error {
             InstanceError::Io { path, source } => {
                 let uid = nix::unistd::geteuid().as_raw();
@@ -163,9 +169,9 @@ impl Instance {
         })?;
         announce_socket(files.path(), serves);
         let stores = Stores::new(files, None);
-        let mut instance = Instance { places, ..Instance::without_home(stores, true) };
-        match (instance.enter_link(), instance.places.as_slice()) {
-            (Err(source), [place]) => Err(configured("run.runtime_dir", place, source)),
+        let mut instance = Instance { registries, ..Instance::without_home(stores, true) };
+        match (instance.enter_link(), instance.registries.as_slice()) {
+            (Err(source), [registry]) => Err(configured("run.runtime_dir", registry, source)),
             (Err(error), _) => {
                 tracing::warn!(%error, "commands find this instance only by --state-dir");
                 Ok(instance)
@@ -175,21 +181,21 @@ impl Instance {
     }
 
     fn without_home(stores: Arc<Mutex<Stores>>, lasting: bool) -> Instance {
-        Instance { home: None, stores, link: None, places: Vec::new(), lasting, failing: false }
+        Instance { home: None, stores, link: None, registries: Vec::new(), lasting, failing: false }
     }
 
     fn temporary(
         settings: &KeeperSettings,
         opening: &Opening,
-        places: Vec<PathBuf>,
+        registries: Vec<PathBuf>,
     ) -> Result<Instance, InstanceError> {
         let name = settings.conn_id.as_deref().and_then(plain_name);
         let files = files(settings, opening, name)?;
-        let home = home(&places, name).map_err(|source| {
+        let home = home(&registries, name).map_err(|source| {
             // A failed start leaves nothing behind.
             files.remove();
-            match opening.places.as_slice() {
-                [place] => configured("run.runtime_dir", place, source),
+            match opening.registries.as_slice() {
+                [registry] => configured("run.runtime_dir", registry, source),
                 _ => source,
             }
         })?;
@@ -197,7 +203,7 @@ impl Instance {
         link_to(files.path(), home.path());
         let memory = memory(files.path());
         let stores = Stores::new(files, memory);
-        Ok(Instance { home: Some(home), places, ..Instance::without_home(stores, false) })
+        Ok(Instance { home: Some(home), registries, ..Instance::without_home(stores, false) })
     }
 
     fn stores(&self) -> MutexGuard<'_, Stores> {
@@ -207,14 +213,14 @@ impl Instance {
     /// Creates a link to the home in the registry.
     fn enter_link(&mut self) -> Result<(), InstanceError> {
         let home = self.dir();
-        let enter = |place: &PathBuf| -> Result<PathBuf, InstanceError> {
-            let place = registry::open(place)?;
-            let link = place.join(random_name());
+        let enter = |registry: &PathBuf| -> Result<PathBuf, InstanceError> {
+            let registry = registry::open(registry)?;
+            let link = registry.join(random_name());
             std::os::unix::fs::symlink(&home, &link)
                 .map_err(|source| InstanceError::io(&link, source))?;
             Ok(link)
         };
-        self.link = Some(first(&self.places, enter)?);
+        self.link = Some(first(&self.registries, enter)?);
         Ok(())
     }
 
@@ -257,7 +263,7 @@ impl Instance {
             Ok(restored) => restored,
             // The login session has ended, and its runtime directory was removed.
             Err(_) => {
-                *home = self::home(&self.places, None)?;
+                *home = self::home(&self.registries, None)?;
                 true
             }
         };
@@ -330,7 +336,7 @@ impl Instance {
             files: self.home.is_some().then(|| stores.files.handover()),
             memory: stores.memory.as_ref().map(PrivateDir::handover),
             link: self.link.clone(),
-            places: self.places.clone(),
+            registries: self.registries.clone(),
         };
         InstanceHandover {
             dir: home.path,
@@ -357,22 +363,22 @@ impl Instance {
             Some(files) => (Some(home), PrivateDir::from_handover(files)?),
             None => (None, home),
         };
-        let (link, places) = (more.link, more.places);
+        let (link, registries) = (more.link, more.registries);
         let stores = Stores::new(files, memory);
-        Ok(Instance { home, link, places, ..Instance::without_home(stores, lasting) })
+        Ok(Instance { home, link, registries, ..Instance::without_home(stores, lasting) })
     }
 
     /// In version 2, everything was in one directory, and nothing in a registry.
     fn of_version_2(dir: PrivateDir, memory: Option<&Path>, lasting: bool) -> Instance {
         let base = dir.path().parent().and_then(Path::parent).unwrap_or(Path::new("/tmp"));
         let uid = nix::unistd::geteuid().as_raw();
-        let places = registry::places(None, &crate::config::process_env(), uid, base);
+        let registries = registry::candidates(None, &crate::config::process_env(), uid, base);
         let memory = memory.and_then(|memory| PrivateDir::open(memory).ok());
         if let Some(memory) = &memory {
             link_to(dir.path(), memory.path());
         }
         let stores = Stores::new(dir, memory);
-        let mut instance = Instance { places, ..Instance::without_home(stores, lasting) };
+        let mut instance = Instance { registries, ..Instance::without_home(stores, lasting) };
         if let Err(error) = instance.enter_link() {
             tracing::warn!(%error, "no entry in the registry of instances");
         }
@@ -398,7 +404,7 @@ impl Instance {
     }
 
     /// The directories of captures.
-    pub fn places(&self) -> CaptureDirs {
+    pub fn capture_dirs(&self) -> CaptureDirs {
         let stores = self.stores();
         let files = stores.files.path().to_path_buf();
         let memory = stores.memory.as_ref().map_or(&stores.files, |memory| memory);
@@ -452,14 +458,14 @@ fn configured(key: &'static str, path: &Path, source: InstanceError) -> Instance
     InstanceError::Configured { key, path, uid, source: Box::new(source) }
 }
 
-/// The first success among the places; the error of the first place if all fail.
+/// The first success among the registries; the error of the first one if all fail.
 fn first<T>(
-    places: &[PathBuf],
+    registries: &[PathBuf],
     mut at: impl FnMut(&PathBuf) -> Result<T, InstanceError>,
 ) -> Result<T, InstanceError> {
     let mut failed = None;
-    for place in places {
-        match at(place) {
+    for registry in registries {
+        match at(registry) {
             Ok(made) => return Ok(made),
             Err(error) => {
                 // Another user has taken our name.
@@ -475,8 +481,8 @@ fn first<T>(
 }
 
 /// Creates the home directory in the registry.
-fn home(places: &[PathBuf], name: Option<&str>) -> Result<PrivateDir, InstanceError> {
-    first(places, |place| PrivateDir::below(|| registry::open(place), name))
+fn home(registries: &[PathBuf], name: Option<&str>) -> Result<PrivateDir, InstanceError> {
+    first(registries, |registry| PrivateDir::below(|| registry::open(registry), name))
 }
 
 /// Creates the directory of the captures.
@@ -486,19 +492,19 @@ fn files(
     name: Option<&str>,
 ) -> Result<PrivateDir, InstanceError> {
     let uid = nix::unistd::geteuid().as_raw();
-    let below = |place: &Path| {
-        sweep_place(place, uid);
-        PrivateDir::below(|| base(place, uid), name)
+    let below = |parent: &Path| {
+        sweep_location(parent, uid);
+        PrivateDir::below(|| base(parent, uid), name)
     };
-    let place = absolute(&settings.base_dir);
-    below(&place).or_else(|first| {
+    let parent = absolute(&settings.base_dir);
+    below(&parent).or_else(|first| {
         if opening.captures_chosen {
             return Err(configured("capture.dir", &settings.base_dir, first));
         }
         // If TMPDIR names no directory, or is full, processes still run as long as there is any
-        // place for their files.
+        // directory for their files.
         tracing::warn!(error = %first, "keeping this instance's files elsewhere");
-        LAST_RESORTS.into_iter().find_map(|place| below(Path::new(place)).ok()).ok_or(first)
+        LAST_RESORTS.into_iter().find_map(|parent| below(Path::new(parent)).ok()).ok_or(first)
     })
 }
 
@@ -511,7 +517,7 @@ fn memory(files: &Path) -> Option<PrivateDir> {
         return None;
     }
     let uid = nix::unistd::geteuid().as_raw();
-    sweep_place(shared, uid);
+    sweep_location(shared, uid);
     let name = memory_name(files)?;
     let dir = PrivateDir::below(|| base(shared, uid), name.to_str()).ok()?;
     link_to(files, dir.path());

@@ -1,8 +1,9 @@
-//! The registry: a runtime directory of the user's, in which every instance can be found, wherever its files are.
+//! The registry: a runtime directory of the user's, in which every instance can be found, wherever
+//! its files are.
 //!
-//! An instance has an entry in the first of the [`places`] that can be used: its own directory with
-//! lock and socket, or a link to its lasting directory. Every search for instances covers all of
-//! them, so that neither `TMPDIR` nor a separate session hides one. An entry is valid while its
+//! An instance has an entry in the first of the [`candidates`] that can be used: its own directory
+//! with lock and socket, or a link to its lasting directory. Every search for instances covers all
+//! of them, so that neither `TMPDIR` nor a separate session hides one. An entry is valid while its
 //! lock is held; the next start sweeps the others.
 
 use std::ffi::OsStr;
@@ -69,7 +70,8 @@ impl Running {
         self.socket().exists()
     }
 
-    /// Whether its socket is still to come. One that has just taken its directory may be about to say so.
+    /// Whether its socket is still to come. One that has just taken its directory may be about to
+    /// say so.
     pub fn is_starting(&self) -> bool {
         let taken = self.dir.join(LOCK).metadata().and_then(|lock| lock.modified());
         let age = taken.ok().and_then(|at| at.elapsed().ok());
@@ -77,8 +79,9 @@ impl Running {
     }
 }
 
-/// Where the registry may be, the best place first: only `chosen`, where that is given. `base` is where captures go.
-pub fn places(chosen: Option<&Path>, env: &Env, uid: u32, base: &Path) -> Vec<PathBuf> {
+/// The possible locations of the registry, the best one first: only `chosen`, where that is given.
+/// `base` is where captures go.
+pub fn candidates(chosen: Option<&Path>, env: &Env, uid: u32, base: &Path) -> Vec<PathBuf> {
     if let Some(chosen) = chosen {
         return vec![absolute(chosen)];
     }
@@ -87,61 +90,63 @@ pub fn places(chosen: Option<&Path>, env: &Env, uid: u32, base: &Path) -> Vec<Pa
     let sessions = session.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]);
     let shared = SHARED.iter().map(Path::new).chain([base]);
     let shared = shared.map(|dir| absolute(dir).join(format!("{SHARED_NAME}{uid}")));
-    let mut places = Vec::new();
-    for place in std::iter::once(PathBuf::from(RUN))
+    let mut found = Vec::new();
+    for registry in std::iter::once(PathBuf::from(RUN))
         .chain(sessions.map(|dir| dir.join("procstar")))
         .chain(shared)
     {
-        if !places.contains(&place) {
-            places.push(place);
+        if !found.contains(&registry) {
+            found.push(registry);
         }
     }
-    places
+    found
 }
 
 /// Where this user's instances may be, as the settings have it.
-pub fn places_of(settings: &Settings, env: &Env) -> Vec<PathBuf> {
+pub fn candidates_of(settings: &Settings, env: &Env) -> Vec<PathBuf> {
     let uid = nix::unistd::geteuid().as_raw();
     let base = settings.capture.directory(env);
-    places(settings.run.runtime_dir.as_deref(), env, uid, &base)
+    candidates(settings.run.runtime_dir.as_deref(), env, uid, &base)
 }
 
-/// A path that leads to the same place from everywhere.
+/// A path that is the same from every working directory.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Whether a directory may be a registry: only our user may create entries in it.
-fn is_registry(place: &Path) -> bool {
+fn is_registry(registry: &Path) -> bool {
     let ours = nix::unistd::geteuid().as_raw();
-    place
+    registry
         .symlink_metadata()
         .is_ok_and(|meta| meta.is_dir() && meta.uid() == ours && meta.mode() & 0o022 == 0)
 }
 
 /// Whether a directory belongs to another user, or lies in that user's directory: root's own, or
 /// that of a session. Its owner could remove or replace our files in it.
-fn belongs_to_another_user(place: &Path, uid: u32) -> bool {
+fn belongs_to_another_user(registry: &Path, uid: u32) -> bool {
     let owner = |dir: &Path| dir.symlink_metadata().ok().map(|meta| meta.uid());
-    let Some(parent) = place.parent() else { return false };
+    let Some(parent) = registry.parent() else { return false };
     if parent.starts_with("/run/user") {
         // Root, who may write into it, must leave it alone.
         return owner(parent).is_some_and(|owner| owner != uid);
     }
-    if place == Path::new(RUN) && uid != 0 && owner(place).is_some_and(|owner| owner != uid) {
+    if registry == Path::new(RUN) && uid != 0 && owner(registry).is_some_and(|owner| owner != uid) {
         return true;
     }
     owner(parent).is_some_and(|owner| ![0, uid].contains(&owner) && !is_ambiguous(owner))
 }
 
-/// Whether a place is in a directory that everybody may use, where another user can take its name.
-fn is_shared(place: &Path) -> bool {
-    place.file_name().is_some_and(|name| name.as_bytes().starts_with(SHARED_NAME.as_bytes()))
+/// Whether a registry is in a directory that everybody may use, where another user can take its
+/// name.
+fn is_shared(registry: &Path) -> bool {
+    registry.file_name().is_some_and(|name| name.as_bytes().starts_with(SHARED_NAME.as_bytes()))
 }
 
-/// The registries of ours beside a place whose name another user has taken, or had taken once.
-fn beside(place: &Path) -> Vec<PathBuf> {
-    let (true, Some(parent), Some(name)) = (is_shared(place), place.parent(), place.file_name())
+/// The registries of ours beside a registry whose name another user has taken, or had taken once.
+fn beside(registry: &Path) -> Vec<PathBuf> {
+    let (true, Some(parent), Some(name)) =
+        (is_shared(registry), registry.parent(), registry.file_name())
     else {
         return Vec::new();
     };
@@ -161,32 +166,32 @@ fn beside(place: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// It cannot be created, or another user has taken its name.
-pub(super) fn open(place: &Path) -> Result<PathBuf, InstanceError> {
-    let failed = |source| InstanceError::io(place, source);
+pub(super) fn open(registry: &Path) -> Result<PathBuf, InstanceError> {
+    let failed = |source| InstanceError::io(registry, source);
     let uid = nix::unistd::geteuid().as_raw();
-    if belongs_to_another_user(place, uid) {
+    if belongs_to_another_user(registry, uid) {
         return Err(failed(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "it is another user's, or in a directory of another user",
         )));
     }
-    make(place).map_err(failed)?;
-    if is_registry(place) {
-        return Ok(place.to_path_buf());
+    make(registry).map_err(failed)?;
+    if is_registry(registry) {
+        return Ok(registry.to_path_buf());
     }
-    let meta = place.symlink_metadata().map_err(failed)?;
-    if !is_shared(place) {
-        return Err(InstanceError::untrusted(place, &meta));
+    let meta = registry.symlink_metadata().map_err(failed)?;
+    if !is_shared(registry) {
+        return Err(InstanceError::untrusted(registry, &meta));
     }
-    if let Some(other) = beside(place).into_iter().next() {
+    if let Some(other) = beside(registry).into_iter().next() {
         return Ok(other);
     }
-    let mut name = place.as_os_str().to_owned();
+    let mut name = registry.as_os_str().to_owned();
     name.push(format!("-{:016x}", fastrand::u64(..)));
     let other = PathBuf::from(name);
     make(&other).map_err(failed)?;
     tracing::warn!(
-        taken = %place.display(),
+        taken = %registry.display(),
         found = owner_and_mode(&meta),
         instead = %other.display(),
         "the usual runtime directory is not this user's alone; remove it, or set run.runtime_dir"
@@ -194,29 +199,31 @@ pub(super) fn open(place: &Path) -> Result<PathBuf, InstanceError> {
     Ok(other)
 }
 
-/// The registries of ours at the places, and beside those whose names another user has taken.
-pub(super) fn present(places: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
+/// The registries of ours among the candidates, and beside those whose names another user has
+/// taken.
+pub(super) fn present(registries: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
     let uid = nix::unistd::geteuid().as_raw();
-    places
+    registries
         .iter()
-        .filter(move |place| !belongs_to_another_user(place, uid))
-        .flat_map(|place| std::iter::once(place.clone()).chain(beside(place)))
-        .filter(|place| is_registry(place))
+        .filter(move |registry| !belongs_to_another_user(registry, uid))
+        .flat_map(|registry| std::iter::once(registry.clone()).chain(beside(registry)))
+        .filter(|registry| is_registry(registry))
 }
 
 /// Removes a registry that was made because another user had taken its name, once it is empty.
-pub(super) fn remove_if_spare(place: &Path, places: &[PathBuf]) {
-    if !places.iter().any(|usual| usual == place) {
+pub(super) fn remove_if_spare(registry: &Path, registries: &[PathBuf]) {
+    if !registries.iter().any(|usual| usual == registry) {
         // An instance that is about to register creates it again.
-        let _ = std::fs::remove_dir(place);
+        let _ = std::fs::remove_dir(registry);
     }
 }
 
 /// The names of ours in shared directories that others have taken: each with whose it is.
-pub fn taken(places: &[PathBuf]) -> Vec<(PathBuf, String)> {
-    let shared = places.iter().filter(|place| is_shared(place) && !is_registry(place));
-    let found = shared
-        .filter_map(|place| Some((place.clone(), owner_and_mode(&place.symlink_metadata().ok()?))));
+pub fn taken(registries: &[PathBuf]) -> Vec<(PathBuf, String)> {
+    let shared = registries.iter().filter(|registry| is_shared(registry) && !is_registry(registry));
+    let found = shared.filter_map(|registry| {
+        Some((registry.clone(), owner_and_mode(&registry.symlink_metadata().ok()?)))
+    });
     found.collect()
 }
 
@@ -249,14 +256,14 @@ pub fn is_running_in(dir: &Path) -> Option<bool> {
 }
 
 /// This user's instances, each once, in the order of their pids.
-pub fn running(places: &[PathBuf]) -> Vec<Running> {
+pub fn running(registries: &[PathBuf]) -> Vec<Running> {
     let mut found: Vec<Running> = Vec::new();
-    let entries = present(places)
-        .filter_map(|place| std::fs::read_dir(place).ok())
+    let entries = present(registries)
+        .filter_map(|registry| std::fs::read_dir(registry).ok())
         .flat_map(Iterator::flatten)
         .map(|entry| std::fs::read_link(entry.path()).unwrap_or_else(|_| entry.path()));
     // Only if the search is not limited to one path.
-    let usual = (places.len() > 1).then(|| PathBuf::from(STATE));
+    let usual = (registries.len() > 1).then(|| PathBuf::from(STATE));
     for running in entries.chain(usual).filter_map(|dir| running_in(&dir)) {
         if !found.iter().any(|known| known.pid == running.pid) {
             found.push(running);
@@ -276,8 +283,8 @@ mod tests {
         vars.iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
-    fn texts(places: &[PathBuf]) -> Vec<&str> {
-        places.iter().map(|place| place.to_str().unwrap()).collect()
+    fn texts(registries: &[PathBuf]) -> Vec<&str> {
+        registries.iter().map(|registry| registry.to_str().unwrap()).collect()
     }
 
     #[test]
@@ -303,38 +310,42 @@ mod tests {
             "/dev/shm/procstar-run-7",
             "/elsewhere/procstar-run-7",
         ];
-        assert_eq!(texts(&places(None, &session, 7, base)), wanted);
-        assert_eq!(texts(&places(None, &env(&[]), 7, base)), wanted, "from outside a session too");
+        assert_eq!(texts(&candidates(None, &session, 7, base)), wanted);
+        assert_eq!(
+            texts(&candidates(None, &env(&[]), 7, base)),
+            wanted,
+            "from outside a session too"
+        );
         let other = env(&[("XDG_RUNTIME_DIR", "/x")]);
         assert_eq!(
-            texts(&places(None, &other, 7, base))[1..3],
+            texts(&candidates(None, &other, 7, base))[1..3],
             ["/x/procstar", "/run/user/7/procstar"]
         );
         let relative = env(&[("XDG_RUNTIME_DIR", "x")]);
         assert_eq!(
-            texts(&places(None, &relative, 7, base)),
+            texts(&candidates(None, &relative, 7, base)),
             wanted,
             "relative ones count as unset"
         );
-        assert_eq!(texts(&places(Some(Path::new("/c")), &session, 7, base)), ["/c"]);
+        assert_eq!(texts(&candidates(Some(Path::new("/c")), &session, 7, base)), ["/c"]);
     }
 
     #[test]
     fn a_registry_is_writable_only_by_its_owner() {
         let dir = tempfile::tempdir().unwrap();
-        let place = dir.path().join("new");
-        assert_eq!(open(&place).unwrap(), place);
+        let registry = dir.path().join("new");
+        assert_eq!(open(&registry).unwrap(), registry);
         let mode =
-            |mode| std::fs::set_permissions(&place, PermissionsExt::from_mode(mode)).unwrap();
+            |mode| std::fs::set_permissions(&registry, PermissionsExt::from_mode(mode)).unwrap();
         mode(0o755);
-        assert!(open(&place).is_ok(), "as RuntimeDirectory= makes it");
+        assert!(open(&registry).is_ok(), "as RuntimeDirectory= makes it");
         mode(0o770);
-        assert!(matches!(open(&place), Err(InstanceError::Untrusted { .. })));
+        assert!(matches!(open(&registry), Err(InstanceError::Untrusted { .. })));
         assert!(matches!(open(&dir.path().join("no/such")), Err(InstanceError::Io { .. })));
-        std::fs::remove_dir(&place).unwrap();
-        std::os::unix::fs::symlink("/root", &place).unwrap();
+        std::fs::remove_dir(&registry).unwrap();
+        std::os::unix::fs::symlink("/root", &registry).unwrap();
         assert!(
-            matches!(open(&place), Err(InstanceError::Untrusted { .. })),
+            matches!(open(&registry), Err(InstanceError::Untrusted { .. })),
             "no link is followed"
         );
     }
@@ -342,19 +353,19 @@ mod tests {
     #[test]
     fn instances_are_found_by_directory_and_by_link_while_they_live() {
         let dir = tempfile::tempdir().unwrap();
-        let place = |name: &str| open(&dir.path().join(name)).unwrap();
-        let places = [place("a"), place("b"), dir.path().join("missing")];
-        assert_eq!(running(&places), []);
-        let own = PrivateDir::below(|| Ok(places[0].clone()), Some("x")).unwrap();
+        let registry = |name: &str| open(&dir.path().join(name)).unwrap();
+        let registries = [registry("a"), registry("b"), dir.path().join("missing")];
+        assert_eq!(running(&registries), []);
+        let own = PrivateDir::below(|| Ok(registries[0].clone()), Some("x")).unwrap();
         let me = std::process::id() as i32;
-        assert_eq!(running(&places), [Running { dir: places[0].join("x"), pid: me }]);
+        assert_eq!(running(&registries), [Running { dir: registries[0].join("x"), pid: me }]);
         drop(own);
-        assert_eq!(running(&places), []);
+        assert_eq!(running(&registries), []);
         let state = PrivateDir::open(&dir.path().join("state")).unwrap();
         for (at, target) in [("link", state.path()), ("stale", Path::new("/no/such"))] {
-            std::os::unix::fs::symlink(target, places[1].join(at)).unwrap();
+            std::os::unix::fs::symlink(target, registries[1].join(at)).unwrap();
         }
-        let found = running(&places);
+        let found = running(&registries);
         assert_eq!(found, [Running { dir: dir.path().join("state"), pid: me }]);
         assert!(!found[0].is_open() && found[0].is_starting(), "it may be about to say so");
         let lock = std::fs::File::options().write(true).open(state.path().join(LOCK)).unwrap();

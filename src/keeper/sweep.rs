@@ -33,12 +33,12 @@ fn user_name(uid: u32) -> String {
 
 /// The user's parent directories of instances: the usual one, and those created while another user
 /// had its name.
-fn bases(place: &Path, uid: u32) -> Vec<PathBuf> {
+fn bases(location: &Path, uid: u32) -> Vec<PathBuf> {
     let usual = user_name(uid);
     let other = format!("{usual}-");
     let is_base =
         |name: &OsStr| name == usual.as_str() || name.as_bytes().starts_with(other.as_bytes());
-    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(location).into_iter().flatten().flatten();
     let mut bases: Vec<PathBuf> = entries
         .filter(|entry| is_base(&entry.file_name()))
         .map(|entry| entry.path())
@@ -48,21 +48,22 @@ fn bases(place: &Path, uid: u32) -> Vec<PathBuf> {
     bases
 }
 
-/// The parent of the instances' directories in `place`; one with another name if another user has
-/// taken the usual one.
+/// The parent of the instances' directories in `location`; one with another name if another user
+/// has taken the usual one.
 ///
 /// # Errors
 /// It cannot be created.
-pub(super) fn base(place: &Path, uid: u32) -> Result<PathBuf, InstanceError> {
-    let wanted = place.join(user_name(uid));
+pub(super) fn base(location: &Path, uid: u32) -> Result<PathBuf, InstanceError> {
+    let wanted = location.join(user_name(uid));
     make(&wanted).map_err(|source| InstanceError::io(&wanted, source))?;
-    // Usually it is ours, and a shared directory, which may have many entries, need not be searched.
+    // Usually it is ours, and a shared directory, which may have many entries, need not be
+    // searched.
     let ours = wanted.symlink_metadata().is_ok_and(|meta| is_ours(&meta));
-    let found = if ours { Some(wanted.clone()) } else { bases(place, uid).into_iter().next() };
+    let found = if ours { Some(wanted.clone()) } else { bases(location, uid).into_iter().next() };
     let dir = match found {
         Some(dir) => dir,
         None => {
-            let other = place.join(format!("{}-{:016x}", user_name(uid), fastrand::u64(..)));
+            let other = location.join(format!("{}-{:016x}", user_name(uid), fastrand::u64(..)));
             make(&other).map_err(|source| InstanceError::io(&other, source))?;
             other
         }
@@ -81,10 +82,10 @@ pub(super) fn base(place: &Path, uid: u32) -> Result<PathBuf, InstanceError> {
     Ok(dir)
 }
 
-/// Sweeps all directories of instances in a place.
-pub(super) fn sweep_place(place: &Path, uid: u32) {
-    let usual = place.join(user_name(uid));
-    for base in bases(place, uid) {
+/// Sweeps all directories of instances at a location.
+pub(super) fn sweep_location(location: &Path, uid: u32) {
+    let usual = location.join(user_name(uid));
+    for base in bases(location, uid) {
         sweep(&base);
         if base != usual {
             // An instance that needs it creates it again.
@@ -95,12 +96,12 @@ pub(super) fn sweep_place(place: &Path, uid: u32) {
 
 /// Sweeps a registry: links to ended instances, and homes of crashed ones. The directory may also
 /// hold other files.
-pub(super) fn sweep_registry(place: &Path) {
+pub(super) fn sweep_registry(location: &Path) {
     if !procfs::is_ours() {
         // Without our `/proc`, live processes cannot be recognized.
         return;
     }
-    let Ok(entries) = std::fs::read_dir(place) else { return };
+    let Ok(entries) = std::fs::read_dir(location) else { return };
     let procfs = ProcFs::default();
     for entry in entries.flatten() {
         let (name, path) = (entry.file_name(), entry.path());

@@ -147,12 +147,12 @@ impl Task {
                     // The next steps are the same if it was not sent.
                     let _ = timeout(self.limits.last_word, write).await;
                 }
-                told(end)
+                last_message(end)
             }
             end = &mut write => match end {
                 Ok(WriteEnd::Dropped) => None,
                 Ok(WriteEnd::Closed) => match timeout(self.limits.close_answer, read).await {
-                    Ok(end) => told(end),
+                    Ok(end) => last_message(end),
                     Err(_) => {
                         Some(Inbound::Lost(SocketError::CloseTimeout(self.limits.close_answer)))
                     }
@@ -160,7 +160,7 @@ impl Task {
                 // The scheduler may have sent a reason before it closed the connection: that reason
                 // says more.
                 Err(SocketError::Write(err)) => match timeout(self.limits.last_word, read).await {
-                    Ok(end @ ReadEnd::Close { .. }) => told(end),
+                    Ok(end @ ReadEnd::Close { .. }) => last_message(end),
                     _ => Some(Inbound::Lost(SocketError::Write(err))),
                 },
                 Err(err) => Some(Inbound::Lost(err)),
@@ -169,7 +169,8 @@ impl Task {
     }
 }
 
-fn told(end: ReadEnd) -> Option<Inbound> {
+/// The message about an end; `None` if nobody receives it.
+fn last_message(end: ReadEnd) -> Option<Inbound> {
     match end {
         ReadEnd::Close { code, reason } => Some(Inbound::Close { code, reason }),
         ReadEnd::Lost(err) => Some(Inbound::Lost(err)),

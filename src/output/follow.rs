@@ -154,8 +154,8 @@ impl Follower {
                 }
                 self.watch = None;
             }
-            told = written => {
-                if !told {
+            watching = written => {
+                if !watching {
                     self.watch = None;
                 }
             }

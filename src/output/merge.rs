@@ -140,8 +140,8 @@ impl Merge {
                 self.ended = true;
                 self.watches.clear();
             }
-            told = written => {
-                if !told {
+            watching = written => {
+                if !watching {
                     self.watches.clear();
                 }
             }

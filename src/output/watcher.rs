@@ -27,7 +27,7 @@ struct WatchedFiles {
 }
 
 struct Watched {
-    tell: watch::Sender<()>,
+    changed: watch::Sender<()>,
     readers: usize,
 }
 
@@ -35,14 +35,14 @@ struct Watched {
 pub(super) struct Watch {
     watcher: Arc<Watcher>,
     file: WatchDescriptor,
-    told: watch::Receiver<()>,
+    changes: watch::Receiver<()>,
 }
 
 impl Watch {
     /// Waits for a write since the last time, or since the creation of this watch. False if the
     /// kernel reports nothing any more.
     pub(super) async fn written(&mut self) -> bool {
-        self.told.changed().await.is_ok()
+        self.changes.changed().await.is_ok()
     }
 }
 
@@ -97,10 +97,10 @@ impl Watcher {
         let watched = state
             .files
             .entry(file)
-            .or_insert_with(|| Watched { tell: watch::Sender::new(()), readers: 0 });
+            .or_insert_with(|| Watched { changed: watch::Sender::new(()), readers: 0 });
         watched.readers += 1;
-        let told = watched.tell.subscribe();
-        Ok(Watch { watcher: Arc::clone(self), file, told })
+        let changes = watched.changed.subscribe();
+        Ok(Watch { watcher: Arc::clone(self), file, changes })
     }
 
     /// The thread: passes the kernel's events on until nobody follows any more.
@@ -118,9 +118,9 @@ impl Watcher {
             };
             for event in events {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                    state.files.values().for_each(|watched| watched.tell.send_replace(()));
+                    state.files.values().for_each(|watched| watched.changed.send_replace(()));
                 } else if let Some(watched) = state.files.get(&event.wd) {
-                    watched.tell.send_replace(());
+                    watched.changed.send_replace(());
                 }
             }
             if state.files.is_empty() {
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     async fn soon<T>(what: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(10), what).await.expect("it is told")
+        tokio::time::timeout(Duration::from_secs(10), what).await.expect("no event")
     }
 
     fn followers(watcher: &Watcher) -> (usize, bool) {
@@ -162,7 +162,7 @@ mod tests {
         drop(one);
         files[0].write_all(b"x").unwrap();
         assert!(soon(same.written()).await);
-        assert!(!other.told.has_changed().unwrap());
+        assert!(!other.changes.has_changed().unwrap());
         files[1].write_all(b"x").unwrap();
         assert!(soon(other.written()).await);
         drop((same, other));

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_follows_is_not_told() {
+    fn consequences_of_an_error_are_not_reported() {
         // A pipe whose other end was removed, a variable whose value was, and a key that is missing
         // for that reason.
         for (text, wanted) in [

@@ -154,14 +154,14 @@ fn options_in(dir: &tempfile::TempDir) -> (EngineOptions, std::path::PathBuf) {
     // The user of the process needs access, too.
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .unwrap();
-    let places =
+    let capture_dirs =
         procstar::engine::CaptureDirs { files: captures.clone(), memory: captures.clone() };
     let executables = Allowlist::new(vec!["/bin/*".into(), "/usr/bin/*".into()]).unwrap();
     let restriction = Restriction::new(executables).allow_directories(vec![dir.path().into()]);
     let restriction = Some(restriction.into());
     // On a busy machine, the setup of a failing process may be so slow that the engine reports a
     // start.
-    (EngineOptions { places, restriction, setup_patience: DEADLINE, ..options() }, captures)
+    (EngineOptions { capture_dirs, restriction, setup_timeout: DEADLINE, ..options() }, captures)
 }
 
 /// A kernel without keyrings, or whose seccomp filter refuses them, cannot read a key either: no

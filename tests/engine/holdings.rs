@@ -24,8 +24,8 @@ const SOCKET: &str = "PROCSTAR_TEST_SOCKET";
 const DIR: &str = "PROCSTAR_TEST_DIR";
 
 fn options_in(dir: &std::path::Path) -> EngineOptions {
-    let places = CaptureDirs { files: dir.into(), memory: dir.into() };
-    EngineOptions { places, share_holdings: true, ..options() }
+    let capture_dirs = CaptureDirs { files: dir.into(), memory: dir.into() };
+    EngineOptions { capture_dirs, share_holdings: true, ..options() }
 }
 
 /// The program of the engine that is killed: it starts the processes of its first message, and
@@ -472,7 +472,7 @@ fn the_pidfd_of_a_draining_process_crosses_an_upgrade() {
     let gate = dir.path().join("gate");
     let script = format!("(until [ -e {} ]; do sleep 0.01; done) & exit 7", gate.display());
     let proc = sh(&script, json!([["stdout", {"capture": {"mode": "memory"}}]]));
-    let patient = || EngineOptions { drain_grace: DEADLINE, ..options_in(dir.path()) };
+    let patient = || EngineOptions { drain_timeout: DEADLINE, ..options_in(dir.path()) };
     let (engine, events) = sharing(patient(), &proc);
     let started = loop {
         if let Event::Started(started) = events.recv_timeout(DEADLINE).unwrap() {

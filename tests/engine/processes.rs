@@ -257,7 +257,8 @@ fn output_of_a_survivor_within_the_drain_timeout_is_captured() {
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let fds = json!([["0", {"null": {}}], ["1", {"capture": {"mode": mode}}]]);
-        let mut harness = EngineHarness::new(EngineOptions { drain_grace: DEADLINE, ..options() });
+        let mut harness =
+            EngineHarness::new(EngineOptions { drain_timeout: DEADLINE, ..options() });
         harness.launch(json!({"a": sh(&format!("(read x < {f}; echo late) & echo early", f = fifo.display()), fds)}));
         let pid = harness.pid("a");
         // The process is reaped: only the survivor holds the capture.
@@ -385,7 +386,7 @@ fn hundreds_of_processes_start_in_one_request() {
 fn a_missing_capture_directory_fails_only_its_processes() {
     let dir = tempfile::tempdir().unwrap();
     let mut harness = EngineHarness::new(EngineOptions {
-        places: CaptureDirs { files: "/nowhere".into(), memory: dir.path().into() },
+        capture_dirs: CaptureDirs { files: "/nowhere".into(), memory: dir.path().into() },
         ..options()
     });
     harness.launch(json!({
@@ -448,7 +449,8 @@ fn hundreds_of_setups_can_wait_for_later_processes() {
 
 #[test]
 fn a_failed_fork_ends_the_process_without_a_drain_timeout() {
-    let mut harness = EngineHarness::new(EngineOptions { drain_grace: DEADLINE * 2, ..options() });
+    let mut harness =
+        EngineHarness::new(EngineOptions { drain_timeout: DEADLINE * 2, ..options() });
     use std::os::fd::AsRawFd;
     let free = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
     // Descriptors suffice for a capture, but not for a pidfd.

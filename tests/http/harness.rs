@@ -72,11 +72,12 @@ impl TestServer {
         let thread = std::thread::spawn(move || {
             System::new().block_on(async move {
                 let dir = tempfile::tempdir().unwrap();
-                let places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
+                let capture_dirs =
+                    CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
                 // On its own arbiter, so that a test can end it.
                 let arbiter = Arbiter::new();
                 let results = Results::start_in_arbiter(&arbiter.handle(), |_| Results::default());
-                let options = EngineOptions { places, setup_patience: DEADLINE, ..options() };
+                let options = EngineOptions { capture_dirs, setup_timeout: DEADLINE, ..options() };
                 let mock = Mock::start(options, results.clone());
                 let service = Service {
                     actors: Mailboxes::of(&mock, &results).into(),

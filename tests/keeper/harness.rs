@@ -161,14 +161,14 @@ impl TestKeeper {
             state_dir: None,
             base_dir: dir.path().join("tmp"),
             conn_id: None,
-            drain_grace: Duration::from_millis(300),
-            setup_patience: Duration::from_millis(100),
-            restrict_exe: Default::default(),
+            drain_timeout: Duration::from_millis(300),
+            setup_timeout: Duration::from_millis(100),
+            allowed: Default::default(),
             limits: Default::default(),
             log: LogSettings::default(),
         };
         std::fs::create_dir(&settings.base_dir).unwrap();
-        let opening = Opening { places: vec![dir.path().join("run")], ..Opening::default() };
+        let opening = Opening { registries: vec![dir.path().join("run")], ..Opening::default() };
         let keeper = start_keeper(dir.path());
         TestKeeper { dir, workers, keeper, successor: None, settings, opening }
     }

@@ -76,7 +76,7 @@ fn a_process_that_ends_in_the_middle_keeps_its_status() {
 #[test]
 fn the_grace_of_a_survivor_is_not_begun_again() {
     let mut keeper = TestKeeper::new();
-    keeper.settings.drain_grace = std::time::Duration::from_millis(1500);
+    keeper.settings.drain_timeout = std::time::Duration::from_millis(1500);
     let (mut worker, _) = keeper.welcomed();
     worker.launch(json!({"a": captured("sleep 1000 & echo $!; exit 3", "memory")}));
     worker.until("started a");

@@ -16,10 +16,10 @@ use procstar::spec::{self, FdName};
 pub fn options() -> EngineOptions {
     let path = ("PATH".into(), "/usr/bin:/bin".into());
     EngineOptions {
-        places: CaptureDirs { files: "".into(), memory: "".into() },
+        capture_dirs: CaptureDirs { files: "".into(), memory: "".into() },
         epoch: 0,
-        drain_grace: Duration::from_millis(300),
-        setup_patience: Duration::from_millis(100),
+        drain_timeout: Duration::from_millis(300),
+        setup_timeout: Duration::from_millis(100),
         restriction: None,
         inherited: Arc::new(Inherited::new([path], &[], [], None)),
         capture_writer: env!("CARGO_BIN_EXE_procstar").into(),
@@ -50,7 +50,7 @@ pub struct EngineHarness {
     pub ended: HashMap<String, Ended>,
     pub signaled: HashMap<u64, std::io::Result<()>>,
     pub stop_failures: Vec<StopFailure>,
-    places: CaptureDirs,
+    capture_dirs: CaptureDirs,
     /// Directory of the captures, unless the options name another one.
     _dir: tempfile::TempDir,
 }
@@ -58,10 +58,11 @@ pub struct EngineHarness {
 impl EngineHarness {
     pub fn new(mut options: EngineOptions) -> EngineHarness {
         let dir = tempfile::tempdir().unwrap();
-        if options.places.files.as_os_str().is_empty() {
-            options.places = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
+        if options.capture_dirs.files.as_os_str().is_empty() {
+            options.capture_dirs =
+                CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
         }
-        let places = options.places.clone();
+        let capture_dirs = options.capture_dirs.clone();
         let (tx, events) = mpsc::channel();
         let engine = Engine::start(options, move |event| drop(tx.send(event))).unwrap();
         EngineHarness {
@@ -71,14 +72,14 @@ impl EngineHarness {
             ended: HashMap::new(),
             signaled: HashMap::new(),
             stop_failures: Vec::new(),
-            places,
+            capture_dirs,
             _dir: dir,
         }
     }
 
     /// Options of an engine that continues with the captures of this one.
     pub fn options(&self) -> EngineOptions {
-        EngineOptions { places: self.places.clone(), epoch: 1, ..options() }
+        EngineOptions { capture_dirs: self.capture_dirs.clone(), epoch: 1, ..options() }
     }
 
     /// Restores an engine from the handover of this one, as an upgrade does, and returns it with
@@ -135,7 +136,7 @@ impl EngineHarness {
 
     /// Directories of the captures.
     #[allow(dead_code)]
-    pub fn places(&self) -> CaptureDirs {
+    pub fn capture_dirs(&self) -> CaptureDirs {
         CaptureDirs { files: self._dir.path().into(), memory: self._dir.path().into() }
     }
 

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_that_mean_nothing_are_told() {
+    fn invalid_cursors_are_reported() {
         let mut log = ChangeLog::with_bounds(RUN, 2, 2);
         log.cursor();
         log.record(ChangeKind::Shutdown(ShutdownState::Idling));
@@ -240,8 +240,8 @@ mod tests {
     }
 
     proptest! {
-        /// However late and however little at a time somebody reads: the order holds, no process's last change is missing, and what
-        /// is there in the end is what was there.
+        /// However late and however little at a time somebody reads: the order holds, no process's
+        /// last change is missing, and what is there in the end is what was there.
         #[test]
         fn late_readers_come_to_the_same_end(
             steps in proptest::collection::vec((0u8..6, any::<bool>()), 1..60),

@@ -33,11 +33,11 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
     let mut after = args.after.clone();
     let mut stream = Events::new(api.events(after.as_deref()).await?);
     loop {
-        let told = tokio::select! {
-            told = stream.next() => told,
+        let next = tokio::select! {
+            next = stream.next() => next,
             error = &mut unread => return Err(error),
         };
-        let Ok(Some(data)) = told else {
+        let Ok(Some(data)) = next else {
             // The worker has gone. Its keeper starts another, which has the later events.
             sleep(AGAIN).await;
             stream = Events::new(api.events(after.as_deref()).await.map_err(lost)?);

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (count, told) in [
+        for (count, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
@@ -122,13 +122,13 @@ mod tests {
             (1_609_728, "1.5 MiB"),
             (u64::MAX, "16 EiB"),
         ] {
-            assert_eq!(bytes(count), told);
+            assert_eq!(bytes(count), text);
         }
     }
 
     #[test]
     fn spans() {
-        for (seconds, told) in [
+        for (seconds, text) in [
             (-1.0, "0.0s"),
             (0.04, "0.0s"),
             (9.94, "9.9s"),
@@ -138,7 +138,7 @@ mod tests {
             (3599.6, "1h00m"),
             (90_000.0, "1d01h"),
         ] {
-            assert_eq!(span(seconds), told, "{seconds}");
+            assert_eq!(span(seconds), text, "{seconds}");
         }
         let time = |text: &str| text.parse::<Rfc3339>().unwrap();
         let gap = between(time("2026-03-01T12:00:00.5+00:00"), time("2026-03-01T12:01:00+00:00"));

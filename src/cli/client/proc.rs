@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_go_on_is_no_running_one() {
-        for (state, kernel, told) in [
+        for (state, kernel, text) in [
             ("running", "S", "running"),
             ("running", "T", "suspended"),
             ("running", "t", "traced"),
@@ -210,7 +210,7 @@ mod tests {
             let proc = proc(serde_json::json!({"state": state, "proc_stat": {"state": kernel}}));
             assert_eq!(
                 (proc.state_name(), proc.state()),
-                (told.to_owned(), proc.state()),
+                (text.to_owned(), proc.state()),
                 "{state} {kernel}"
             );
         }
@@ -222,7 +222,7 @@ mod tests {
         let ending = |json| proc(json).ending();
         assert_eq!(ending(serde_json::json!({"state": "running", "status": null})), "-");
         let status = |code: Option<u8>, signal: Option<&str>| serde_json::json!({"status": 0, "exit_code": code, "signum": null, "signal": signal, "core_dump": false});
-        for (reason, code, signal, told) in [
+        for (reason, code, signal, text) in [
             ("exited", Some(3), None, "exit 3"),
             ("signaled", None, Some("SIGSEGV"), "SIGSEGV"),
             ("timeout", Some(0), None, "exit 0, timeout"),
@@ -230,7 +230,7 @@ mod tests {
             ("error", Some(127), None, "exit 127"),
         ] {
             let json = serde_json::json!({"reason": reason, "status": status(code, signal)});
-            assert_eq!(ending(json), told);
+            assert_eq!(ending(json), text);
         }
     }
 

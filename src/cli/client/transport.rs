@@ -235,8 +235,8 @@ impl Answer {
             detail: String,
         }
         let (status, place) = (self.response.status(), self.place.clone());
-        let told: Result<Problem, _> = self.json().await;
-        match told {
+        let problem: Result<Problem, _> = self.json().await;
+        match problem {
             Ok(problem) if !problem.errors.is_empty() => ClientError::Refused {
                 status: status.as_u16(),
                 details: problem.errors.into_iter().map(|error| error.detail).collect(),

@@ -9,7 +9,7 @@ use crate::keeper::registry::{self, Running};
 
 /// The check; `None` if no instance runs.
 pub(super) fn checks(settings: &Settings, env: &Env) -> Option<Check> {
-    of(&registry::running(&registry::places_of(settings, env)))
+    of(&registry::running(&registry::candidates_of(settings, env)))
 }
 
 fn of(instances: &[Running]) -> Option<Check> {

@@ -71,16 +71,16 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         state_dir: None,
         base_dir: base.clone(),
         conn_id: None,
-        drain_grace: settings.capture.drain_timeout,
-        setup_patience: std::time::Duration::ZERO,
-        restrict_exe: Default::default(),
+        drain_timeout: settings.capture.drain_timeout,
+        setup_timeout: std::time::Duration::ZERO,
+        allowed: Default::default(),
         log: settings.log.clone(),
         limits: format::ProcessLimits::default(),
     };
     let remedy =
         "set capture.dir or TMPDIR to a directory in which this user can create directories";
     let opening = format::Opening {
-        places: registry::places_of(settings, env),
+        registries: registry::candidates_of(settings, env),
         captures_chosen: settings.capture.dir.is_some(),
         serves: false,
     };
@@ -88,7 +88,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
         Ok(instance) => instance,
         Err(error) => return vec![Check::with(NAME, Level::Fail, error.to_string(), remedy)],
     };
-    let CaptureDirs { files: dir, memory: in_memory } = instance.places();
+    let CaptureDirs { files: dir, memory: in_memory } = instance.capture_dirs();
     let base = std::path::absolute(&base).unwrap_or(base);
     let mut checks = vec![if dir.starts_with(&base) {
         room(NAME, &base)
@@ -97,7 +97,7 @@ fn instance(settings: &Settings, env: &Env) -> Vec<Check> {
             format!("cannot create one in {}; {} is used instead", base.display(), dir.display());
         Check::with(NAME, Level::Warn, found, remedy)
     }];
-    checks.push(runtime(&instance.dir(), opening.places.first()));
+    checks.push(runtime(&instance.dir(), opening.registries.first()));
     checks.push(leases(writers_are_seen(&dir)));
     checks.push(memory(&in_memory, &dir));
     instance.close();
@@ -133,8 +133,8 @@ fn room(name: &'static str, dir: &Path) -> Check {
     }
 }
 
-/// Whether the kernel reports that a file is open for writing. The file has a writer first, and then
-/// none.
+/// Whether the kernel reports that a file is open for writing. The file has a writer first, and
+/// then none.
 fn writers_are_seen(dir: &Path) -> io::Result<bool> {
     let path = dir.join("doctor");
     let writer = File::create_new(&path)?;

@@ -113,7 +113,7 @@ fn directories(loaded: &Loaded, env: &Env) -> Vec<Check> {
         checks.push(file("http.socket", &parent(socket), Need::Integrity));
     }
     const NAME: &str = "runtime directory";
-    let taken = registry::taken(&registry::places_of(settings, env));
+    let taken = registry::taken(&registry::candidates_of(settings, env));
     if taken.is_empty() {
         checks.push(Check::ok(NAME, "no other user has created its directories"));
     }
@@ -124,7 +124,8 @@ fn directories(loaded: &Loaded, env: &Env) -> Vec<Check> {
     checks
 }
 
-/// Checks the strength of tokens. Loading the configuration has already rejected a weak `http.token`.
+/// Checks the strength of tokens. Loading the configuration has already rejected a weak
+/// `http.token`.
 fn tokens(loaded: &Loaded) -> Vec<Check> {
     let AgentSettings { enabled, token: agent, .. } = &loaded.settings.agent;
     let http = loaded.settings.http.token.as_ref();

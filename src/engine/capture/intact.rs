@@ -170,9 +170,9 @@ mod tests {
     use crate::spec::{CaptureSpec, KeepSpec};
 
     fn opened(dir: &Path, guarded: bool) -> (Capture, File) {
-        let places = CaptureDirs { files: dir.into(), memory: dir.into() };
+        let dirs = CaptureDirs { files: dir.into(), memory: dir.into() };
         let (spec, none) = (CaptureSpec::default(), KeepSpec::default());
-        match Capture::open(spec, &places, "1", none, 0o600, guarded).unwrap() {
+        match Capture::open(spec, &dirs, "1", none, 0o600, guarded).unwrap() {
             (capture, Writer::Itself(source)) => (capture, source.into()),
             _ => panic!("written by the process"),
         }

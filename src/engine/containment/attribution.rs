@@ -32,7 +32,12 @@ impl ProcessTrees {
         let Ok(stat) = self.procfs.read_stat(pid) else {
             // A child that /proc hides from us, for example another user's process, still exists.
             let session = session.ok()?;
-            return Some(Child::Orphan { session, starttime: u64::MAX, told: false, owner: None });
+            return Some(Child::Orphan {
+                session,
+                starttime: u64::MAX,
+                logged: false,
+                owner: None,
+            });
         };
         if stat.ppid != self.orphans.pid {
             return None;
@@ -43,7 +48,7 @@ impl ProcessTrees {
         }
         let owner = self.owner_of(&stat, &newborns);
         let RawStat { session, starttime, .. } = stat;
-        Some(Child::Orphan { session, starttime, told: owner.is_some(), owner })
+        Some(Child::Orphan { session, starttime, logged: owner.is_some(), owner })
     }
 
     /// Whether a child in our session that the engine has not made belongs to this program, and is
@@ -72,8 +77,8 @@ impl ProcessTrees {
     /// Logs the orphans that have existed for a while and belong to no process.
     pub(super) fn warn_unattributed(&mut self) {
         for (pid, child) in &mut self.orphans.known {
-            if let Child::Orphan { owner: None, told, .. } = child
-                && !std::mem::replace(told, true)
+            if let Child::Orphan { owner: None, logged, .. } = child
+                && !std::mem::replace(logged, true)
                 && let Ok(RawStat { comm, state: 'A'..='Y', .. }) = self.procfs.read_stat(*pid)
             {
                 tracing::warn!(pid, comm, "an orphan whose origin is not known");

@@ -42,7 +42,7 @@ pub(super) enum Child {
         session: i32,
         starttime: u64,
         /// Whether a log entry about its unknown origin was written, or is not needed.
-        told: bool,
+        logged: bool,
         /// The engine's number of the process that it comes from, and the evidence.
         owner: Option<(u64, Relation)>,
     },
@@ -61,7 +61,8 @@ struct HandoverOrphan {
     pid: i32,
     session: i32,
     starttime: u64,
-    told: bool,
+    #[serde(rename = "told")]
+    logged: bool,
     owner: Option<(HandoverOwner, HandoverRelation)>,
 }
 
@@ -162,11 +163,11 @@ impl Orphans {
     pub(super) fn hand_over(&self, id_of: &dyn Fn(u64) -> Option<ProcId>) -> HandoverOrphans {
         let owner = |serial| id_of(serial).map_or(HandoverOwner::Past, HandoverOwner::Process);
         let known = self.known.iter().filter_map(|(pid, child)| match *child {
-            Child::Orphan { session, starttime, told, owner: whose } => Some(HandoverOrphan {
+            Child::Orphan { session, starttime, logged, owner: whose } => Some(HandoverOrphan {
                 pid: *pid,
                 session,
                 starttime,
-                told,
+                logged,
                 owner: whose.map(|(serial, relation)| (owner(serial), relation.into())),
             }),
             Child::Helper => None,
@@ -184,14 +185,14 @@ impl Orphans {
         // An older program does not report the time: others may have ended until now, so no process
         // may count as the only possible origin of an earlier orphan.
         self.last_end = carried.last_end.unwrap_or_else(sys::ticks_since_boot);
-        for HandoverOrphan { pid, session, starttime, told, owner } in carried.known {
+        for HandoverOrphan { pid, session, starttime, logged, owner } in carried.known {
             let owner = owner.map(|(whose, relation)| match whose {
                 HandoverOwner::Process(id) => {
                     (serial_of(&id).unwrap_or(NO_PROCESS), relation.into())
                 }
                 HandoverOwner::Past => (NO_PROCESS, relation.into()),
             });
-            self.known.insert(pid, Child::Orphan { session, starttime, told, owner });
+            self.known.insert(pid, Child::Orphan { session, starttime, logged, owner });
         }
     }
 
@@ -278,7 +279,7 @@ impl HandoverOrphans {
     /// One of each kind, for the fixtures of states.
     pub(in crate::engine) fn sample() -> HandoverOrphans {
         let one =
-            |pid, owner| HandoverOrphan { pid, session: 42, starttime: 601, told: true, owner };
+            |pid, owner| HandoverOrphan { pid, session: 42, starttime: 601, logged: true, owner };
         HandoverOrphans {
             known: vec![
                 one(48, Some((HandoverOwner::Process("alive".into()), HandoverRelation::Session))),

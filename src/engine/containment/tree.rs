@@ -3,8 +3,9 @@
 //! A killed process leaves children behind, and a running one can fork meanwhile. So all processes
 //! are stopped first, from the roots down, until no new one is found: a stopped process neither
 //! forks nor reaps. Then all get the signal and, unless that was SIGKILL, continue, children before
-//! their parents: no parent sees a stopped child. The start time tells a process from a later one
-//! with the same pid. Signals go through a pidfd that was opened before the start time was read.
+//! their parents: no parent sees a stopped child. The start time distinguishes a process from a
+//! later one with the same pid. Signals go through a pidfd that was opened before the start time
+//! was read.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -287,19 +288,19 @@ mod tests {
         let mut root =
             Command::new("/bin/bash").args(["-c", script]).arg(dir.path()).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
-        let told = |name: &str| std::fs::read_to_string(dir.path().join(name)).ok();
-        while told("ready").is_none() {
+        let content = |name: &str| std::fs::read_to_string(dir.path().join(name)).ok();
+        while content("ready").is_none() {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }
         let tree = Tree::freeze(&procfs, [Root::ours(root.id() as i32)]);
         assert!(tree.signal(&procfs, libc::SIGUSR1).is_empty());
         assert!(root.wait().unwrap().success());
-        while told("child").is_none() {
+        while content("child").is_none() {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }
-        assert_eq!(told("parent").as_deref(), Some("asked\n"));
+        assert_eq!(content("parent").as_deref(), Some("asked\n"));
     }
 
     #[test]

@@ -29,9 +29,9 @@ impl Driver {
         if making {
             return;
         }
-        let Some(Quiesce { tell, resume }) = self.quiesce.take() else { return };
+        let Some(Quiesce { reply, resume }) = self.quiesce.take() else { return };
         self.pool.end_helpers();
-        if tell.send(self.hand_over()).is_ok() {
+        if reply.send(self.hand_over()).is_ok() {
             // Always returns an error: nothing is ever sent, the sender is only dropped.
             let _ = resume.recv();
         }

@@ -203,7 +203,7 @@ impl FdMaker<'_> {
         let within = within.and_then(|(restriction, file)| restriction.below(&file.path));
         let name = format!("{:x}.{serial}.{index}", options.epoch);
         let (capture, writer) = with_dirs(options.restore.as_ref(), || {
-            let (dirs, limit) = (&options.places, options.limit);
+            let (dirs, limit) = (&options.capture_dirs, options.limit);
             Capture::open(spec.clone(), dirs, &name, limit, mode, self.guarded)
         })?;
         let mut task = None;

@@ -19,7 +19,7 @@ const TURN: usize = 1024 * 1024;
 /// to it any more: a hung file system delays the end of a process no longer.
 pub(in crate::engine) const CAPTURE_WRITER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for a look at a named file, after the drain timeout.
-const FILE_PATIENCE: Duration = Duration::from_secs(5);
+const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Polling interval for the progress of capture writers.
 pub(super) const CAPTURE_WRITER_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -92,7 +92,7 @@ impl DrainCheck {
     /// writers.
     pub(super) fn may_go_on(&self, until: u64, now: u64) -> bool {
         let earlier =
-            u64::try_from((CAPTURE_WRITER_TIMEOUT - FILE_PATIENCE).as_nanos()).unwrap_or(0);
+            u64::try_from((CAPTURE_WRITER_TIMEOUT - FILE_TIMEOUT).as_nanos()).unwrap_or(0);
         let looks_until = until.saturating_sub(earlier);
         (self.unseen && looks_until > now) || (!self.storing.is_empty() && now < until)
     }

@@ -295,7 +295,7 @@ impl HelperPool {
                 }
                 Ok(HelperExit::Completed(number)) => {
                     fruitless = 0;
-                    self.tell(number);
+                    self.notify(number);
                 }
                 Ok(HelperExit::Interrupted { message, first }) => {
                     fruitless = if first { fruitless + 1 } else { 0 };
@@ -315,7 +315,7 @@ impl HelperPool {
     }
 
     /// Reports to the engine that a request was completed, or never will be.
-    fn tell(&self, number: u64) {
+    fn notify(&self, number: u64) {
         // Waits while thousands of numbers are unread. Any other error would be a closed
         // descriptor.
         let _ = nix::unistd::write(&self.done.writer, &number.to_ne_bytes());
@@ -347,17 +347,17 @@ impl HelperPool {
             return;
         }
         self.empty(&mut state);
-        let told = |request: &SpawnRequest| {
+        let fails_now = |request: &SpawnRequest| {
             request.child.compare_exchange(0, -errno, Ordering::AcqRel, Ordering::Acquire).is_ok()
         };
         let failed: Vec<u64> = state
             .pending
             .iter()
-            .filter(|(_, pending)| told(&pending.request))
+            .filter(|(_, pending)| fails_now(&pending.request))
             .map(|(number, _)| *number)
             .collect();
         drop(state);
-        failed.into_iter().for_each(|number| self.tell(number));
+        failed.into_iter().for_each(|number| self.notify(number));
     }
 
     /// Waits until there may be room for another message: thousands wait for helpers.

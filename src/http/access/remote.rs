@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_token_or_a_certificate_is_needed() {
         let host = b"agent.example";
-        for (token, bearer, told) in [
+        for (token, bearer, words) in [
             (Some("s3cret"), Header::Absent, "send the configured HTTP token"),
             (Some("s3cret"), Header::One(&b"Bearer wrong"[..]), "not the configured one"),
             (Some("s3cret"), Header::One(&b"Bearer s3cre"[..]), "not the configured one"),
@@ -201,7 +201,7 @@ mod tests {
             (None, Header::One(&b"Bearer "[..]), "client certificate"),
         ] {
             let refusal = ask(&policy(token), host, Header::Absent, bearer).unwrap_err();
-            assert!(refusal.contains(told) && !refusal.contains("s3cret"), "{refusal}");
+            assert!(refusal.contains(words) && !refusal.contains("s3cret"), "{refusal}");
         }
         let request = AccessRequest { host: Header::One(host), ..AccessRequest::default() };
         assert_eq!(policy(None).decide_remote(&request, true, 3000), Ok(()));

@@ -16,7 +16,7 @@ function typing(target) {
   return target instanceof HTMLElement && Boolean(target.closest("input:not([type=radio]):not([type=checkbox]):not([type=range]), textarea, select, [contenteditable]"));
 }
 
-/** Hands keys to `act(key)`, which tells whether it took one. */
+/** Hands keys to `act(key)`, which returns whether it has handled the key. */
 export function listen(act) {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;

@@ -186,7 +186,7 @@ export class Mixed {
 export function streams(result) {
   const captured = Object.keys(result.captures);
   const inOrder = (result.chunk_times !== null) && captured.filter((fd) => !result.captures[fd].compression).length > 1;
-  // Offsets of chunks count what was dropped; where that begins no result tells.
+  // Offsets of chunks count what was dropped; no result says where that begins.
   const whole = captured.every((fd) => result.captures[fd].dropped === 0);
   return { captured, mixed: Boolean(inOrder && whole) };
 }

@@ -102,7 +102,7 @@ export class Store extends EventTarget {
   #next = 0;
   #changed = eachFrame(() => this.dispatchEvent(new Event("change")));
 
-  /** Takes what a live connection tells. */
+  /** Applies an event of a live connection. */
   listen(live) {
     live.addEventListener("snapshot", ({ detail }) => this.#replace(detail));
     live.addEventListener("event", ({ detail }) => this.#apply(detail));

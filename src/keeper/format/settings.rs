@@ -23,12 +23,14 @@ pub struct KeeperSettings {
     /// The name of the instance, if the user has given one.
     pub conn_id: Option<String>,
     /// How long after a process's end a survivor may still hold its captures.
-    pub drain_grace: Duration,
+    #[serde(rename = "drain_grace")]
+    pub drain_timeout: Duration,
     /// How long a child's set-up may take before the process is reported as running.
-    pub setup_patience: Duration,
+    #[serde(rename = "setup_patience")]
+    pub setup_timeout: Duration,
     /// The restriction of specs.
-    #[serde(with = "allowed")]
-    pub restrict_exe: Allowed,
+    #[serde(with = "allowed", rename = "restrict_exe")]
+    pub allowed: Allowed,
     /// The log settings.
     pub log: LogSettings,
     /// The limits of every process.
@@ -94,8 +96,8 @@ impl Allowed {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
     /// The possible locations of the registry, the best one first.
-    #[serde(with = "path_bytes::list")]
-    pub places: Vec<PathBuf>,
+    #[serde(with = "path_bytes::list", rename = "places")]
+    pub registries: Vec<PathBuf>,
     /// Whether the user has configured [`KeeperSettings::base_dir`], so that no other directory may
     /// replace it.
     pub captures_chosen: bool,

@@ -10,15 +10,15 @@ fn settings(base: &Path, state_dir: Option<&Path>, conn_id: Option<&str>) -> Kee
         state_dir: state_dir.map(Path::to_path_buf),
         base_dir: base.to_path_buf(),
         conn_id: conn_id.map(str::to_owned),
-        drain_grace: Duration::ZERO,
-        setup_patience: Duration::ZERO,
-        restrict_exe: Default::default(),
+        drain_timeout: Duration::ZERO,
+        setup_timeout: Duration::ZERO,
+        allowed: Default::default(),
         log: crate::config::LogSettings::default(),
         limits: Default::default(),
     }
 }
 
-/// A user's directories: a registry and a place for captures.
+/// A user's directories: a registry and a directory for captures.
 struct User {
     dir: TempDir,
 }
@@ -40,7 +40,7 @@ impl User {
 
     fn opening(&self) -> Opening {
         // Two, for a single one is the administrator's choice.
-        Opening { places: vec![self.run(), self.dir.path().join("run2")], ..Opening::default() }
+        Opening { registries: vec![self.run(), self.dir.path().join("run2")], ..Opening::default() }
     }
 
     fn open(&self, conn_id: Option<&str>) -> Instance {
@@ -63,11 +63,12 @@ impl User {
 
 /// All directories of an instance.
 fn dirs(instance: &Instance) -> Vec<PathBuf> {
-    let CaptureDirs { files, memory } = instance.places();
+    let CaptureDirs { files, memory } = instance.capture_dirs();
     vec![instance.dir(), files, memory]
 }
 
-/// As if its keeper were killed: the locks are free, the directories are there. Other tests sweep too, what is in `/dev/shm`.
+/// As if its keeper were killed: the locks are free, the directories are there. Other tests sweep
+/// too, what is in `/dev/shm`.
 fn killed(instance: Instance) -> Vec<PathBuf> {
     let dirs = dirs(&instance);
     assert!(dirs.iter().all(|dir| dir.exists()));
@@ -82,7 +83,7 @@ fn directories_of_two_instances_are_separate_and_removed_at_the_end() {
     let all: Vec<PathBuf> = instances.iter().flat_map(dirs).collect();
     assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), 12);
     assert!(instances[2].dir().ends_with("x"));
-    assert_eq!(running(&user.opening().places).len(), 1, "all have this process's pid");
+    assert_eq!(running(&user.opening().registries).len(), 1, "all have this process's pid");
     for instance in instances {
         for dir in dirs(&instance) {
             assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
@@ -98,7 +99,8 @@ fn lock_and_socket_are_apart_from_captures_which_may_be_large() {
     let user = User::new();
     let instance = user.open(None);
     assert!(
-        instance.dir().starts_with(user.run()) && instance.places().files.starts_with(user.tmp())
+        instance.dir().starts_with(user.run())
+            && instance.capture_dirs().files.starts_with(user.tmp())
     );
     assert!(instance.journal().starts_with(user.tmp()));
     instance.close();
@@ -109,7 +111,7 @@ fn files_of_crashed_instances_are_swept_everywhere() {
     let user = User::new();
     let other = tempfile::tempdir().unwrap();
     let dead = user.open_at(other.path(), Some("dead"));
-    std::fs::write(dead.places().files.join("1.0"), "output").unwrap();
+    std::fs::write(dead.capture_dirs().files.join("1.0"), "output").unwrap();
     let dirs = killed(dead);
     // With another TMPDIR, too: the registry leads there.
     user.sweep();
@@ -133,7 +135,7 @@ fn directories_of_other_users_are_not_swept() {
 fn memory_captures_whose_other_directories_are_gone_are_swept() {
     let user = User::new();
     let instance = user.open(None);
-    std::fs::write(instance.places().memory.join("1.0"), "output").unwrap();
+    std::fs::write(instance.capture_dirs().memory.join("1.0"), "output").unwrap();
     let dirs = killed(instance);
     let _ = std::fs::remove_dir_all(&dirs[0]);
     let _ = std::fs::remove_dir_all(&dirs[1]);
@@ -142,7 +144,8 @@ fn memory_captures_whose_other_directories_are_gone_are_swept() {
     assert!(!dirs[2].exists());
 }
 
-/// While somebody else has the usual name, another one is used; it is swept though the usual one is free again.
+/// While somebody else has the usual name, another one is used; it is swept though the usual one is
+/// free again.
 #[test]
 fn directories_below_an_unusual_name_are_swept() {
     let user = User::new();
@@ -150,10 +153,10 @@ fn directories_below_an_unusual_name_are_swept() {
     std::fs::create_dir(&usual).unwrap();
     std::fs::set_permissions(&usual, PermissionsExt::from_mode(0o755)).unwrap();
     let dead = user.open(None);
-    let unusual = dead.places().files.parent().unwrap().to_path_buf();
+    let unusual = dead.capture_dirs().files.parent().unwrap().to_path_buf();
     assert_ne!(unusual, usual);
     let second = user.open(None);
-    assert_eq!(second.places().files.parent().unwrap(), unusual, "one is enough");
+    assert_eq!(second.capture_dirs().files.parent().unwrap(), unusual, "one is enough");
     second.close();
     let dirs = killed(dead);
     let _ = std::fs::remove_dir_all(&dirs[0]);
@@ -191,20 +194,20 @@ fn an_unusable_configured_directory_is_an_error() {
     let user = User::new();
     let file = user.dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    for (place, cause) in [(Path::new("/no/such"), "No such file"), (&file, "Not a directory")] {
+    for (location, cause) in [(Path::new("/no/such"), "No such file"), (&file, "Not a directory")] {
         let chosen = Opening { captures_chosen: true, ..user.opening() };
         let error =
-            Instance::open(&settings(place, None, None), &chosen).err().unwrap().to_string();
+            Instance::open(&settings(location, None, None), &chosen).err().unwrap().to_string();
         assert!(
-            error.starts_with(&format!("capture.dir {} cannot be used: ", place.display())),
+            error.starts_with(&format!("capture.dir {} cannot be used: ", location.display())),
             "{error}"
         );
         assert!(
             error.contains(cause) && error.contains("; set capture.dir to a directory"),
             "{error}"
         );
-        let places = vec![place.join("run")];
-        let opening = Opening { places, ..user.opening() };
+        let registries = vec![location.join("run")];
+        let opening = Opening { registries, ..user.opening() };
         let state = user.dir.path().join("state");
         for state in [None, Some(state.as_path())] {
             let error =
@@ -249,8 +252,8 @@ fn unreadable_directories_are_kept() {
 fn equal_names_in_different_places_share_no_memory() {
     let users = [User::new(), User::new()];
     let [a, b] = users.each_ref().map(|user| user.open(Some("x")));
-    let memory = b.places().memory;
-    assert_ne!(a.places().memory, memory);
+    let memory = b.capture_dirs().memory;
+    assert_ne!(a.capture_dirs().memory, memory);
     a.close();
     assert!(memory.exists());
     b.close();
@@ -264,7 +267,7 @@ fn a_state_directory_admits_one_instance_of_its_user() {
     let refused = user.lasting(&dir).err().unwrap().to_string();
     assert!(refused.ends_with(&format!("pid {}", std::process::id())), "{refused}");
     let pid = std::process::id() as i32;
-    assert_eq!(running(&user.opening().places), [Running { dir: dir.clone(), pid }]);
+    assert_eq!(running(&user.opening().registries), [Running { dir: dir.clone(), pid }]);
     first.close();
     assert!(dir.exists());
     assert_eq!(std::fs::read_dir(user.run()).unwrap().count(), 0);
@@ -289,7 +292,7 @@ fn removed_directories_are_created_again() {
     assert!(instance.restore(), "the socket was in it");
     assert_eq!(dirs(&instance), before);
     assert!(before.iter().all(|dir| dir.join(LOCK).exists()));
-    assert_eq!(running(&user.opening().places).len(), 1);
+    assert_eq!(running(&user.opening().registries).len(), 1);
     // The captures' directories as soon as one is needed.
     for dir in &before[1..] {
         std::fs::remove_dir_all(dir).unwrap();
@@ -300,7 +303,7 @@ fn removed_directories_are_created_again() {
     std::fs::remove_dir_all(user.run()).unwrap();
     std::fs::write(user.run(), "").unwrap();
     assert!(instance.restore() && instance.dir().starts_with(user.dir.path().join("run2")));
-    assert_eq!(running(&user.opening().places).len(), 1);
+    assert_eq!(running(&user.opening().registries).len(), 1);
     let restore = instance.restorer();
     let now = dirs(&instance);
     instance.close();
@@ -316,10 +319,10 @@ fn a_removed_state_directory_is_created_again_with_its_registry_entry() {
     assert!(!instance.restore());
     std::fs::remove_dir_all(user.run()).unwrap();
     assert!(!instance.restore(), "the socket is elsewhere");
-    assert_eq!(running(&user.opening().places).len(), 1);
+    assert_eq!(running(&user.opening().registries).len(), 1);
     std::fs::remove_dir_all(&dir).unwrap();
     assert!(instance.restore());
-    assert_eq!(running(&user.opening().places).len(), 1);
+    assert_eq!(running(&user.opening().registries).len(), 1);
     instance.close();
 }
 
@@ -358,7 +361,7 @@ fn only_an_instance_with_a_socket_announces_one() {
         let lock = std::fs::File::options().write(true).open(state.join(LOCK)).unwrap();
         let written = lock.metadata().unwrap().modified().unwrap();
         lock.set_modified(written - Duration::from_secs(9)).unwrap();
-        let found = running(&opening.places);
+        let found = running(&opening.registries);
         assert_eq!(
             (found[0].is_starting(), found[0].is_open()),
             (serves, false),

@@ -19,7 +19,8 @@ fn ended(id: &str, status: i32) -> Ended {
     Ended { status, lost: false, stop: started(id, 0).start, ..Ended::lost(started(id, 7)) }
 }
 
-/// A process of this pid and start time may live; but not one that was started before the machine was.
+/// A process of this pid and start time may live; but not one that was started before the machine
+/// was.
 #[test]
 fn processes_of_another_boot_are_not_alive() {
     let dir = tempfile::tempdir().unwrap();
@@ -53,17 +54,17 @@ fn events_are_entries_and_messages() {
         bytes
     };
     let (start, end) = (started("a", 3), ended("a", 256));
-    let told = bytes(&|out| encode(&EventRef::Started(&start), out));
-    assert!(told == bytes(&|out| encode(&JournalEntry::Started(Box::new(start.clone())), out)));
-    assert!(told == bytes(&|out| encode(&ToWorker::Started(Box::new(start.clone())), out)));
-    let told = bytes(&|out| encode(&EventRef::Ended(&end), out));
-    assert!(told == bytes(&|out| encode(&JournalEntry::Ended(Box::new(end.clone())), out)));
-    assert!(told == bytes(&|out| encode(&ToWorker::Ended(Box::new(end.clone())), out)));
+    let sent = bytes(&|out| encode(&EventRef::Started(&start), out));
+    assert!(sent == bytes(&|out| encode(&JournalEntry::Started(Box::new(start.clone())), out)));
+    assert!(sent == bytes(&|out| encode(&ToWorker::Started(Box::new(start.clone())), out)));
+    let sent = bytes(&|out| encode(&EventRef::Ended(&end), out));
+    assert!(sent == bytes(&|out| encode(&JournalEntry::Ended(Box::new(end.clone())), out)));
+    assert!(sent == bytes(&|out| encode(&ToWorker::Ended(Box::new(end.clone())), out)));
     let id = "a".into();
-    let told =
+    let sent =
         bytes(&|out| encode(&EventRef::Signaled { id: &id, ticket: 7, errno: Some(3) }, out));
     let message = ToWorker::Signaled { id: id.clone(), ticket: 7, errno: Some(3) };
-    assert!(told == bytes(&|out| encode(&message, out)));
+    assert!(sent == bytes(&|out| encode(&message, out)));
 }
 
 /// What happens to processes, from the point of view of the table.
@@ -194,8 +195,8 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Wherever the journal is cut, what is read is what there was at some moment, and no earlier than the last
-    /// entry that is whole.
+    /// Wherever the journal is cut, what is read is what there was at some moment, and no earlier
+    /// than the last entry that is whole.
     #[test]
     fn any_cut_gives_a_state_that_has_been(happenings in prop::collection::vec(happening(), 0..25)) {
         let (_dir, path) = place();
@@ -216,7 +217,7 @@ proptest! {
                 None => prop_assert_eq!(read, state([].iter(), &WorkerState::default())),
             }
         }
-        // Written anew, it tells the same.
+        // Written again, it has the same entries.
         book.journal.renew(&book.table, &book.memory);
         prop_assert_eq!(read_state(&path), book.state());
     }

@@ -147,12 +147,12 @@ fn start_engine(
     handover: Option<Handover>,
     events: &Events,
 ) -> io::Result<Engine> {
-    let restriction = settings.restrict_exe.restriction().map_err(io::Error::other)?.map(Arc::new);
+    let restriction = settings.allowed.restriction().map_err(io::Error::other)?.map(Arc::new);
     let options = EngineOptions {
-        places: instance.places(),
+        capture_dirs: instance.capture_dirs(),
         epoch: TimePoint::now().unix_nanos.unsigned_abs(),
-        drain_grace: settings.drain_grace,
-        setup_patience: settings.setup_patience,
+        drain_timeout: settings.drain_timeout,
+        setup_timeout: settings.setup_timeout,
         restriction,
         inherited: environment.inherited(),
         capture_writer: permitted::own_program(),

@@ -205,7 +205,7 @@ impl Running {
     fn event(&mut self, event: Event, workers: &mut Workers) {
         self.frame.clear();
         // Starts and ends have the same form in the journal and for the worker.
-        let (told, enter) = match &event {
+        let (message, enter) = match &event {
             Event::Started(started) => (EventRef::Started(started), true),
             Event::Ended(ended) => (EventRef::Ended(ended), true),
             Event::Signaled { id, ticket, result } => {
@@ -216,7 +216,7 @@ impl Running {
             Event::Suspended { pid, signum, .. } => return self.suspended(*pid, *signum),
             Event::Held(_) | Event::Released(_) => return share(event, workers),
         };
-        if let Err(error) = encode(&told, &mut self.frame) {
+        if let Err(error) = encode(&message, &mut self.frame) {
             tracing::error!(%error, "cannot encode an event for the journal and the worker");
         }
         if let (true, Some(journal)) = (enter, &mut self.journal) {

@@ -36,9 +36,9 @@ fn settings() -> KeeperSettings {
         state_dir: None,
         base_dir: "/tmp".into(),
         conn_id: Some("c".into()),
-        drain_grace: Duration::ZERO,
-        setup_patience: Duration::ZERO,
-        restrict_exe: Default::default(),
+        drain_timeout: Duration::ZERO,
+        setup_timeout: Duration::ZERO,
+        allowed: Default::default(),
         limits: Default::default(),
         log: LogSettings::default(),
     }

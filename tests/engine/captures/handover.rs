@@ -55,7 +55,7 @@ proptest! {
             let (handover, standstill) = current.quiesce(DEADLINE).unwrap();
             // It stays paused for ever, as if it had become another program.
             std::mem::forget(standstill);
-            let options = EngineOptions { places: harness.places(), ..options() };
+            let options = EngineOptions { capture_dirs: harness.capture_dirs(), ..options() };
             let next = resume(options, &handover, tell.clone());
             engines.push(next);
         }

@@ -126,7 +126,7 @@ impl<'a> Cursor<'a> {
         loop {
             match self.more().await {
                 Err(error @ ClientError::Lost { .. }) => attempts.pause(error, true).await?,
-                told => return told,
+                next => return next,
             }
         }
     }

@@ -35,16 +35,17 @@ impl Subject {
     /// The chunks of these fds, with times since the epoch, in order.
     pub(super) fn chunks_of(&self, fds: &[String]) -> Vec<Chunk> {
         let start = self.start();
-        let told = self.0.chunk_times.iter().flatten();
-        told.filter_map(|(time, fd, offset, length)| {
-            Some(Chunk {
-                time: Some(start + time),
-                fd: fds.iter().position(|known| known == fd)?,
-                offset: *offset,
-                length: *length,
+        let chunks = self.0.chunk_times.iter().flatten();
+        chunks
+            .filter_map(|(time, fd, offset, length)| {
+                Some(Chunk {
+                    time: Some(start + time),
+                    fd: fds.iter().position(|known| known == fd)?,
+                    offset: *offset,
+                    length: *length,
+                })
             })
-        })
-        .collect()
+            .collect()
     }
 
     /// Whether the order and times of all captured bytes of these fds are known.

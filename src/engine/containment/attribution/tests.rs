@@ -89,8 +89,8 @@ impl Fixture {
     /// The process of an orphan and how it was attributed.
     fn owner(&self, line: Line) -> Option<(u64, Relation)> {
         match self.classify(line) {
-            Some(Child::Orphan { owner, told, .. }) => {
-                assert_eq!(told, owner.is_some(), "only an unattributed orphan is to be logged");
+            Some(Child::Orphan { owner, logged, .. }) => {
+                assert_eq!(logged, owner.is_some(), "only an unattributed orphan is to be logged");
                 owner
             }
             _ => panic!("not an orphan"),
@@ -178,7 +178,7 @@ fn an_older_orphan_is_a_suspect_by_its_owner() {
     fixture.trees.child_reaped(2);
     fixture.trees.orphans.last_end = 0;
     assert_eq!(fixture.owner(DAEMON), Some((1, Relation::Inferred)));
-    let unknown = Child::Orphan { session: 1, starttime: 40, told: true, owner: None };
+    let unknown = Child::Orphan { session: 1, starttime: 40, logged: true, owner: None };
     fixture.trees.orphans.known.insert(ORPHAN + 2, unknown);
     assert_eq!(fixture.owner(DAEMON), None, "an orphan of unknown origin can have started it");
 }

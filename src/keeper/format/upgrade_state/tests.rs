@@ -56,9 +56,9 @@ fn sample() -> UpgradeState {
             state_dir: None,
             base_dir: "/tmp".into(),
             conn_id: Some("x".into()),
-            drain_grace: Duration::from_secs(1),
-            setup_patience: Duration::from_millis(500),
-            restrict_exe: Allowed { executables: vec!["/bin/true".into()], ..Allowed::default() },
+            drain_timeout: Duration::from_secs(1),
+            setup_timeout: Duration::from_millis(500),
+            allowed: Allowed { executables: vec!["/bin/true".into()], ..Allowed::default() },
             log: LogSettings::default(),
             limits: Default::default(),
         },
@@ -128,7 +128,8 @@ fn a_state_of_version_3_can_be_read() {
     assert!(state.listeners.is_empty());
 }
 
-/// A program of version 4 hands this over. If the form changes, the version changes, and this one is still read.
+/// A program of version 4 hands this over. If the form changes, the version changes, and this one
+/// is still read.
 #[test]
 fn the_format_of_version_4_is_unchanged() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-4.bin");
