@@ -153,7 +153,7 @@ where
 }
 
 /// Asks a process's actor. If a bug ends that actor, the supervisor replaces it when asked again.
-fn ask_process<Q: ProcessQuestion>(
+fn query_process<Q: ProcessQuestion>(
     mailboxes: &Arc<Mailboxes>,
     mailbox: fn(&Mailboxes) -> &Recipient<Q>,
     question: Q,
@@ -205,7 +205,7 @@ impl Handle {
         &self,
         id: ProcId,
     ) -> impl Future<Output = ProcessAnswer<Arc<ProcessRecord>>> + use<> {
-        ask_process(&self.0, |mailboxes| &mailboxes.await_start, AwaitStart(id))
+        query_process(&self.0, |mailboxes| &mailboxes.await_start, AwaitStart(id))
     }
 
     /// Waits until each of these processes has started or failed to start, or is unknown.
@@ -228,12 +228,12 @@ impl Handle {
         &self,
         id: ProcId,
     ) -> impl Future<Output = ProcessAnswer<Arc<ProcessRecord>>> + use<> {
-        ask_process(&self.0, |mailboxes| &mailboxes.await_end, AwaitEnd(id))
+        query_process(&self.0, |mailboxes| &mailboxes.await_end, AwaitEnd(id))
     }
 
     /// The resource usage of a process at present; none if it is unknown or has not started.
     pub fn usage(&self, id: ProcId) -> impl Future<Output = ProcessAnswer<Usage>> + use<> {
-        ask_process(&self.0, |mailboxes| &mailboxes.usage, GetUsage(id))
+        query_process(&self.0, |mailboxes| &mailboxes.usage, GetUsage(id))
     }
 
     /// A reader of a process's output so far, once it has started; none if it is unknown.
@@ -241,7 +241,7 @@ impl Handle {
         &self,
         id: ProcId,
     ) -> impl Future<Output = ProcessAnswer<OutputReader>> + use<> {
-        ask_process(&self.0, |mailboxes| &mailboxes.read_output, ReadOutput(id))
+        query_process(&self.0, |mailboxes| &mailboxes.read_output, ReadOutput(id))
     }
 
     /// A follower of a process's output, once it has started; none if it is unknown.
@@ -249,7 +249,7 @@ impl Handle {
         &self,
         id: ProcId,
     ) -> impl Future<Output = ProcessAnswer<OutputFollower>> + use<> {
-        ask_process(&self.0, |mailboxes| &mailboxes.follow_output, FollowOutput(id))
+        query_process(&self.0, |mailboxes| &mailboxes.follow_output, FollowOutput(id))
     }
 
     /// All processes that have started, in the order of acceptance.
@@ -291,7 +291,7 @@ mod tests {
     use crate::actors::results::Results;
 
     #[actix_rt::test]
-    async fn a_handle_asks_its_mailboxes_until_they_close() {
+    async fn a_handle_queries_its_mailboxes_until_they_close() {
         let (mock, results) = (MockSupervisor.start(), Results::default().start());
         let handle = Handle::from(Mailboxes::of(&mock, &results));
         let command = ProcessCommand::Signal(15);

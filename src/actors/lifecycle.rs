@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_when_none_runs() {
+    fn exit_when_nothing_runs() {
         let now = Instant::now();
         let mut life = Lifecycle::new(EndWhen::NoneRuns, GRACES);
         assert_eq!(life.advance(counts(1, 2), now), []);

@@ -185,7 +185,7 @@ async fn await_end_is_answered_with_the_last_record() {
 }
 
 #[actix::test]
-async fn deletion_answers_waiting_questions_with_none() {
+async fn a_deletion_ends_waiting_queries() {
     let fixture = Fixture::new();
     let (start, end) = (fixture.ask::<AwaitStart>(), fixture.ask::<AwaitEnd>());
     let (reader, follower) = (fixture.ask::<ReadOutput>(), fixture.ask::<FollowOutput>());

@@ -69,7 +69,7 @@ impl SamplerActor {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let procfs = &self.procfs;
-        self.watched.retain_mut(|watched| watched.look(procfs));
+        self.watched.retain_mut(|watched| watched.sample(procfs));
         if self.watched.is_empty() {
             self.due = None;
             self.watched.shrink_to_fit();
@@ -81,7 +81,7 @@ impl SamplerActor {
 
 impl SampledProcess {
     /// Takes a sample; false if there will be no more.
-    fn look(&mut self, procfs: &ProcFs) -> bool {
+    fn sample(&mut self, procfs: &ProcFs) -> bool {
         let Some(history) = self.history.upgrade().filter(|history| !history.has_ended()) else {
             return false;
         };

@@ -141,7 +141,7 @@ proptest! {
     /// However much is read at a time: the order holds, every start, end and deletion is delivered
     /// where each must be, and the last change of each process always.
     #[test]
-    fn a_reader_gets_what_it_was_promised(
+    fn a_reader_gets_the_announced_changes(
         acts in proptest::collection::vec((0u8..5, 0usize..4), 1..200),
         latest in any::<bool>(),
     ) {

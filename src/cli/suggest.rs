@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn each_suggestion_is_a_command_and_each_word_is_none() {
+    fn suggestions_are_commands_and_words_are_not() {
         let root = definition();
         for (word, meant) in COMMANDS {
             assert!(root.find_subcommand(word).is_none(), "{word} is a command");
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn each_option_with_a_tip_is_none_of_the_command() {
+    fn options_with_a_tip_are_unknown_to_the_command() {
         let root = definition();
         for (command, option, _) in OPTIONS.iter().filter(|(command, ..)| !command.is_empty()) {
             let command = root.find_subcommand(command).unwrap();

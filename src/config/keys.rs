@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_name_what_was_meant() {
+    fn hints_name_the_intended_key() {
         for (wrong, right) in [
             ("agent.hots", "agent.host"),
             ("agent.group-id", "agent.group_id"),

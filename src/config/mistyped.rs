@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_names_what_was_meant() {
+    fn each_warning_names_the_intended_variable() {
         for (wrong, right) in [
             ("PROCSTAR_AGENT_HOTS", "PROCSTAR_AGENT_HOST"),
             ("PROCSTAR_agent_host", "PROCSTAR_AGENT_HOST"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn no_warning_of_what_is_known_or_anybodys() {
+    fn no_warning_about_known_and_foreign_variables() {
         let known = known();
         let all = known.iter().map(String::as_str).chain(INTERNAL_VARIABLES.iter().copied());
         let all: Vec<&str> = all.chain(NEVER_INHERITED.iter().copied()).collect();

@@ -58,7 +58,7 @@ use limits::Limits;
 pub(super) use make::{Store, Writer};
 pub(super) use named::HandoverFile;
 use named::{Named, Seen};
-pub(crate) use named::{ask_for_files, held_file};
+pub(crate) use named::{held_file, request_files_from};
 pub use order::{ChunkCursor, ChunkTime};
 use record::Record;
 pub use seal::Hash;
@@ -244,7 +244,7 @@ impl Capture {
             return CaptureSize::default();
         }
         if self.layout() == Layout::Plain {
-            return self.look().unwrap_or_else(|_| CaptureSize::gone());
+            return self.current_size().unwrap_or_else(|_| CaptureSize::gone());
         }
         let size = self.counted();
         // A named file may be on a hung file system, which must not block the engine.
@@ -371,7 +371,7 @@ impl Capture {
 
     /// Like [`hold`](Self::hold); `None` if there is no file. The file was then empty at its end,
     /// which this copy of the capture may not know yet.
-    fn hold_if_there(&self) -> io::Result<Option<Arc<Held>>> {
+    fn hold_existing(&self) -> io::Result<Option<Arc<Held>>> {
         match self.hold() {
             Err(error) if self.frozen().is_none() && error.kind() == io::ErrorKind::NotFound => {
                 Ok(None)
@@ -425,16 +425,16 @@ impl Capture {
         &self.path
     }
 
-    /// Whether the file must be [looked at](Self::look_at_file) before the freeze: a named file,
+    /// Whether the file must be [examined](Self::examine_named_file) before the freeze: a named file,
     /// which may be on any file system.
-    pub(super) fn must_be_seen(&self) -> bool {
+    pub(super) fn needs_examination(&self) -> bool {
         self.named_data().is_some() && self.layout() == Layout::Plain
     }
 
     /// Examines the named file on another thread, which then calls `done`.
-    pub(super) fn look_at_file(&self, done: impl FnOnce() + Send + 'static) {
+    pub(super) fn examine_named_file(&self, done: impl FnOnce() + Send + 'static) {
         match self.named_data() {
-            Some(named) => named.look(done),
+            Some(named) => named.examine(done),
             None => done(),
         }
     }
@@ -452,7 +452,7 @@ impl Capture {
     /// Fixes the captured output for ever: of a named file, in the state of the last look. Removes
     /// an empty file of ours.
     pub(super) fn freeze(&self) {
-        let size = match self.must_be_seen() {
+        let size = match self.needs_examination() {
             true => {
                 let length = self.seen().and_then(|seen| seen.length);
                 length.map_or_else(CaptureSize::gone, CaptureSize::plain)

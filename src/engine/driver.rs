@@ -271,7 +271,7 @@ impl Driver {
             DriverMessage::Command(command) => self.command(command),
             DriverMessage::Spawned(spawned) => self.spawned(spawned),
             DriverMessage::Sealed(serial) => self.sealed(serial),
-            DriverMessage::Looked(serial) => self.captures_may_have_ended(serial),
+            DriverMessage::Examined(serial) => self.captures_may_have_ended(serial),
         }
     }
 

@@ -145,7 +145,7 @@ mod tests {
 
     /// Opening a FIFO without a writer blocks like a hung file system.
     #[test]
-    fn what_hangs_is_given_up_and_does_not_hold_up_the_next() {
+    fn a_hung_call_times_out_and_does_not_delay_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -167,7 +167,7 @@ mod tests {
 
     /// One late answer costs the timeout once; after its arrival, questions are asked again.
     #[test]
-    fn while_an_answer_is_late_nothing_is_asked() {
+    fn no_call_is_made_while_one_hangs() {
         let patient = Patient::default();
         assert_eq!(patient.ask(LONG, || Ok(1)).unwrap(), 1);
         let (release, released) = mpsc::channel::<()>();

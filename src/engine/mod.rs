@@ -49,7 +49,7 @@ pub use capture::{
     Capture, CaptureDirs, CaptureSize, Captures, ChunkCursor, ChunkTime, Hash, Held, Loss,
     Truncation, View,
 };
-pub(crate) use capture::{ask_for_files, held_file};
+pub(crate) use capture::{held_file, request_files_from};
 pub use command::ProcessCommand;
 pub use event::{Ended, Event, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn asked_then_killed() {
+    fn the_signal_precedes_sigkill() {
         let ask = StopAction::Signal;
         let (stop, todo) = StopState::None.request(StopCause::Timeout, 15, secs(10), 5);
         assert_eq!((stop.until(), todo), (Some(10 * SECOND + 5), ask(15)));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shutdown_sets_no_grace_where_the_spec_has_none() {
+    fn the_shutdown_adds_no_grace_period_to_a_spec() {
         let order = StopOrder { signum: Some(15), grace: None, shutdown: true };
         let policy = StopPolicy::default();
         assert_eq!(policy.read(order), (15, None));

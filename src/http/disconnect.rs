@@ -243,7 +243,7 @@ mod tests {
     /// A client that only sends nothing more has some seconds for its answer; one that is reset or
     /// closes entirely has none.
     #[actix::test]
-    async fn half_closed_connections_are_not_gone_at_once() {
+    async fn half_closed_connections_stay_for_a_while() {
         let (client, server) = over_tcp();
         client.shutdown(Shutdown::Write).unwrap();
         soon(closed(server.as_raw_fd())).await;

@@ -78,7 +78,7 @@ impl Peer {
         slots: &Arc<Unauthenticated>,
         limits: UnauthenticatedLimits,
     ) -> io::Result<Peer> {
-        let (remote, peer) = (stream.peer_addr()?, look(stream)?);
+        let (remote, peer) = (stream.peer_addr()?, identify(stream)?);
         if peer.transport == Transport::Local && policy.trusts(peer.user) {
             return Ok(peer);
         }
@@ -133,7 +133,7 @@ impl Peer {
     }
 }
 
-fn look(stream: &TcpStream) -> io::Result<Peer> {
+fn identify(stream: &TcpStream) -> io::Result<Peer> {
     let (local, fd) = (stream.local_addr()?, stream.as_raw_fd());
     let port = local.port();
     let remote = stream.peer_addr()?;

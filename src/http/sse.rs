@@ -11,7 +11,7 @@ use tokio::time::Interval;
 
 use super::disconnect::closed;
 use super::feed::{Event, Feed};
-use super::stats::{StatsQuery, look};
+use super::stats::{StatsQuery, collect};
 
 /// Time without an event after which a comment is sent, so that no proxy cuts the connection.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -45,7 +45,7 @@ impl Reader {
             () = round, if has_begun => {}
         }
         match stats {
-            Some((wish, _)) => Ok(look(feed.service(), wish).await),
+            Some((wish, _)) => Ok(collect(feed.service(), wish).await),
             None => Ok(None),
         }
     }

@@ -64,7 +64,7 @@ impl StatsQuery {
 }
 
 /// The present stats; `None` if the actors have ended.
-pub(super) async fn look(service: &Service, wish: &StatsQuery) -> Option<Event> {
+pub(super) async fn collect(service: &Service, wish: &StatsQuery) -> Option<Event> {
     let tally = service.actors.counts().await.ok()?;
     let mut procs = IndexMap::new();
     for id in &wish.ids {

@@ -282,15 +282,15 @@ mod tests {
     }
 
     /// What comes of asking a script.
-    fn ask_script(script: &str) -> Result<String, String> {
+    fn check_script(script: &str) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("procstar");
         std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        ask_at(&path)
+        check_at(&path)
     }
 
-    fn ask_at(path: &Path) -> Result<String, String> {
+    fn check_at(path: &Path) -> Result<String, String> {
         let program = Program::new(path.to_path_buf(), vec!["procstar".into(), "--serve".into()]);
         let name = path.display().to_string();
         ask(&program, &state(), &[]).map_err(|error| error.to_string().replace(&name, "PATH"))
@@ -306,25 +306,25 @@ mod tests {
         // Nothing, anything, the state itself, and an answer to another question.
         for script in ["exit 0", "echo procstar 2.0.0", "cat", "echo '{\"program\":\"procstar\"}'"]
         {
-            assert_eq!(ask_script(&format!("#!/bin/sh\n{script}\n")), foreign("exit status: 0"));
+            assert_eq!(check_script(&format!("#!/bin/sh\n{script}\n")), foreign("exit status: 0"));
         }
         let old = answer("another", b"a state", Ok(()));
-        assert_eq!(ask_script(&format!("#!/bin/sh\necho '{old}'\n")), foreign("exit status: 0"));
-        assert_eq!(ask_script("#!/bin/sh\nexit 9\n"), foreign("exit status: 9"));
-        assert_eq!(ask_script("#!/bin/sh\nkill -9 $$\n"), foreign("signal: 9 (SIGKILL)"));
+        assert_eq!(check_script(&format!("#!/bin/sh\necho '{old}'\n")), foreign("exit status: 0"));
+        assert_eq!(check_script("#!/bin/sh\nexit 9\n"), foreign("exit status: 9"));
+        assert_eq!(check_script("#!/bin/sh\nkill -9 $$\n"), foreign("signal: 9 (SIGKILL)"));
     }
 
     #[test]
     fn a_program_that_cannot_start_is_refused() {
         assert_eq!(
-            ask_script("no program"),
+            check_script("no program"),
             Err("cannot run PATH: Exec format error (os error 8)".into())
         );
         let dir = tempfile::tempdir().unwrap();
         let denied = Err("cannot run PATH: Permission denied (os error 13)".into());
-        assert_eq!(ask_at(dir.path()), denied);
+        assert_eq!(check_at(dir.path()), denied);
         let missing = Err("cannot run PATH: No such file or directory (os error 2)".into());
-        assert_eq!(ask_at(&dir.path().join("missing")), missing);
+        assert_eq!(check_at(&dir.path().join("missing")), missing);
     }
 
     /// It ends with all that it has started, which here holds its standard output open.
@@ -336,14 +336,14 @@ mod tests {
         let path = dir.path().join("pids");
         let script = format!("#!/bin/sh\nsleep 1000 & echo $! $$ > {}\nwait\n", path.display());
         assert_eq!(
-            ask_script(&script),
+            check_script(&script),
             Err("PATH did not answer within 5 s whether it can go on; is it procstar?".into())
         );
-        assert_all_gone(&path);
+        assert_all_exited(&path);
     }
 
     /// No process of a file of pids exists.
-    fn assert_all_gone(pids: &Path) {
+    fn assert_all_exited(pids: &Path) {
         for pid in std::fs::read_to_string(pids).unwrap().split_whitespace() {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
             assert!(stat.is_err(), "{stat:?}");
@@ -362,9 +362,9 @@ mod tests {
                  echo starting\necho '{{\"program\":\"procstar\",\"version\":\"{program}\",\"refusal\":{refusal},\"proof\":\"'$({hash})'\"}}'\nsleep 0.01\n"
             )
         };
-        assert_eq!(ask_script(&say("null")), Ok(program.to_owned()));
+        assert_eq!(check_script(&say("null")), Ok(program.to_owned()));
         let refused = format!("PATH, version {program}, cannot go on: no");
-        assert_eq!(ask_script(&say("\"no\"")), Err(refused));
+        assert_eq!(check_script(&say("\"no\"")), Err(refused));
         let line = answer("n", b"a state", Err("no".into()));
         let read: CheckAnswer = serde_json::from_str(&line).unwrap();
         assert_eq!((read.proof, read.refusal), (proof("n", b"a state"), Some("no".into())));

@@ -200,7 +200,7 @@ pub(super) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// It is not open, or it is one of the three standard descriptors.
-pub(super) fn take_over(fd: RawFd) -> io::Result<OwnedFd> {
+pub(super) fn claim(fd: RawFd) -> io::Result<OwnedFd> {
     if fd <= 2 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }

@@ -65,7 +65,7 @@ pub(super) fn serve(ours: OwnedFd) -> io::Result<()> {
 /// Makes this worker ask its keeper behind `socket` from now on.
 pub fn ask(socket: OwnedFd) {
     let client = Mutex::new(Client::new(socket));
-    crate::engine::ask_for_files(Box::new(move |key| {
+    crate::engine::request_files_from(Box::new(move |key| {
         client.lock().unwrap_or_else(PoisonError::into_inner).ask(key)
     }));
 }

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_worker_listens_on_stays_held() {
+    fn only_listeners_of_the_worker_stay_held() {
         let mut listeners = Listeners::default();
         let (first, second) = (tcp(), tcp());
         let (kept, gone) = (first.address.clone(), second.address.clone());
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_passed_is_taken_once_it_is_a_listener_and_inherited() {
+    fn only_inherited_listeners_are_taken_and_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s\u{f6}cket");
         let unix = UnixListener::bind(&path).unwrap().into_raw_fd();

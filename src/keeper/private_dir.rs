@@ -196,7 +196,7 @@ impl PrivateDir {
 
     /// Whether it still exists at its path.
     #[cfg(test)]
-    fn is_there(&self) -> bool {
+    fn exists(&self) -> bool {
         is_in(&self.lock, &self.path)
     }
 

@@ -96,7 +96,7 @@ pub fn succeed(
         LaunchEnvironment { start: estate.start, fds: estate.fds.clone(), nofile: estate.nofile };
     let mut keeper = Keeper::new(environment, workers)?;
     let is_service = estate.mode.is_service();
-    keeper.take_over(state, holdings)?;
+    keeper.adopt(state, holdings)?;
     Ok(match keeper.run_to_the_end() {
         // The user's process, which would have reported the outcome, is dead.
         ProgramExit::Code(0) if !is_service => ProgramExit::Code(1),

@@ -15,7 +15,7 @@ pub struct Controlling {
 impl Controlling {
     /// Looks for it now.
     pub fn new() -> Controlling {
-        Controlling { at_start: is_there() }
+        Controlling { at_start: is_available() }
     }
 
     /// Notes whether a program that was in this process before has had one at its start.
@@ -32,14 +32,14 @@ impl Controlling {
     pub fn now(&self, hangup: bool) -> Terminal {
         match self.at_start {
             false => Terminal::None,
-            true if hangup || !is_there() => Terminal::HungUp,
+            true if hangup || !is_available() => Terminal::HungUp,
             true => Terminal::Open,
         }
     }
 }
 
 /// Whether this process has a controlling terminal that has not been closed.
-fn is_there() -> bool {
+fn is_available() -> bool {
     let stat = ProcFs::default().read_stat(std::process::id() as i32);
     // Without /proc the device alone answers.
     if stat.is_ok_and(|stat| stat.tty_nr == 0) {
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!([never.now(true), never.now(false)], [Terminal::None; 2]);
         let once = Controlling { at_start: true };
         assert_eq!(once.now(true), Terminal::HungUp);
-        let now = if is_there() { Terminal::Open } else { Terminal::HungUp };
+        let now = if is_available() { Terminal::Open } else { Terminal::HungUp };
         assert_eq!(once.now(false), now);
         let mut now = Controlling::new();
         now.note(true);

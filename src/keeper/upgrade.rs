@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replaced_program_is_looked_for_at_its_path() {
+    fn a_replaced_program_is_searched_at_its_path() {
         let dir = tempfile::tempdir().unwrap();
         let marked = dir.path().join("procstar (deleted)");
         assert_eq!(path_of_successor(&marked), dir.path().join("procstar"));

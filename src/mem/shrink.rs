@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_follows_what_is_in_it() {
+    fn capacity_follows_the_contents() {
         let mut map: HashMap<u32, u32> = (0..100_000).map(|n| (n, n)).collect();
         let most = map.capacity();
         for n in 0..99_900 {

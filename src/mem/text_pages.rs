@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_floor_covers_what_was_resident_when_a_process_was_executed() {
+    fn a_floor_covers_the_resident_pages_at_exec() {
         let text_pages = TextPages::new();
         let before = text_pages.drop_before_clone().executed();
         let mark = mark();
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_never_written_is_given_back() {
+    fn only_immutable_pages_are_returned() {
         let maps = "\
 55d0c8a00000-55d0c8ca7000 r--p 00000000 fe:00 1234                       /usr/bin/procstar
 55d0c8ca7000-55d0c9317000 r-xp 002a6000 fe:00 1234                       /usr/bin/procstar

@@ -60,7 +60,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn ceilings_double_up_to_the_maximum_and_start_over() {
+    fn ceilings_double_up_to_the_maximum_and_reset() {
         let mut backoff = Backoff::new(SECOND, 2.0, 60 * SECOND, 7);
         for _ in 0..2 {
             for ceiling in [1, 2, 4, 8, 16, 32, 60, 60, 60] {

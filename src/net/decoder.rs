@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_protocol_forbids_is_refused_by_its_first_two_bytes() {
+    fn forbidden_frames_are_refused_by_their_first_two_bytes() {
         assert_eq!(refused(&[0xc2, 0]), FrameError::ReservedBits(0x40));
         assert_eq!(refused(&[0x92, 0]), FrameError::ReservedBits(0x10));
         for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn close_payload_fits_and_leaves_out_what_may_not_be_sent() {
+    fn a_close_payload_fits_and_omits_forbidden_codes() {
         assert_eq!(close_payload(Some(1000), "bye"), b"\x03\xe8bye");
         assert_eq!(close_payload(None, "bye"), b"");
         assert_eq!(close_payload(Some(1006), ""), b"");

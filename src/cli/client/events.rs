@@ -46,7 +46,7 @@ pub async fn events(args: &EventsArgs, api: &Api, out: &mut Out) -> Result<u8, C
         let event: Event =
             serde_json::from_str(&data).map_err(|error| api.nonsense(error.to_string()))?;
         after = event.cursor.clone().or(after);
-        if is_meant(args, &event) {
+        if is_selected(args, &event) {
             match args.format {
                 ListFormat::Json | ListFormat::Jsonl => {
                     out.write(printable_json(&format!("{data}\n")))?
@@ -71,7 +71,7 @@ fn lost(error: ClientError) -> ClientError {
     }
 }
 
-fn is_meant(args: &EventsArgs, event: &Event) -> bool {
+fn is_selected(args: &EventsArgs, event: &Event) -> bool {
     match &event.id {
         Some(id) => args.ids.is_empty() || args.ids.iter().any(|one| one == id),
         None => args.ids.is_empty(),

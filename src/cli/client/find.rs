@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_comes_before_what_is_found() {
+    fn a_named_address_precedes_a_discovered_one() {
         let base = tempfile::tempdir().unwrap();
         let tmp = base.path().to_str().unwrap();
         let socket = Target { socket: Some("/x.sock".into()), ..Target::default() };

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn only_what_may_be_repeated_is() {
+    async fn only_safe_requests_are_repeated() {
         tokio::time::pause();
         let new = |repeat| Persistence::new(repeat, PATIENCE);
         for repeat in [Repeat::Safe, Repeat::UntilRefused(404)] {

@@ -142,7 +142,7 @@ mod tests {
     use crate::cli::client::proc::sample;
 
     #[test]
-    fn survivors_that_are_not_known_are_not_none() {
+    fn unknown_survivors_are_not_reported_as_none() {
         let shown = |keys: &str| survivors(&sample(&serde_json::from_str(keys).unwrap()));
         let one = r#"[{"pid": 7, "comm": "x", "session": 7, "relation": "inferred"}]"#;
         for (count, known, said) in [

@@ -63,7 +63,7 @@ pub async fn top(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientE
 }
 
 async fn once(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientError> {
-    let (status, rows) = look(args, api, &mut Before::new()).await?;
+    let (status, rows) = fetch(args, api, &mut Before::new()).await?;
     match args.format {
         ListFormat::Table | ListFormat::Wide => {
             let mut lines = heading(&status.known);
@@ -96,7 +96,7 @@ async fn watch(args: &TopArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
     loop {
         // A key works while a response is pending, too: it may never come.
         let key = tokio::select! {
-            looked = look(args, api, &mut before) => {
+            looked = fetch(args, api, &mut before) => {
                 let note = match (looked, &last) {
                     (Ok(found), _) => {
                         gone = None;
@@ -149,7 +149,7 @@ fn page(
 }
 
 /// Requests all running processes; the busiest first.
-async fn look(
+async fn fetch(
     args: &TopArgs,
     api: &Api,
     before: &mut Before,
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_of_the_time_since_the_last_look() {
+    fn cpu_shares_cover_the_time_since_the_last_sample() {
         let mut before = Before::new();
         let shares = |rows: Vec<Row>| -> Vec<(String, f64)> {
             rows.into_iter().map(|row| (row.id, row.cpu)).collect()

@@ -164,7 +164,7 @@ fn lookups_become_answers() {
 }
 
 #[actix::test]
-async fn a_lookup_bears_the_number_of_the_last_change() {
+async fn a_lookup_has_the_number_of_the_last_change() {
     let results = Results::default().start();
     let handle = Handle::from(Mailboxes::of(&MockSupervisor.start(), &results));
     results.do_send(crate::actors::messages::Changed(record("a")));

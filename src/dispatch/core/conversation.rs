@@ -40,7 +40,7 @@ impl Conversation {
             // Clients take the second result of a process for the final one.
             ChangeKind::Updated(_) => {}
             ChangeKind::Deleted(id) => {
-                if self.report_gone(&id) {
+                if self.report_missing(&id) {
                     out.push(message::proc_delete(id.as_str()));
                 }
             }
@@ -75,7 +75,7 @@ impl Conversation {
             }
             CallAnswer::Output(data) => out.push(data),
             CallAnswer::Unknown(id) => {
-                if self.report_gone(&id) {
+                if self.report_missing(&id) {
                     out.push(message::proc_unknown(id.as_str()));
                 }
             }
@@ -107,7 +107,7 @@ impl Conversation {
     }
 
     /// Records that an ID is reported gone; false if it was reported before.
-    fn report_gone(&mut self, id: &ProcId) -> bool {
+    fn report_missing(&mut self, id: &ProcId) -> bool {
         if self.gone.len() >= MAX_GONE {
             self.gone.clear();
         }

@@ -72,7 +72,7 @@ fn changes_become_messages() {
 }
 
 #[test]
-fn a_process_is_reported_gone_once() {
+fn a_deleted_process_is_reported_once() {
     let mut talk = Transcript::default();
     assert_eq!(talk.answer(CallAnswer::Unknown("a".into())), "unknown a");
     assert_eq!(talk.answer(CallAnswer::Unknown("a".into())), "");
@@ -84,7 +84,7 @@ fn a_process_is_reported_gone_once() {
 }
 
 #[test]
-fn the_memory_of_gone_processes_is_bounded() {
+fn the_record_of_deleted_processes_is_bounded() {
     let mut talk = Transcript::default();
     talk.answer(CallAnswer::Unknown("a".into()));
     for n in 1..MAX_GONE {

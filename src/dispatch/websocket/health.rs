@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_connection_starts_all_over() {
+    fn a_lasting_connection_resets_the_backoff() {
         let mut health = health(None);
         let now = Instant::now();
         for _ in 0..20 {

@@ -119,10 +119,10 @@ impl Capture {
     ///
     /// # Errors
     /// The file is gone, or cannot be reached.
-    pub(super) fn look(&self) -> io::Result<CaptureSize> {
+    pub(super) fn current_size(&self) -> io::Result<CaptureSize> {
         if self.guard > 0 {
             match self.hold() {
-                Ok(held) => return self.look_in(&held),
+                Ok(held) => return self.size_of_held(&held),
                 // No descriptor is free: assume that the guard is in place.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 }
@@ -138,7 +138,7 @@ impl Capture {
     ///
     /// # Errors
     /// The OS error of reading its metadata.
-    pub(super) fn look_in(&self, held: &Held) -> io::Result<CaptureSize> {
+    pub(super) fn size_of_held(&self, held: &Held) -> io::Result<CaptureSize> {
         let length = held.data().metadata()?.len();
         let guarded = self.guard == 0 || (length >= self.guard && is_hole(held.data(), self.guard));
         Ok(self.within(length, guarded))
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_removed_or_replaced_is_gone_before_and_after_the_end() {
+    fn a_removed_or_replaced_file_is_reported_before_and_after_the_end() {
         for (replaced, ended) in [(false, false), (true, false), (false, true), (true, true)] {
             let dir = tempfile::tempdir().unwrap();
             let (capture, mut writer) = opened(dir.path(), true);

@@ -311,7 +311,7 @@ mod tests {
         /// After the death of a writer during a write, its counters cover no byte that it may have
         /// overwritten.
         #[test]
-        fn what_was_announced_is_not_vouched_for(
+        fn announced_bytes_are_not_counted_as_stored(
             head in 0u64..1000, tail in 1u64..200_000, written in 0u64..1_000_000, more in 0u64..1_200_000,
         ) {
             let limits = limits(Some(head), Some(tail));

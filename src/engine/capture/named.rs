@@ -125,7 +125,7 @@ pub(crate) type Holder = Box<dyn Fn(u64) -> io::Result<Option<OwnedFd>> + Send +
 static HOLDER: OnceLock<Holder> = OnceLock::new();
 
 /// From now on, asks another process for the descriptors of named files.
-pub(crate) fn ask_for_files(holder: Holder) {
+pub(crate) fn request_files_from(holder: Holder) {
     // A process has one keeper for its whole life.
     let _ = HOLDER.set(holder);
 }
@@ -240,7 +240,7 @@ impl Named {
 
     /// Looks at the file on another thread, which may wait for the file system and then calls
     /// `done`. Only one look runs at a time.
-    pub(super) fn look(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
+    pub(super) fn examine(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
         if std::mem::replace(&mut self.looked().going, true) {
             return;
         }

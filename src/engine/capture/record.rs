@@ -130,7 +130,7 @@ mod tests {
 
     /// Messages have no field names, the state of an upgrade has them: both must round-trip.
     #[test]
-    fn what_is_known_of_a_named_file_crosses() {
+    fn the_record_of_a_named_file_crosses_an_upgrade() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out").to_str().unwrap().to_owned();
         let file = CaptureFile { path: path.clone(), mode: 0o600, keep: true };

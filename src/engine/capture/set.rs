@@ -65,9 +65,9 @@ impl Captures {
     /// `deadline` at most.
     pub(crate) fn see_named(&self, deadline: Instant) {
         let (looking, looked) = mpsc::channel::<()>();
-        for capture in self.captured().filter(|capture| capture.must_be_seen()) {
+        for capture in self.captured().filter(|capture| capture.needs_examination()) {
             let looking = looking.clone();
-            capture.look_at_file(move || drop(looking));
+            capture.examine_named_file(move || drop(looking));
         }
         drop(looking);
         // Returns an error once all threads have dropped the other end, or at the deadline.

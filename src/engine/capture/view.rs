@@ -106,7 +106,7 @@ impl View {
         if length == 0 {
             return Ok(View::empty());
         }
-        let Some(held) = capture.hold_if_there()? else { return Ok(View::empty()) };
+        let Some(held) = capture.hold_existing()? else { return Ok(View::empty()) };
         let kind = match capture.layout() {
             Layout::Plain => Plain::kind(held, 0),
             Layout::Compressed(compression) => {
@@ -126,9 +126,9 @@ impl View {
             _ if capture.path().as_os_str().is_empty() => return Ok(View::empty()),
             _ => {}
         }
-        let Some(held) = capture.hold_if_there()? else { return Ok(View::empty()) };
+        let Some(held) = capture.hold_existing()? else { return Ok(View::empty()) };
         // One look at a growing file finds both its length and the start of its bytes.
-        let size = end.map_or_else(|| capture.look_in(&held), Ok)?;
+        let size = end.map_or_else(|| capture.size_of_held(&held), Ok)?;
         let kind = Plain::kind(held, capture.base(&size));
         Ok(View { length: size.length, kind })
     }
@@ -141,7 +141,7 @@ impl View {
         match capture.layout() {
             Layout::Compressed(_) => {
                 let length = capture.size().stored;
-                let held = if length == 0 { None } else { capture.hold_if_there()? };
+                let held = if length == 0 { None } else { capture.hold_existing()? };
                 let view = |held| View { length, kind: Plain::kind(held, 0) };
                 Ok(held.map_or_else(View::empty, view))
             }

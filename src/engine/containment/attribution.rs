@@ -112,7 +112,7 @@ impl ProcessTrees {
         let mut stopped = self.records.iter().filter(|(_, record)| !record.met.is_empty());
         let met = stopped.find(|(_, record)| {
             record.met.get(&stat.pid) == Some(&stat.starttime)
-                || record.gone_leader() == Some(stat.session)
+                || record.exited_leader() == Some(stat.session)
         });
         if let Some((serial, _)) = met {
             return Some((*serial, Relation::Descendant));

@@ -55,7 +55,7 @@ pub(super) struct Record {
 
 impl Record {
     /// The pid of the child, which has been reaped, while its members are awaited.
-    pub(super) fn gone_leader(&self) -> Option<i32> {
+    pub(super) fn exited_leader(&self) -> Option<i32> {
         self.pid.filter(|_| !self.unreaped && self.awaited)
     }
 

@@ -32,7 +32,7 @@ impl ProcessTrees {
         let mut seen = HashSet::new();
         while let Some((pid, parent)) = todo.pop() {
             let Ok(stat) = self.procfs.read_stat(pid) else {
-                survivors.unknown |= is_there(pid);
+                survivors.unknown |= exists(pid);
                 continue;
             };
             let meant = parent.is_none_or(|parent| parent == stat.ppid);
@@ -76,12 +76,12 @@ impl ProcessTrees {
     fn lives(&self, pid: i32) -> bool {
         match self.procfs.read_stat(pid) {
             Ok(stat) => !matches!(stat.state, 'Z' | 'X'),
-            Err(_) => is_there(pid),
+            Err(_) => exists(pid),
         }
     }
 }
 
 /// Whether a process exists, even if /proc hides it.
-fn is_there(pid: i32) -> bool {
+fn exists(pid: i32) -> bool {
     getsid(Some(Pid::from_raw(pid))) != Err(Errno::ESRCH)
 }

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_process_of_the_same_number_is_not_meant() {
+    fn a_later_process_with_the_same_pid_is_not_stopped() {
         let procfs = ProcFs::default();
         let pid = std::process::id() as i32;
         let starttime = procfs.read_stat(pid).unwrap().starttime;

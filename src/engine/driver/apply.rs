@@ -140,7 +140,7 @@ impl Driver {
             ProcessAlarm::SealTimeout => self.sealed(serial),
             ProcessAlarm::FilePoll => {
                 if let Some(process) = self.processes.get(&serial) {
-                    self.io.look_at_files(serial, &process.output);
+                    self.io.examine_files(serial, &process.output);
                 }
             }
         }

@@ -35,7 +35,7 @@ impl Budget {
     }
 
     /// Moves a descriptor that was open at the start to the account of a restored process.
-    pub(super) fn taken_over(&mut self) {
+    pub(super) fn count_restored(&mut self) {
         self.limit += 1;
     }
 

@@ -131,7 +131,7 @@ impl Driver {
         let Some(writer) = self.io.reap_capture_writer(pid) else { return };
         let Some(process) = self.processes.get_mut(&writer.serial) else { return };
         let ended = self.io.has_ended_with(process, &writer);
-        if ended && self.io.is_seen(writer.serial, &process.output, writer.index) {
+        if ended && self.io.is_examined(writer.serial, &process.output, writer.index) {
             self.io.close_capture(&mut process.output, writer.index);
             self.on(writer.serial, Input::Progress);
         }

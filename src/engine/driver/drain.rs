@@ -19,7 +19,7 @@ impl Io {
                 Kind::File => self.file_has_ended(serial, &mut process.output, index),
                 Kind::CaptureWriter(pid) => {
                     self.capture_writer_has_ended(serial, process, pid)
-                        && self.is_seen(serial, &process.output, index)
+                        && self.is_examined(serial, &process.output, index)
                 }
             };
             if ended {
@@ -34,7 +34,7 @@ impl Io {
         let storing = output.all_open().iter().filter(|open| is_finishing(open, output));
         DrainCheck {
             storing: storing.map(OpenCapture::index).collect(),
-            unseen: self.look_at_unseen(serial, output),
+            unseen: self.examine_unseen(serial, output),
         }
     }
 

@@ -27,7 +27,7 @@ impl Io {
     ) -> bool {
         let Some(capture) = output.at(index) else { return true };
         match capture.seen() {
-            None => look_at(capture, serial, &self.mailbox),
+            None => examine(capture, serial, &self.mailbox),
             Some(seen) if seen.writers == Writers::Some => {
                 let at = after(monotonic(), POLL_INTERVAL);
                 self.timers.set(at, Alarm::Process(serial, ProcessAlarm::FilePoll));
@@ -44,31 +44,33 @@ impl Io {
 
     /// Whether the file of a capture was looked at since the end of its capture writer, if it must
     /// be; otherwise starts a look.
-    pub(super) fn is_seen(&self, serial: u64, output: &Output, index: usize) -> bool {
+    pub(super) fn is_examined(&self, serial: u64, output: &Output, index: usize) -> bool {
         let capture = output.at(index);
-        let unseen = capture.filter(|capture| capture.must_be_seen() && capture.seen().is_none());
-        unseen.inspect(|capture| look_at(capture, serial, &self.mailbox)).is_none()
+        let unseen =
+            capture.filter(|capture| capture.needs_examination() && capture.seen().is_none());
+        unseen.inspect(|capture| examine(capture, serial, &self.mailbox)).is_none()
     }
 
     /// Looks again at the files that still have writers.
-    pub(super) fn look_at_files(&self, serial: u64, output: &Output) {
+    pub(super) fn examine_files(&self, serial: u64, output: &Output) {
         let open = output.all_open().iter();
         let files = open.filter(|open| matches!(open, OpenCapture::File { .. }));
         let captures = files.filter_map(|open| output.at(open.index()));
         captures
             .filter(|capture| capture.is_in_named_file())
-            .for_each(|capture| look_at(capture, serial, &self.mailbox));
+            .for_each(|capture| examine(capture, serial, &self.mailbox));
     }
 
     /// Starts the missing looks at the files of open captures; returns whether there are any.
-    pub(super) fn look_at_unseen(&self, serial: u64, output: &Output) -> bool {
+    pub(super) fn examine_unseen(&self, serial: u64, output: &Output) -> bool {
         let captures = output.all_open().iter().filter_map(|open| output.at(open.index()));
-        let unseen = captures.filter(|capture| capture.must_be_seen() && capture.seen().is_none());
-        unseen.inspect(|capture| look_at(capture, serial, &self.mailbox)).count() > 0
+        let unseen =
+            captures.filter(|capture| capture.needs_examination() && capture.seen().is_none());
+        unseen.inspect(|capture| examine(capture, serial, &self.mailbox)).count() > 0
     }
 }
 
-fn look_at(capture: &Capture, serial: u64, mailbox: &Arc<Mailbox<DriverMessage>>) {
+fn examine(capture: &Capture, serial: u64, mailbox: &Arc<Mailbox<DriverMessage>>) {
     let mailbox = Arc::clone(mailbox);
-    capture.look_at_file(move || mailbox.put(DriverMessage::Looked(serial)));
+    capture.examine_named_file(move || mailbox.put(DriverMessage::Examined(serial)));
 }

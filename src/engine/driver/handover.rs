@@ -42,7 +42,7 @@ impl Driver {
     /// # Errors
     /// The descriptor is not open.
     pub(super) fn inherit(&mut self, fd: RawFd) -> io::Result<OwnedFd> {
-        inherit(fd).inspect(|_| self.budget.taken_over())
+        inherit(fd).inspect(|_| self.budget.count_restored())
     }
 
     /// The state for the next program.
@@ -103,7 +103,7 @@ impl Driver {
         let serial = self.next_serial;
         self.containment.restore_members(serial, members);
         let named = process.output.captures().named_descriptors();
-        (0..named).for_each(|_| self.budget.taken_over());
+        (0..named).for_each(|_| self.budget.count_restored());
         if let Some(Ok(pidfd)) = kept_pidfd.map(|fd| self.inherit(fd)) {
             process.restore_kept_pidfd(pidfd);
         }

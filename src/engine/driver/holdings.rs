@@ -143,7 +143,7 @@ impl Driver {
     /// Moves a descriptor of the second holder, which was open before the engine started, to the
     /// account of its process.
     fn take(&mut self, fd: OwnedFd) -> OwnedFd {
-        self.budget.taken_over();
+        self.budget.count_restored();
         fd
     }
 

@@ -13,5 +13,5 @@ pub(in crate::engine) enum DriverMessage {
     /// From the thread that has sealed the captures of a process, by its number.
     Sealed(u64),
     /// The named file of the process with this number was looked at.
-    Looked(u64),
+    Examined(u64),
 }

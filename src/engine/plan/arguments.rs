@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_takes() {
+    fn the_limits_are_the_kernels() {
         let room = |stack| Room::of(stack).all;
         assert_eq!([room(Some(8 << 20)), room(Some(0)), room(None)], [2 << 20, LEAST, MOST]);
         let longest = Room::of(None).longest;

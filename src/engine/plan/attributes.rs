@@ -220,7 +220,7 @@ mod tests {
     use crate::engine::plan::accounts::Accounts;
 
     #[test]
-    fn what_the_kernel_takes() {
+    fn attributes_have_the_kernels_encoding() {
         let priority = |class, level| io_priority(IoPriority { class, level });
         assert_eq!(priority(IoClass::Realtime, Some(0)), 1 << 13);
         assert_eq!(priority(IoClass::BestEffort, None), (2 << 13) | 4);

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_there_is_is_shed() {
+    fn only_existing_capabilities_are_dropped() {
         let (all, some) = (0x1ff, 0xe0);
         let emptied = Shed { bounding: 0x1ff, sets: true, no_new_privileges: false };
         let held = Shed { bounding: 0, sets: true, no_new_privileges: true };

@@ -254,7 +254,7 @@ fn a_filter_that_still_stores_has_thirty_seconds_more() {
 }
 
 #[test]
-fn a_named_file_is_looked_at_for_five_seconds_more() {
+fn a_named_file_is_examined_for_five_more_seconds() {
     let mut driver = Driver::running(1);
     driver.on(Input::Exited(exit()));
     driver.now += DRAIN;
@@ -352,7 +352,7 @@ fn the_group_gets_a_signal_only_while_there_is_a_child() {
 }
 
 #[test]
-fn a_stopped_process_is_asked_then_killed() {
+fn a_stopped_process_gets_its_signal_then_sigkill() {
     let mut driver = Driver::running(0);
     assert_eq!(driver.on(stop(None, Some(3), 1)), ["set Kill 4", "signal 15 Tree"]);
     // A client shortens the grace.

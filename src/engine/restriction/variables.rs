@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_need_is_not_among_them() {
+    fn needed_variables_are_not_refused() {
         let common = "PATH HOME USER LOGNAME SHELL LANG LC_ALL LANGUAGE TZ TERM PWD HOSTNAME DISPLAY XDG_RUNTIME_DIR NODE_ENV \
             GIT_AUTHOR_NAME PROCSTAR_JOB LDX ENVIRONMENT PERM RAILS_ENV PYTH";
         for name in common.split_whitespace() {

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_bounded_and_there_are_none_without_a_key() {
+    fn codes_are_bounded_and_need_a_key() {
         let (sessions, now) = (sessions(), Instant::now());
         let codes: Vec<_> =
             (0..=CODES).map(|_| sessions.new_code(true, now).unwrap().text).collect();

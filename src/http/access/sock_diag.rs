@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_socket_that_was_asked_for_counts() {
+    fn only_the_requested_socket_counts() {
         let socket = Socket { state: 1, uid: 1234, inode: 77 };
         let local = wide(Ipv4Addr::LOCALHOST);
         let found = parse_reply(&reply(libc::AF_INET, 1, local, 40000), &ends()).unwrap();

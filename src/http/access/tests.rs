@@ -319,7 +319,7 @@ proptest! {
     }
 
     #[test]
-    fn localhost_may_be_followed_only_by_a_port(
+    fn only_a_port_follows_localhost(
         before in "[ -~]{0,8}", after in "[ -~]{0,8}",
     ) {
         let host = format!("{before}localhost{after}");

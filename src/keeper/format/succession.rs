@@ -15,7 +15,7 @@ use super::{KeeperSettings, ShutdownCommand, WorkerState};
 use crate::clock::TimePoint;
 use crate::engine::sys::{seal, sealable_memory_file};
 use crate::engine::{HeldCapture, HeldWriter, Holding};
-use crate::keeper::descriptors::{Foreign, read_state, state_file, take_over};
+use crate::keeper::descriptors::{Foreign, claim, read_state, state_file};
 use crate::keeper::instance::InstanceHandover;
 use crate::keeper::listeners::ListenersHandover;
 use crate::keeper::meaning::Mode;
@@ -222,11 +222,11 @@ impl SuccessionState {
             return Err(foreign.into());
         }
         let fd = number.parse().ok().filter(|fd| inherited.contains(fd)).ok_or(foreign)?;
-        drop(take_over(fd)?);
+        drop(claim(fd)?);
         state.estate.fds.retain(|fd| inherited.contains(fd));
         let take = |frame: HoldingFrame<RawFd>| {
             let id = frame.id.clone();
-            let taken = frame.map(take_over).map(HoldingFrame::into_holding);
+            let taken = frame.map(claim).map(HoldingFrame::into_holding);
             taken.inspect_err(|error| tracing::error!(proc_id = %id, %error, "a descriptor of a process was not left open")).ok()
         };
         let holdings = std::mem::take(&mut state.holdings).into_iter().filter_map(take).collect();

@@ -95,7 +95,7 @@ fn directories_of_two_instances_are_separate_and_removed_at_the_end() {
 }
 
 #[test]
-fn lock_and_socket_are_apart_from_captures_which_may_be_large() {
+fn lock_and_socket_are_not_in_the_directory_of_captures() {
     let user = User::new();
     let instance = user.open(None);
     assert!(
@@ -132,7 +132,7 @@ fn directories_of_other_users_are_not_swept() {
 }
 
 #[test]
-fn memory_captures_whose_other_directories_are_gone_are_swept() {
+fn memory_captures_without_their_directories_are_swept() {
     let user = User::new();
     let instance = user.open(None);
     std::fs::write(instance.capture_dirs().memory.join("1.0"), "output").unwrap();

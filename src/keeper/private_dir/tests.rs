@@ -66,7 +66,7 @@ fn a_removed_directory_is_created_again() {
     std::fs::remove_file(dir.path().join(LOCK)).unwrap();
     assert!(dir.restore().unwrap(), "the lock alone");
     std::fs::remove_dir_all(&parent).unwrap();
-    assert!(!dir.is_there() && dir.restore().unwrap() && dir.is_there());
+    assert!(!dir.exists() && dir.restore().unwrap() && dir.exists());
     assert_eq!(holder(dir.path()), Some(std::process::id() as i32));
     dir.remove();
     assert!(parent.exists(), "a parent of another kind stays");

@@ -109,7 +109,7 @@ impl Running {
     ///
     /// # Errors
     /// The system lacks a feature that the keeper needs, or the instance's directory is unusable.
-    pub(super) fn take_over(
+    pub(super) fn adopt(
         environment: &LaunchEnvironment,
         state: SuccessionState,
         holdings: Vec<Holding>,

@@ -11,7 +11,7 @@ impl Keeper {
     /// Continues with the instance of a keeper that has died, and with the `holdings` of its
     /// processes. A run that is not a service is stopped, because the process that its user
     /// launched is gone.
-    pub(super) fn take_over(
+    pub(super) fn adopt(
         &mut self,
         mut state: SuccessionState,
         holdings: Vec<Holding>,
@@ -21,7 +21,7 @@ impl Keeper {
         if !is_service {
             state.orders.push(ShutdownCommand::Terminate);
         }
-        let running = Running::take_over(&self.environment, state, holdings)?;
+        let running = Running::adopt(&self.environment, state, holdings)?;
         let alive = running.table.iter().filter(|entry| entry.ended.is_none()).count();
         if is_service {
             tracing::warn!(

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_times_is_whole_or_refused() {
+    fn output_without_times_is_whole_or_refused() {
         for subject in [
             subject(&serde_json::Value::Null, 0),
             subject(&serde_json::json!([(1.0, "stdout", 0, 6)]), 0),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_captured_is_named() {
+    fn an_fd_without_capture_is_named() {
         let wanted = LogsArgs { stream: Some("7".into()), ..args() };
         let error = Plan::new(&wanted, &timed()).unwrap_err().to_string();
         assert_eq!(error, "fd 7 of process a is not captured; captured: stdout, stderr");

@@ -184,7 +184,7 @@ fn an_older_orphan_is_a_suspect_by_its_owner() {
 }
 
 #[test]
-fn what_is_not_our_child_is_not_classified() {
+fn only_our_children_are_classified() {
     let fixture = Fixture::with_children(&[10]);
     assert!(fixture.classify(Line { ppid: 1, ..DAEMON }).is_none());
     assert!(fixture.trees.classify(BASE + 99).is_none(), "it is gone");
