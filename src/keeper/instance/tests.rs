@@ -39,7 +39,7 @@ impl User {
     }
 
     fn opening(&self) -> Opening {
-        // Two, for a single one is the administrator's choice.
+        // Two, because a single one counts as configured by the administrator.
         Opening { registries: vec![self.run(), self.dir.path().join("run2")], ..Opening::default() }
     }
 
@@ -55,7 +55,7 @@ impl User {
         Instance::open(&settings(&self.tmp(), Some(state), None), &self.opening())
     }
 
-    /// Starts another instance, which sweeps.
+    /// Starts and ends another instance, which sweeps the directories of crashed ones.
     fn sweep(&self) {
         self.open(None).close();
     }
@@ -67,8 +67,8 @@ fn dirs(instance: &Instance) -> Vec<PathBuf> {
     vec![instance.dir(), files, memory]
 }
 
-/// As if its keeper were killed: the locks are free, the directories are there. Other tests sweep
-/// too, what is in `/dev/shm`.
+/// Leaves the directories as a killed keeper does: they exist, and their locks are free. Other
+/// tests sweep `/dev/shm` too.
 fn killed(instance: Instance) -> Vec<PathBuf> {
     let dirs = dirs(&instance);
     assert!(dirs.iter().all(|dir| dir.exists()));
@@ -113,7 +113,7 @@ fn files_of_crashed_instances_are_swept_everywhere() {
     let dead = user.open_at(other.path(), Some("dead"));
     std::fs::write(dead.capture_dirs().files.join("1.0"), "output").unwrap();
     let dirs = killed(dead);
-    // With another TMPDIR, too: the registry leads there.
+    // With another TMPDIR too: the registry has the path of the captures.
     user.sweep();
     assert!(dirs.iter().all(|dir| !dir.exists()), "{dirs:?}");
 }
@@ -144,8 +144,8 @@ fn memory_captures_without_their_directories_are_swept() {
     assert!(!dirs[2].exists());
 }
 
-/// While somebody else has the usual name, another one is used; it is swept though the usual one is
-/// free again.
+/// While another user has the usual name, an instance uses another one. Its directory is swept even
+/// when the usual name is free again.
 #[test]
 fn directories_below_an_unusual_name_are_swept() {
     let user = User::new();
@@ -168,7 +168,7 @@ fn directories_below_an_unusual_name_are_swept() {
 #[test]
 fn directories_of_live_processes_are_not_swept() {
     let user = User::new();
-    // All directories of all instances are in the same one: TMPDIR=/dev/shm.
+    // With TMPDIR=/dev/shm, all directories of all instances have the same parent.
     let instances: Vec<Instance> =
         (0..3).map(|_| user.open_at(Path::new("/dev/shm"), None)).collect();
     for instance in &instances {
@@ -227,7 +227,7 @@ fn instances_of_one_name_start_and_end_side_by_side() {
             let files = dirs(&instance).into_iter().map(|dir| dir.join("capture"));
             let files: Vec<PathBuf> = files.collect();
             files.iter().for_each(|file| std::fs::write(file, "x").unwrap());
-            // Nobody else thinks that this is theirs.
+            // No other instance sweeps these files.
             assert!(files.iter().all(|file| file.exists()));
             instance.close();
         }
@@ -271,7 +271,7 @@ fn a_state_directory_admits_one_instance_of_its_user() {
     first.close();
     assert!(dir.exists());
     assert_eq!(std::fs::read_dir(user.run()).unwrap().count(), 0);
-    // The entry of one that was killed leads nowhere, and goes.
+    // The registry entry of a killed instance is a dangling link, and is removed.
     drop(user.lasting(&dir).unwrap());
     user.sweep();
     assert_eq!(std::fs::read_dir(user.run()).unwrap().count(), 0);
@@ -293,13 +293,13 @@ fn removed_directories_are_created_again() {
     assert_eq!(dirs(&instance), before);
     assert!(before.iter().all(|dir| dir.join(LOCK).exists()));
     assert_eq!(running(&user.opening().registries).len(), 1);
-    // The captures' directories as soon as one is needed.
+    // The directories of captures are created again when a capture needs one.
     for dir in &before[1..] {
         std::fs::remove_dir_all(dir).unwrap();
         (instance.restorer())().unwrap();
         assert!(dir.join(LOCK).exists());
     }
-    // The session has ended, and its runtime directory cannot be made any more.
+    // After the user's session, its runtime directory cannot be created again.
     std::fs::remove_dir_all(user.run()).unwrap();
     std::fs::write(user.run(), "").unwrap();
     assert!(instance.restore() && instance.dir().starts_with(user.dir.path().join("run2")));

@@ -19,8 +19,8 @@ fn ended(id: &str, status: i32) -> Ended {
     Ended { status, lost: false, stop: started(id, 0).start, ..Ended::lost(started(id, 7)) }
 }
 
-/// A process of this pid and start time may live; but not one that was started before the machine
-/// was.
+/// A process with this pid and start time may be alive, but not if it was started before the
+/// machine booted.
 #[test]
 fn processes_of_another_boot_are_not_alive() {
     let dir = tempfile::tempdir().unwrap();
@@ -44,7 +44,7 @@ fn processes_of_another_boot_are_not_alive() {
     }
 }
 
-/// One encoding serves the journal and the worker.
+/// Journal and worker get the same bytes.
 #[test]
 fn events_are_entries_and_messages() {
     use crate::keeper::format::{EventRef, ToWorker};
@@ -67,9 +67,9 @@ fn events_are_entries_and_messages() {
     assert!(sent == bytes(&|out| encode(&message, out)));
 }
 
-/// What happens to processes, from the point of view of the table.
+/// A change of the table.
 #[derive(Clone, Copy, Debug)]
-enum Happening {
+enum Change {
     Launched(u8),
     Asked(u8),
     Started(u8),
@@ -78,8 +78,8 @@ enum Happening {
     Memory(bool),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::{Asked, Ended, Forgotten, Launched, Memory, Started};
+fn change() -> impl Strategy<Value = Change> {
+    use Change::{Asked, Ended, Forgotten, Launched, Memory, Started};
     let id = 0u8..4;
     prop_oneof![
         id.clone().prop_map(Launched),
@@ -91,24 +91,24 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Table and memory, with the journal that is written along with them.
-struct Book {
+/// A table and a worker's state, and the journal of their changes.
+struct Journaled {
     table: ProcessTable,
     memory: WorkerState,
     journal: Journal,
 }
 
-impl Book {
-    fn new(path: &Path) -> Book {
+impl Journaled {
+    fn new(path: &Path) -> Journaled {
         let (table, memory) = (ProcessTable::default(), WorkerState::default());
         let journal = Journal::begin(path, &table, &memory).unwrap();
-        Book { table, memory, journal }
+        Journaled { table, memory, journal }
     }
 
-    /// As the keeper does it; what cannot happen is left out.
-    fn take(&mut self, happening: Happening) {
-        let entry = match happening {
-            Happening::Launched(n) => {
+    /// Applies an action as the keeper does; skips an impossible one.
+    fn apply(&mut self, change: Change) {
+        let entry = match change {
+            Change::Launched(n) => {
                 let id = ProcId::from(n.to_string());
                 if self.table.get(&id).is_some() {
                     return;
@@ -116,7 +116,7 @@ impl Book {
                 self.table.insert(&id);
                 JournalEntry::Launched(id)
             }
-            Happening::Asked(n) => {
+            Change::Asked(n) => {
                 let id = ProcId::from(n.to_string());
                 if self.table.get(&id).is_none() {
                     return;
@@ -126,13 +126,13 @@ impl Book {
                 self.table.set_identity(&id, Arc::clone(&identity));
                 JournalEntry::Asked(id, identity)
             }
-            Happening::Started(n) | Happening::Ended(n) => {
+            Change::Started(n) | Change::Ended(n) => {
                 let id = ProcId::from(n.to_string());
                 let known = self.table.get(&id);
                 if known.is_none_or(|known| known.ended.is_some()) {
                     return;
                 }
-                if matches!(happening, Happening::Started(_)) {
+                if matches!(change, Change::Started(_)) {
                     let started = started(id.as_str(), i32::from(n));
                     self.table.started(started.clone());
                     JournalEntry::Started(Box::new(started))
@@ -143,14 +143,14 @@ impl Book {
                     JournalEntry::Ended(ended)
                 }
             }
-            Happening::Forgotten(n) => {
+            Change::Forgotten(n) => {
                 let id = ProcId::from(n.to_string());
                 if self.table.forget(&id) {
                     self.journal.forgotten(id);
                 }
                 return self.flush();
             }
-            Happening::Memory(any) => {
+            Change::Memory(any) => {
                 self.memory.any = any;
                 JournalEntry::Memory(self.memory.clone())
             }
@@ -168,7 +168,7 @@ impl Book {
     }
 }
 
-/// Records and memory, to be compared.
+/// The entries and the worker's state in a form that can be compared.
 fn state<'a>(records: impl Iterator<Item = &'a ProcessEntry>, memory: &WorkerState) -> Vec<String> {
     records
         .map(|ProcessEntry { id, started, ended, identity, .. }| {
@@ -186,7 +186,7 @@ fn read_state(path: &Path) -> Vec<String> {
     state(records.iter(), &memory)
 }
 
-fn place() -> (tempfile::TempDir, PathBuf) {
+fn journal_path() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     (dir, path)
@@ -195,17 +195,17 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Wherever the journal is cut, what is read is what there was at some moment, and no earlier
-    /// than the last entry that is whole.
+    /// A journal that is cut at any byte contains an earlier state, no older than its last complete
+    /// entry.
     #[test]
-    fn any_cut_gives_a_state_that_has_been(happenings in prop::collection::vec(happening(), 0..25)) {
-        let (_dir, path) = place();
-        let mut book = Book::new(&path);
+    fn any_cut_gives_a_state_that_has_been(changes in prop::collection::vec(change(), 0..25)) {
+        let (_dir, path) = journal_path();
+        let mut journaled = Journaled::new(&path);
         let length = || std::fs::metadata(&path).unwrap().len();
-        let mut states = vec![(length(), book.state())];
-        for happening in happenings {
-            book.take(happening);
-            states.push((length(), book.state()));
+        let mut states = vec![(length(), journaled.state())];
+        for change in changes {
+            journaled.apply(change);
+            states.push((length(), journaled.state()));
         }
         let whole = std::fs::read(&path).unwrap();
         let cut = path.with_extension("cut");
@@ -217,19 +217,19 @@ proptest! {
                 None => prop_assert_eq!(read, state([].iter(), &WorkerState::default())),
             }
         }
-        // Written again, it has the same entries.
-        book.journal.renew(&book.table, &book.memory);
-        prop_assert_eq!(read_state(&path), book.state());
+        // A rewritten journal has the same entries.
+        journaled.journal.renew(&journaled.table, &journaled.memory);
+        prop_assert_eq!(read_state(&path), journaled.state());
     }
 
     #[test]
     fn any_bytes(bytes: Vec<u8>, at in 0usize..200) {
-        let (_dir, path) = place();
+        let (_dir, path) = journal_path();
         std::fs::write(&path, &bytes).unwrap();
         let _ = read_all(&path);
-        // Behind a good beginning, and in its midst.
-        let mut book = Book::new(&path);
-        (0..3).for_each(|n| book.take(Happening::Launched(n)));
+        // Invalid bytes after valid entries, and among them.
+        let mut journaled = Journaled::new(&path);
+        (0..3).for_each(|n| journaled.apply(Change::Launched(n)));
         let mut whole = std::fs::read(&path).unwrap();
         let at = at.min(whole.len());
         whole.splice(at..at, bytes);
@@ -240,11 +240,11 @@ proptest! {
 
 #[test]
 fn a_reused_id_is_listed_at_its_last_launch() {
-    let (_dir, path) = place();
-    let mut book = Book::new(&path);
-    use Happening::{Ended, Forgotten, Launched, Started};
-    for happening in [Launched(1), Launched(2), Started(1), Ended(1), Forgotten(1), Launched(1)] {
-        book.take(happening);
+    let (_dir, path) = journal_path();
+    let mut journaled = Journaled::new(&path);
+    use Change::{Ended, Forgotten, Launched, Started};
+    for change in [Launched(1), Launched(2), Started(1), Ended(1), Forgotten(1), Launched(1)] {
+        journaled.apply(change);
     }
     let (records, _) = read_all(&path).unwrap();
     let read: Vec<_> = records.iter().map(|r| (r.id.as_str(), r.started.is_some())).collect();
@@ -253,28 +253,28 @@ fn a_reused_id_is_listed_at_its_last_launch() {
 
 #[test]
 fn the_journal_is_rewritten_after_many_deletions() {
-    let (_dir, path) = place();
-    let mut book = Book::new(&path);
-    book.take(Happening::Launched(0));
+    let (_dir, path) = journal_path();
+    let mut journaled = Journaled::new(&path);
+    journaled.apply(Change::Launched(0));
     let mut largest = 0;
     for _ in 0..3 * MAX_STALE_ENTRIES {
-        book.take(Happening::Launched(1));
-        book.take(Happening::Ended(1));
-        book.take(Happening::Forgotten(1));
-        largest = largest.max(book.journal.length);
+        journaled.apply(Change::Launched(1));
+        journaled.apply(Change::Ended(1));
+        journaled.apply(Change::Forgotten(1));
+        largest = largest.max(journaled.journal.length);
     }
     let length = std::fs::metadata(&path).unwrap().len();
-    assert_eq!(length, book.journal.length);
+    assert_eq!(length, journaled.journal.length);
     assert!(
         length < largest && largest < (MAX_STALE_ENTRIES as u64 + 2) * 1024,
         "{length} {largest}"
     );
-    assert_eq!(read_state(&path), book.state());
+    assert_eq!(read_state(&path), journaled.state());
 }
 
 #[test]
 fn another_version_is_refused() {
-    let (_dir, path) = place();
+    let (_dir, path) = journal_path();
     for (entry, why) in [
         (
             JournalEntry::Version(JOURNAL_VERSION + 1),
@@ -289,26 +289,26 @@ fn another_version_is_refused() {
     }
 }
 
-/// A write that fails midway leaves whole entries, and the next success all that was missed.
+/// A write that fails midway leaves complete entries. The next success writes the missing ones.
 #[test]
 fn a_failed_write_is_repaired_by_rewriting_the_journal() {
-    let (_dir, path) = place();
-    let mut book = Book::new(&path);
-    book.take(Happening::Launched(1));
-    let before = book.state();
-    // Nothing can be written to what is open for reading only.
-    book.journal.file = File::open(&path).unwrap();
-    book.take(Happening::Launched(2));
-    book.take(Happening::Ended(2));
-    assert!(book.journal.failed.is_some());
+    let (_dir, path) = journal_path();
+    let mut journaled = Journaled::new(&path);
+    journaled.apply(Change::Launched(1));
+    let before = journaled.state();
+    // A write to a read-only file fails.
+    journaled.journal.file = File::open(&path).unwrap();
+    journaled.apply(Change::Launched(2));
+    journaled.apply(Change::Ended(2));
+    assert!(journaled.journal.failed.is_some());
     assert_eq!(read_state(&path), before);
-    // The time to try again has come.
-    book.journal.failed = Instant::now().checked_sub(RETRY);
-    book.take(Happening::Ended(1));
-    assert!(book.journal.failed.is_none());
-    assert_eq!(read_state(&path), book.state());
-    book.take(Happening::Forgotten(1));
-    assert_eq!(read_state(&path), book.state());
+    // The next attempt is due.
+    journaled.journal.failed = Instant::now().checked_sub(RETRY);
+    journaled.apply(Change::Ended(1));
+    assert!(journaled.journal.failed.is_none());
+    assert_eq!(read_state(&path), journaled.state());
+    journaled.apply(Change::Forgotten(1));
+    assert_eq!(read_state(&path), journaled.state());
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn fixture(version: u32) -> PathBuf {
     format!("{}/tests/fixtures/journal-{version}", env!("CARGO_MANIFEST_DIR")).into()
 }
 
-/// What the first version's journal tells, and what each of its processes was asked to be.
+/// The state in the fixture of the first version: the table, and the identity of each process.
 fn sample() -> (ProcessTable, WorkerState) {
     let (records, memory) = read_all(&fixture(1)).unwrap();
     let mut table = ProcessTable::default();
@@ -371,7 +371,7 @@ fn version_2_can_be_read() {
         assert!(read.identity.is_some() && read.identity == written.identity);
         assert_eq!(read.ended.is_some(), written.ended.is_some());
     }
-    // What is written now has the same form: a fresh one tells the same by the same bytes.
+    // The format has not changed: the same state has the same bytes.
     assert!(
         image(&table, &memory).unwrap() == std::fs::read(fixture(2)).unwrap(),
         "a change of form is a new version"

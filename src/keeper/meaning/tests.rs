@@ -10,7 +10,8 @@ const TERMINATE: Meaning = Meaning::ShutDown(ShutdownCommand::Terminate);
 const ALONE: Meaning = Meaning::PassOn { group: false };
 const GROUP: Meaning = Meaning::PassOn { group: true };
 
-/// The rows of signals that are read: for each mode, what they do without a terminal, with one, and after it was closed.
+/// The row of a signal that is read: for each mode, its meaning without a terminal, with one, and
+/// after the terminal was closed.
 fn row(signum: i32) -> [[Meaning; 3]; 3] {
     let any = |meaning| [meaning; 3];
     let upgrade = Meaning::Upgrade;
@@ -73,7 +74,7 @@ fn before_any_start_a_terminating_signal_ends_the_program() {
         assert!(!ends(signum, None) && !ends(signum, Some(Mode::Service)), "{signum}");
         assert!(ends(signum, Some(Mode::OneShot)) && ends(signum, Some(Mode::Foreground)));
     }
-    // These wait for what is going to be started.
+    // These signals wait for the first process.
     assert!(
         !ends(libc::SIGUSR1, Some(Mode::OneShot)) && ends(libc::SIGUSR1, Some(Mode::Foreground))
     );
@@ -84,7 +85,7 @@ fn before_any_start_a_terminating_signal_ends_the_program() {
     assert!(!ends_before_start(libc::SIGHUP, None, Terminal::Open));
 }
 
-/// The page has a row for each signal, and no other.
+/// The page has a row for each signal, and no other row.
 #[test]
 fn the_page_names_every_signal() {
     let page = include_str!("../../../docs/reference/operations.md");

@@ -1,9 +1,9 @@
-//! Directories that are made, locked, removed by others, and made again.
+//! Directories that are created, locked, removed by others, and created again.
 
 use super::*;
 
 #[test]
-fn a_lock_that_outlasts_its_holder_is_waited_for() {
+fn an_instance_waits_for_a_lock_that_outlasts_its_holder() {
     let base = tempfile::tempdir().unwrap();
     let dir = base.path().join("state");
     let first = PrivateDir::open(&dir).unwrap();
@@ -11,7 +11,7 @@ fn a_lock_that_outlasts_its_holder_is_waited_for() {
     let dead = ended.id().to_string();
     ended.wait().unwrap();
     std::fs::write(dir.join(LOCK), &dead).unwrap();
-    // It is not waited for without end.
+    // The wait for the lock has a limit.
     let refused = PrivateDir::open(&dir).err().unwrap().to_string();
     assert!(refused.ends_with(&format!("pid {dead}")), "{refused}");
     let rest = std::thread::spawn(move || drop(first));
@@ -19,7 +19,7 @@ fn a_lock_that_outlasts_its_holder_is_waited_for() {
     rest.join().unwrap();
 }
 
-/// A command that looks at a directory, or at one that is just being made, keeps nobody from starting in it.
+/// A command that examines a directory, even while it is created, does not prevent a start in it.
 #[test]
 fn examining_a_directory_does_not_keep_an_instance_out() {
     let base = tempfile::tempdir().unwrap();
@@ -81,7 +81,7 @@ fn a_directory_is_locked_against_cleaners() {
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno)
     };
     assert_eq!(cleaner().err(), Some(nix::errno::Errno::EWOULDBLOCK));
-    // In another program it still is.
+    // The next program has the lock too.
     let handover = dir.handover();
     std::mem::forget(dir);
     let dir = PrivateDir::from_handover(handover).unwrap();

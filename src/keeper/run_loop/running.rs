@@ -367,7 +367,7 @@ impl Running {
     /// The next step of a shutdown if no worker stays alive.
     pub(super) fn next_step_without_worker(&mut self, workers: &Workers) -> NextStep {
         let kill = self.commands.is_kill_pending();
-        let wanted = self.commands.is_shutting_down() && workers.is_hopeless(kill);
+        let wanted = self.commands.is_shutting_down() && workers.crashed_too_often(kill);
         let running = self.table.iter().any(|entry| entry.ended.is_none());
         self.last_resort.step(wanted, running, Instant::now())
     }

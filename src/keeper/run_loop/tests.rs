@@ -1,4 +1,4 @@
-//! The loop's transitions that a real worker process causes.
+//! The transitions of the run loop that need a worker process.
 
 use super::upgrade::DONE;
 use super::*;
@@ -7,7 +7,8 @@ use crate::keeper::format::encode;
 use crate::keeper::worker_process::tests::worker;
 use std::io::Write;
 
-/// What a worker has said before it is ended for an upgrade counts: after its goodbye there is none.
+/// The messages of a worker before its end for an upgrade count: after its goodbye there is no
+/// upgrade.
 #[test]
 fn a_goodbye_during_an_upgrade_ends_the_program() {
     let environment = LaunchEnvironment { start: TimePoint::now(), fds: Vec::new(), nofile: None };
@@ -20,7 +21,7 @@ fn a_goodbye_during_an_upgrade_ends_the_program() {
     assert_eq!(keeper.end_worker_for_upgrade(), Err(DONE.to_owned()));
     assert!(keeper.slot.worker().is_none());
     assert_eq!(keeper.run(), ProgramExit::Code(5));
-    // Another one had nothing to say.
+    // Another worker has sent no message.
     let (worker, _theirs) = self::worker();
     keeper.phase = Phase::AwaitingHello(AwaitingHello::default());
     keeper.slot = WorkerSlot::new(Instant::now());

@@ -186,7 +186,7 @@ impl<A> WorkerSlot<A> {
 
     /// Whether no worker stays alive, so that the keeper carries out shutdown commands itself. A
     /// starting worker may still become ready, but a command to kill does not wait for it.
-    pub(super) fn is_hopeless(&self, kill: bool) -> bool {
+    pub(super) fn crashed_too_often(&self, kill: bool) -> bool {
         match self {
             WorkerSlot::Backoff { crashes, .. } => *crashes >= MAX_CRASHES,
             WorkerSlot::Starting { crashes, .. } => kill && *crashes >= MAX_CRASHES,

@@ -47,7 +47,7 @@ fn complete_messages_arrive_if_the_stream_is_cut_anywhere() {
     }
 }
 
-/// A listener crosses beside the frame that names it, whatever else comes with it.
+/// A listener arrives beside the frame that names it, whatever other frames arrive with it.
 #[test]
 fn a_descriptor_arrives_with_its_message() {
     let (mut worker, mut theirs) = worker();
@@ -70,7 +70,7 @@ fn a_descriptor_arrives_with_its_message() {
             bytes.len()
         );
     }
-    // One that names none.
+    // A frame that names no listener.
     let mut bytes = Vec::new();
     encode(&hold(2), &mut bytes).unwrap();
     theirs.write_all(&bytes).unwrap();
@@ -127,8 +127,8 @@ fn unread_messages_are_queued_without_blocking() {
     assert!(!worker.wants_to_send() && worker.out.capacity() <= READ);
 }
 
-/// More descriptors than one message takes, and more bytes than the socket: each arrives once, in
-/// order, and not after its message.
+/// There are more descriptors than fit into one message, and more bytes than fit into the socket.
+/// Each arrives once, in order, and not after its message.
 #[test]
 fn descriptors_arrive_with_their_messages_in_parts() {
     const COUNT: usize = 600;

@@ -1,4 +1,4 @@
-//! The forms that older programs hand over.
+//! The states that older programs hand over.
 
 use super::*;
 use crate::keeper::format::{Allowed, Printing};
@@ -90,7 +90,7 @@ fn sample() -> UpgradeState {
     }
 }
 
-/// A program of version 1 hands this over. It is read for ever.
+/// The state of a program of version 1, which stays readable.
 #[test]
 fn a_state_of_version_1_can_be_read() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-1.bin");
@@ -100,7 +100,7 @@ fn a_state_of_version_1_can_be_read() {
     assert!(state.records[0].identity.is_none());
 }
 
-/// A program of version 2 hands this over. It is read for ever.
+/// The state of a program of version 2, which stays readable.
 #[test]
 fn a_state_of_version_2_can_be_read() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-2.bin");
@@ -115,7 +115,7 @@ fn a_state_of_version_2_can_be_read() {
     assert_eq!((state.keeper, state.worker), (None, None));
 }
 
-/// A program of version 3 hands this over. It is read for ever.
+/// The state of a program of version 3, which stays readable.
 #[test]
 fn a_state_of_version_3_can_be_read() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-3.bin");
@@ -128,8 +128,8 @@ fn a_state_of_version_3_can_be_read() {
     assert!(state.listeners.is_empty());
 }
 
-/// A program of version 4 hands this over. If the form changes, the version changes, and this one
-/// is still read.
+/// The state of a program of version 4. A new format needs a new version, and this one stays
+/// readable.
 #[test]
 fn the_format_of_version_4_is_unchanged() {
     let frozen = include_bytes!("../../../../tests/fixtures/upgrade-4.bin");
@@ -141,7 +141,7 @@ fn the_format_of_version_4_is_unchanged() {
     assert!(rmp_serde::to_vec_named(&sample()).unwrap() == frozen, "the form has changed");
 }
 
-/// Only the process that a state was made for goes on from it.
+/// Only the process that a state was written for accepts it.
 #[test]
 fn the_state_of_another_process_is_refused() {
     let inherit = |state: UpgradeState| {
@@ -151,7 +151,7 @@ fn the_state_of_another_process_is_refused() {
     let error = "PROCSTAR_KEEPER_STATE is reserved for procstar itself; unset it";
     assert_eq!(inherit(sample()), Err(error.into()));
     assert_eq!(inherit(UpgradeState { keeper: Some(std::process::id()), ..sample() }), Ok(()));
-    // A program of version 2 does not say.
+    // A state of version 2 does not name its process.
     assert_eq!(inherit(UpgradeState { keeper: None, ..sample() }), Ok(()));
 }
 

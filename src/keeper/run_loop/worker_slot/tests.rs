@@ -1,4 +1,4 @@
-//! The worker's place, without processes.
+//! The worker's slot, without processes.
 
 use super::*;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn signal(signum: i32) -> ExitStatus {
     ExitStatus::from_raw(signum)
 }
 
-/// A place whose worker was started `now`.
+/// A slot whose worker was started `now`.
 fn starting(now: Instant) -> Slot {
     let mut slot = Slot::new(now);
     assert!(slot.is_due(now));
@@ -63,7 +63,7 @@ fn a_goodbye_decides_how_the_program_ends() {
         slot.goodbye(ProgramExit::Code(7));
         assert!(slot.is_leaving() && slot.up().is_some(), "it still receives events");
         assert_eq!(slot.ended(code(1), running, now), WorkerEnd::Exit(ProgramExit::Code(7)));
-        // A refused worker knows the code better, unless it is killed.
+        // The exit code of a refused worker is used, unless it was killed.
         for (status, wanted) in [(code(5), 5), (signal(libc::SIGKILL), 2)] {
             let mut slot = starting(now);
             slot.refuse(ProgramExit::Code(2));
@@ -97,14 +97,15 @@ fn a_goodbye_without_a_worker_changes_nothing() {
     assert!(slot.is_due(now) && slot.take().is_none());
 }
 
-/// What happens to a worker.
+/// An event in the life of a worker.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// It cannot be started.
+    /// The worker cannot be started.
     StartFails,
-    /// It lives so many milliseconds, introduced or not, and ends so.
+    /// The worker lives `millis` milliseconds, and ends with `status`; `welcome`: it has introduced
+    /// itself.
     Lives { welcome: bool, millis: u64, status: i32 },
-    /// It is ended for an upgrade.
+    /// The worker is ended for an upgrade.
     Vacated,
 }
 
@@ -118,14 +119,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// The count of crashes, the wait and the despair follow the rules, whatever workers do.
+    /// The count of crashes, the delay and the end of all attempts follow the rules, whatever
+    /// workers do.
     #[test]
     fn crashes_are_counted_and_waited_for(steps in steps()) {
         let mut now = Instant::now();
         let mut slot = Slot::new(now);
         let mut crashes = 0;
         for step in steps {
-            // Never before its time, and always then.
+            // The next worker starts exactly when it is due.
             let at = slot.start_at().unwrap();
             if at > now {
                 prop_assert!(!slot.is_due(at - Duration::from_nanos(1)));
@@ -139,11 +141,11 @@ proptest! {
                 }
                 Step::Lives { welcome, millis, status } => {
                     slot.started((), now);
-                    prop_assert_eq!(slot.is_hopeless(true), crashes >= MAX_CRASHES);
-                    prop_assert!(!slot.is_hopeless(false));
+                    prop_assert_eq!(slot.crashed_too_often(true), crashes >= MAX_CRASHES);
+                    prop_assert!(!slot.crashed_too_often(false));
                     if welcome {
                         slot.welcome();
-                        prop_assert!(!slot.is_hopeless(true));
+                        prop_assert!(!slot.crashed_too_often(true));
                     }
                     let life = Duration::from_millis(millis);
                     now += life;
@@ -159,13 +161,14 @@ proptest! {
             };
             prop_assert!(matches!(end, WorkerEnd::Restart { .. }), "processes need a worker");
             prop_assert_eq!(slot.crashes(), crashes);
-            prop_assert_eq!(slot.is_hopeless(false), crashes >= MAX_CRASHES);
+            prop_assert_eq!(slot.crashed_too_often(false), crashes >= MAX_CRASHES);
             prop_assert_eq!(slot.start_at(), Some(now + backoff(crashes)));
             prop_assert!(backoff(crashes) <= MAX_BACKOFF && backoff(crashes) <= backoff(crashes + 1));
         }
     }
 
-    /// With nothing started, so many crashes in a row end the program, and no fewer.
+    /// Before any process has started, `MAX_CRASHES` crashes in a row end the program, and fewer do
+    /// not.
     #[test]
     fn without_processes_the_keeper_gives_up(failures in prop::collection::vec(any::<bool>(), 5)) {
         let mut now = Instant::now();
