@@ -1,12 +1,13 @@
 """
 Checks links and anchors of README, docs/ and examples/, and runs their command blocks.
 
-- ```console: lines that begin with `$ ` are commands; the lines below one are its output. A line `...` stands for any
-  lines, `...` in a line for any text, and any run of blanks for another. Without such lines the output is not compared.
-  `# exit N` at the end of a command is its exit status, 0 without. A line `> ...` continues a command.
+- ```console: lines that begin with `$ ` are commands; the lines below a command are its output. A
+  line `...` stands for any lines, `...` in a line for any text, and one or more blanks for any number
+  of blanks. Without output lines, the output is not compared. `# exit N` at the end of a command is
+  its exit status; the default is 0. A line `> ...` continues a command.
 - ```sh: a script that must succeed as a whole.
-- `,norun` after the language: not run, as it needs another host, root's files, or a person. As in the others, each option of procstar in it
-  must exist.
+- `,norun` after the language: the block is not run, because it needs another host, root's files, or
+  a person. As in other blocks, each option of procstar must exist.
 
 The blocks of one page run in one bash, in an empty directory. README's run in a copy of the examples.
 """
@@ -75,7 +76,8 @@ def check_links():
 
 
 def complete_site(book):
-    """Puts files that pages link to beside the site's own, and checks the site's links. It must be served at the root of a host."""
+    """Copies files that pages link to into the site, and checks the site's links. The site must be
+    served at the root of a host."""
     for page in ROOT.glob("docs/**/*.md"):
         for link in re.findall(r"\]\(([^)#\s]+)", without_code(page.read_text())):
             target = (page.parent / link).resolve()
@@ -119,7 +121,7 @@ def help_of(*words, known={}):
 
 
 def check_options(where, command):
-    """Each option of procstar that a command names must exist."""
+    """Returns an error for each option in a command that procstar does not have."""
     errors = []
     for part in re.split(r"[|;&\n]|\$\(", command.replace("\\\n", " ")):
         words = part.split()
@@ -240,8 +242,8 @@ class Shell:
         return text, f"none within {SECONDS} s"
 
     def await_instance(self):
-        """Waits for the instance that was last started in the background: it must answer, and listen everywhere. Returns the reason
-        if it does not."""
+        """Waits until the last instance in the background answers and has opened all listeners.
+        Returns the reason if it does not."""
         output, _ = self.run("echo $!")
         pid, reason = output.strip(), "does not answer"
         end = time.monotonic() + SECONDS
@@ -262,7 +264,7 @@ class Shell:
         return f"{reason} (within {SECONDS} s)"
 
     def end(self):
-        """Ends the shell and what it has started in the background."""
+        """Ends the shell and its background processes."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self.bash.pid, number)
@@ -273,12 +275,13 @@ class Shell:
 
 
 def checked(script):
-    """A script whose exit status is that of its last failing command, if any. `set -e` would end the shell."""
+    """Returns a script with the exit status of its last failing command, or 0. `set -e` would end the
+    shell."""
     return f"failed=0; trap 'failed=$?' ERR\n{script}\ntrap - ERR; (exit $failed)"
 
 
 def wanted(command):
-    """A program of the command that is not here, or None."""
+    """Returns a missing program that the command needs, or `root`; None if nothing is missing."""
     needed = {"curl", "openssl", "python3"} & set(re.findall(r"[\w-]+", command))
     if "--user nobody" in command and os.geteuid() != 0:
         return "root"

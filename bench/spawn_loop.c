@@ -1,5 +1,5 @@
-/* Baseline of process figures: N times posix_spawn with a session and both outputs in files, which are read and
-   removed after wait4; up to 64 processes at a time. */
+/* Baseline for figures of processes: N times posix_spawn with a session and both outputs in files,
+   which are read and removed after wait4; up to 64 processes at a time. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <spawn.h>

@@ -3,9 +3,9 @@
 
     fuzz/cover.py CONTROL_FILE
 
-libFuzzer writes CONTROL_FILE with -set_cover_merge and -merge_control_file. The script prints the paths of
-the chosen inputs, those with most new edges first, up to a size that fits a repository. libFuzzer's own choice
-reaches every edge with thousands of inputs.
+libFuzzer writes CONTROL_FILE with -set_cover_merge and -merge_control_file. The script prints the
+paths of the chosen inputs, those with most new edges first, up to a size that fits a repository.
+libFuzzer's own choice reaches every edge, but needs thousands of inputs.
 """
 
 import heapq

@@ -68,7 +68,7 @@ fn payload(event: &Event) -> usize {
     }
 }
 
-/// Our own frames, unmasked, decode to their payloads.
+/// Frames that procstar encodes, unmasked, decode to their payloads.
 fn round_trip(events: &[Event]) {
     let mut bytes = Vec::new();
     let mut buf = FrameBuf::new();

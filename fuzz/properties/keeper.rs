@@ -52,16 +52,16 @@ fn taken<'a, T: Serialize + DeserializeOwned>(
     (out, false)
 }
 
-/// A journal is read up to its first damaged record. Its contents, encoded again, are the same.
+/// A journal is read up to its first damaged record. The records, encoded again, are the same.
 fn journal(bytes: &[u8]) {
     use std::io::Write;
     thread_local! {
         static FILE: tempfile::NamedTempFile = tempfile::NamedTempFile::new().expect("a temporary file");
     }
     FILE.with(|file| {
-        file.as_file().set_len(0).expect("it can be emptied");
-        std::io::Seek::rewind(&mut file.as_file()).expect("it has a start");
-        file.as_file().write_all(bytes).expect("it can be written");
+        file.as_file().set_len(0).expect("the file can be truncated");
+        std::io::Seek::rewind(&mut file.as_file()).expect("the file can be rewound");
+        file.as_file().write_all(bytes).expect("the file can be written");
         if let Ok((records, memory)) = journal::read_all(file.path()) {
             let mut ids: Vec<_> = records.iter().map(|record| record.id.clone()).collect();
             ids.sort_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -77,16 +77,17 @@ fn journal(bytes: &[u8]) {
 fn state(bytes: &[u8]) {
     match UpgradeState::from_bytes(bytes) {
         Ok(state) => {
-            let named = rmp_serde::to_vec_named(&state).expect("a state can be written");
-            let again = UpgradeState::from_bytes(&named).expect("and read");
-            assert_eq!(rmp_serde::to_vec_named(&again).expect("and written"), named);
+            let named = rmp_serde::to_vec_named(&state).expect("a state can be encoded");
+            let again = UpgradeState::from_bytes(&named).expect("an encoded state can be decoded");
+            let encoded = rmp_serde::to_vec_named(&again).expect("a state can be encoded again");
+            assert_eq!(encoded, named);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
 fn same<T: Serialize + DeserializeOwned>(value: &T) {
-    let packed = rmp_serde::to_vec(value).expect("it can be written");
-    let again: T = rmp_serde::from_slice(&packed).expect("and read");
-    assert_eq!(rmp_serde::to_vec(&again).expect("and written"), packed);
+    let packed = rmp_serde::to_vec(value).expect("a value can be encoded");
+    let again: T = rmp_serde::from_slice(&packed).expect("an encoded value can be decoded");
+    assert_eq!(rmp_serde::to_vec(&again).expect("a value can be encoded again"), packed);
 }

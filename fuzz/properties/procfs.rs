@@ -49,8 +49,8 @@ pub fn check(data: &[u8]) {
 
 /// The fields of a struct in their order.
 fn values<T: serde::Serialize>(fields: &T) -> Vec<serde_json::Value> {
-    let packed = rmp_serde::to_vec(fields).expect("numbers can be written");
-    rmp_serde::from_slice(&packed).expect("and read")
+    let packed = rmp_serde::to_vec(fields).expect("fields can be encoded");
+    rmp_serde::from_slice(&packed).expect("encoded fields can be decoded")
 }
 
 /// The line in the kernel's format, up to the first missing field.

@@ -33,15 +33,15 @@ fn accepted(data: &[u8], validated: &Validated) {
     let again = from_json(&again).expect("an encoded request can be read");
     assert_eq!(&again, validated, "the same request, written out");
 
-    // The worker sends it to the keeper as MessagePack.
-    let sent = rmp_serde::to_vec(validated).expect("it can be sent");
-    let got: Validated = rmp_serde::from_slice(&sent).expect("it can be received");
+    // The worker sends the request to the keeper as MessagePack.
+    let sent = rmp_serde::to_vec(validated).expect("a request can be encoded");
+    let got: Validated = rmp_serde::from_slice(&sent).expect("an encoded request can be decoded");
     assert_eq!(&got, validated, "the same request, at the keeper");
 
-    // A scheduler sends it as MessagePack.
+    // A scheduler sends the specs as MessagePack.
     let specs =
-        rmp_serde::to_vec(&serde_json::to_value(&request.specs).expect("specs can be written"))
-            .expect("and sent");
+        rmp_serde::to_vec(&serde_json::to_value(&request.specs).expect("specs become a value"))
+            .expect("specs can be encoded");
     let got = from_msgpack(&specs, request.all_or_nothing, request.idempotent);
     assert_eq!(&got.expect("the same specs from a scheduler"), validated);
 

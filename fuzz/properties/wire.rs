@@ -14,7 +14,7 @@ pub fn check(data: &[u8]) {
             whole(data);
             assert!(!err.is_empty());
             let answer = request_error(data, &err);
-            // Our own parser reads it as a message of an unknown type.
+            // procstar's parser sees a message of an unknown type: only a scheduler gets this one.
             let Parsed::Bad { err } = parse(&answer) else { panic!("the answer is not a message") };
             assert!(err.contains("RequestError"), "{err}");
         }
