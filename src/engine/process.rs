@@ -3,7 +3,6 @@
 //!
 //! A process owns its captures, its stop with the alarms, and its pending signals. It starts no
 //! child, sends no signal and reads no clock, so each transition is tested without a child.
-//! child.
 
 pub(super) mod child;
 pub(super) mod effect;

@@ -189,7 +189,6 @@ impl SpawnPool {
 
     /// Queues a job. A job for a clone helper need not begin before [`begin`](Self::begin): a
     /// thread that plans several at once is woken once.
-    /// woken once.
     pub(super) fn push(&self, job: SpawnJob) {
         let mut state = self.shared.lock();
         let can_wait = job.request.is_for_main_thread();

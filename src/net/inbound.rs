@@ -29,26 +29,26 @@ pub enum Inbound {
     Lost(SocketError),
 }
 
-/// How a connection ended without the server's Close frame.
+/// How a connection ended without the scheduler's Close frame.
 #[derive(Debug, Error)]
 pub enum SocketError {
     /// TCP or TLS ended.
     #[error("connection ended without a close frame")]
     Eof,
     /// The system, or TLS, failed to read.
-    #[error("failed to read from the server")]
+    #[error("failed to read from the scheduler")]
     Read(#[source] io::Error),
     /// The system, or TLS, failed to write.
-    #[error("failed to write to the server")]
+    #[error("failed to write to the scheduler")]
     Write(#[source] io::Error),
     /// The scheduler violated the protocol, or our limit; we sent it a Close frame with the reason.
-    #[error("server broke the websocket protocol: {0}{setting}", setting = setting(.0))]
+    #[error("scheduler broke the websocket protocol: {0}{setting}", setting = setting(.0))]
     Protocol(#[source] FrameError),
     /// A message of ours could not be completed.
-    #[error("failed to complete a message to the server")]
+    #[error("failed to complete a message to the scheduler")]
     Payload(#[source] io::Error),
-    /// We closed, and the server did not answer in time.
-    #[error("server did not answer the close frame within {0:?}")]
+    /// We closed, and the scheduler did not answer in time.
+    #[error("scheduler did not answer the close frame within {0:?}")]
     CloseTimeout(Duration),
     /// The owner called [`Outbound::abort`](super::outbound::Outbound::abort).
     #[error("connection aborted")]

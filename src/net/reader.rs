@@ -75,7 +75,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let inbound = match event {
                 Event::Binary(data) => Inbound::Message(data),
                 Event::Text(data) => {
-                    tracing::debug!(bytes = data.len(), "text message from the server ignored");
+                    tracing::debug!(bytes = data.len(), "ignoring a text message of the scheduler");
                     continue;
                 }
                 Event::Ping(payload) => {

@@ -283,7 +283,7 @@ async fn the_agent_reconnects_with_its_processes_after_a_close() {
     assert_eq!(message(&mut session).await.res["status"]["signal"], "SIGTERM");
     assert!(
         agent.log().contains(
-            "connection lost, reconnecting: server closed the connection with code 1001: going away"
+            "connection lost, reconnecting: scheduler closed the connection with code 1001: going away"
         ),
         "{}",
         agent.log()
@@ -375,7 +375,7 @@ async fn each_connect_problem_has_its_own_message_and_exit_status_1() {
     let free = socket.local_addr().unwrap();
     let closed = failures(Agent::start("127.0.0.1", free.port(), &server.identity, &TWICE)).await;
     for (lines, text) in [
-        (refused, "registration refused: server closed the connection with code 1000; is the access token (PROCSTAR_AGENT_TOKEN) the server's?".to_owned()),
+        (refused, "registration refused: scheduler closed the connection with code 1000; is the access token (PROCSTAR_AGENT_TOKEN) the scheduler's?".to_owned()),
         (certificate, format!("server certificate of localhost:{port} refused: ")),
         (name, "cannot resolve host name \"name.invalid\": ".to_owned()),
         (closed, format!("cannot connect to {free}: {free}: connection refused")),

@@ -22,7 +22,7 @@ impl fmt::Display for End {
             End::Unanswered(limit) => write!(f, "no answer to the registration within {limit:?}"),
             End::Silent(limit) => write!(f, "nothing received for {limit:?}"),
             End::Closed { code, reason } => {
-                f.write_str("server closed the connection")?;
+                f.write_str("scheduler closed the connection")?;
                 if let Some(code) = code {
                     write!(f, " with code {code}")?;
                 }
@@ -43,15 +43,15 @@ impl End {
     pub(super) fn of_registration(&self, conn_id: &str) -> String {
         match self {
             End::Unanswered(_) | End::Silent(_) => format!(
-                "registration timed out: {self}; the server is overloaded or hangs, or it is not a procstar server"
+                "registration timed out: {self}; the scheduler is overloaded or hangs, or it is not a procstar scheduler"
             ),
             End::Closed { .. } => format!(
-                "registration refused: {self}; is the access token (PROCSTAR_AGENT_TOKEN) the server's? Does another \
+                "registration refused: {self}; is the access token (PROCSTAR_AGENT_TOKEN) the scheduler's? Does another \
                  agent use the connection ID {conn_id:?}?"
             ),
             End::Lost(_) => format!(
-                "registration failed: {self}; the server failed, or refused the access token (PROCSTAR_AGENT_TOKEN) \
-                 without a word: see its log"
+                "registration failed: {self}; the scheduler failed, or refused the access token (PROCSTAR_AGENT_TOKEN) \
+                 without a reason: see its log"
             ),
         }
     }
@@ -60,21 +60,21 @@ impl End {
     pub(super) fn likely_cause(&self, conn_id: &str) -> String {
         match self {
             End::Closed { code: Some(1001 | 1012 | 1013), .. } => {
-                "the server restarts again and again, or is overloaded: see its log".to_owned()
+                "the scheduler restarts again and again, or is overloaded: see its log".to_owned()
             }
             End::Closed { code: Some(1002 | 1003 | 1007 | 1009 | 1011), .. } => {
-                "the server fails on what this agent sends: see its log".to_owned()
+                "the scheduler fails on a message of this agent: see its log".to_owned()
             }
             End::Closed { .. } => format!(
                 "another agent may use the connection ID {conn_id:?} (agent.conn_id must differ between agents), or the \
-                 server does not accept this agent any more: see its log"
+                 scheduler does not accept this agent any more: see its log"
             ),
             End::Lost(_) => format!(
-                "the server, or a proxy before it, ends connections, or another agent uses the connection ID {conn_id:?}: \
-                 see the server's log"
+                "the scheduler, or a proxy before it, ends connections, or another agent uses the connection ID {conn_id:?}: \
+                 see the scheduler's log"
             ),
             End::Unanswered(_) | End::Silent(_) => {
-                "the server, or the network on the way, stops after the registration".to_owned()
+                "the scheduler, or the network on the way, stops after the registration".to_owned()
             }
         }
     }
@@ -89,25 +89,23 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_that_stalls_is_not_told_as_a_refused_token() {
+    fn a_stalled_registration_is_not_reported_as_a_refused_token() {
         let text = End::Unanswered(Duration::from_secs(10)).of_registration("me");
         assert!(
             text.starts_with("registration timed out: no answer to the registration within 10s")
         );
         assert!(!text.contains("token") && !text.contains("refused"), "{text}");
         let text = closed(1008, "no").of_registration("me");
-        assert!(
-            text.starts_with(
-                "registration refused: server closed the connection with code 1008: no"
-            )
-        );
+        assert!(text.starts_with(
+            "registration refused: scheduler closed the connection with code 1008: no"
+        ));
         assert!(text.contains("PROCSTAR_AGENT_TOKEN") && text.contains("\"me\""), "{text}");
         let text = End::Lost("connection ended".to_owned()).of_registration("me");
         assert!(text.starts_with("registration failed: connection ended; "), "{text}");
     }
 
     #[test]
-    fn a_server_that_goes_away_restarts() {
+    fn a_scheduler_that_goes_away_restarts() {
         for (end, restarts) in [
             (closed(1001, ""), true),
             (closed(1012, ""), true),
@@ -123,7 +121,7 @@ mod tests {
         for (end, cause) in [
             (closed(1000, ""), "another agent may use the connection ID \"me\""),
             (closed(1001, "bye"), "restarts"),
-            (closed(1011, ""), "fails on what this agent sends"),
+            (closed(1011, ""), "fails on a message of this agent"),
             (End::Lost("reset".to_owned()), "a proxy before it"),
         ] {
             assert!(end.likely_cause("me").contains(cause), "{end:?}");

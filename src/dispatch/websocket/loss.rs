@@ -96,7 +96,11 @@ impl Connection {
                 self.wait(wait, ctx);
             }
             None => {
-                tracing::error!(conn_id, attempts = attempt, "giving up connecting");
+                tracing::error!(
+                    conn_id,
+                    attempts = attempt,
+                    "giving up connecting to the scheduler"
+                );
                 self.gave_up = true;
                 self.agent.shut_down(Shutdown::GiveUp);
                 self.finish(ctx);

@@ -83,7 +83,7 @@ impl Connection {
         let Some(session) = self.session() else { return };
         match session.pump() {
             Pumped::Lagged => {
-                let end = "the server does not take what it is sent".to_owned();
+                let end = "the scheduler does not read the messages of this agent".to_owned();
                 return self.lost(&End::Lost(end), ctx);
             }
             Pumped::Empty => self.await_change(ctx),

@@ -128,7 +128,9 @@ async fn a_stalled_registration_is_a_timeout_and_a_closed_one_a_refusal() {
     closes.close(1000, "").await;
     settle().await;
     let lines = log.lines("attempt=2");
-    assert!(lines[0].contains("registration refused: server closed the connection with code 1000"));
+    assert!(
+        lines[0].contains("registration refused: scheduler closed the connection with code 1000")
+    );
     assert!(lines[0].contains("PROCSTAR_AGENT_TOKEN"), "{lines:?}");
     let mut breaks = agent.scheduler().await;
     breaks.message().await;
