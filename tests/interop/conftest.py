@@ -29,7 +29,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    """Commands find only instances of this test."""
+    """Makes commands find only instances of this test."""
     with tempfile.TemporaryDirectory(prefix="run-") as path:
         monkeypatch.setenv("PROCSTAR_RUN_RUNTIME_DIR", path)
         yield
@@ -80,7 +80,8 @@ async def raw():
 
 @pytest.fixture
 async def assembly():
-    """The package's own assembly of servers and agents, with one agent in the group `default`."""
+    """The Python package's own assembly of servers and agents, with one agent in the group
+    `default`."""
     from procstar.testing.agent import Assembly
 
     async with Assembly.start() as asm:

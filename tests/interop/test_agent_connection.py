@@ -78,7 +78,7 @@ async def test_a_pinned_certificate_must_be_for_the_host(raw, tmp_path):
     assert code == 1 and "certificate" in log.lower()
 
 
-async def test_another_certificate_than_the_pinned_one_is_refused(raw, tmp_path):
+async def test_a_certificate_other_than_the_pinned_one_is_refused(raw, tmp_path):
     cert = _self_signed(tmp_path, "one", "-addext", "subjectAltName=DNS:localhost")
     other = _self_signed(tmp_path, "two", "-addext", "subjectAltName=DNS:localhost")
     server = await raw.server(cert=cert)
@@ -134,7 +134,7 @@ async def test_attempts_continue_until_a_scheduler_listens(raw):
 
 
 async def test_a_new_connection_registers_all_processes(raw, tmp_path):
-    """The ID is the same, nothing is sent unasked, and results can be requested."""
+    """The connection ID is the same, no result is sent unasked, and results can be requested."""
     server, agent, wire = await raw.pair("--conn-id", "same", "--group-id", "g")
     await wire.start(ended=sh("echo 1"))
     await wire.ended()
@@ -157,7 +157,7 @@ async def test_a_new_connection_registers_all_processes(raw, tmp_path):
     assert sorted(register["proc_ids"]) == ["ended", "ends", "runs"]
     while True:
         await wire.send("ProcResultRequest", proc_id="ends")
-        # Its end may come only now, and is then sent unasked.
+        # If the process ends only now, its result is sent unasked.
         res = (await wire.expect("ProcResult", proc_id="ends"))["res"]
         if res["state"] == "terminated":
             break
@@ -177,7 +177,7 @@ async def test_results_of_lost_connections_are_not_sent_unasked(raw, tmp_path):
     await server.stop()
     (tmp_path / "go").touch()
     await aeventually(lambda: all((tmp_path / n).exists() for n in names), "all have run")
-    # After two failed attempts they have ended, too.
+    # By the second failed attempt, the processes have ended too.
     await aeventually(lambda: sum("refused" in m.lower() for m in agent.log) >= 2, "two attempts")
     await server.start()
     wire = await server.connection()
@@ -214,14 +214,14 @@ async def test_exhausted_attempts_exit_with_1(raw):
     assert "refused" in log.lower()
 
 
-async def test_a_close_is_answered_at_once(raw):
+async def test_the_agent_answers_a_close_at_once(raw):
     _, _, wire = await raw.pair()
     await within(wire.ws.close(4000, "bye"), "the closing handshake", deadline=5)
     assert wire.ws.close_code == 4000
 
 
-async def test_a_cut_connection_is_replaced(raw):
-    """It ends without a Close."""
+async def test_the_agent_reconnects_after_a_cut_connection(raw):
+    """The connection ends without a Close."""
     server, _, wire = await raw.pair()
     await wire.start(p=sleeper())
     wire.ws.transport.abort()
@@ -279,7 +279,7 @@ async def test_an_unready_gateway_is_logged_and_retried(raw):
     assert "websocket server" not in log and "ERROR" not in log
 
 
-async def test_pings_are_answered_at_any_time(raw):
+async def test_the_agent_answers_pings_while_idle_and_while_busy(raw):
     """While idle, during a long output, and with the same data."""
     _, _, wire = await raw.pair()
     for num in range(50):
@@ -305,7 +305,7 @@ async def test_an_agent_answers_pings_within_a_second(raw):
     assert not wire.closed.is_set()
 
 
-async def test_a_scheduler_that_stops_reading_delays_nobody(raw):
+async def test_a_scheduler_that_stops_reading_delays_no_process_and_no_client(raw):
     """HTTP clients and processes continue."""
     port = free_port()
     server, agent, wire = await raw.pair("--serve", "--serve-port", port)

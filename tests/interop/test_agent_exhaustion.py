@@ -1,7 +1,7 @@
 """Exhausted resources: descriptors, process numbers, disk, memory.
 
 The affected process has an error, everything else continues, and afterwards all works as before.
-Needs root, which takes resources from other users.
+Needs root, to limit the resources of other users.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ class Before:
         assert service.result("done")["fds"]["stdout"]["text"] == "done\n"
         eventually(lambda: self.output("witness") == "before\n", "output")
         self.pids = {i: service.result(i, ended=False)["pid"] for i in ("witness", "victim")}
-        # Files that are opened once are open by now.
+        # By now, all files are open that are opened only once.
         self.usual = self.descriptors()
 
     def output(self, proc_id):
@@ -87,7 +87,7 @@ class Before:
         return self.service.http.get(f"/procs/{proc_id}/output/stdout/data").text
 
     def descriptors(self):
-        """Keeper and worker."""
+        """Number of open descriptors of keeper and worker."""
         keeper = self.service.proc.pid
         return fds(keeper), fds(worker_pid(keeper))
 
@@ -132,7 +132,7 @@ def failure(res, number, stage=None):
 
 @pytest.mark.parametrize("limit", ["next", 3])
 def test_a_keeper_without_descriptors_fails_starts_with_emfile(service, tmp_path, limit):
-    """It cannot open files, or not even poll those that it has."""
+    """The keeper cannot open files, or not even poll those that it has."""
     at = service()
     before = Before(at, tmp_path)
     with limited("nofile", next_fd(at.proc.pid) if limit == "next" else limit, at.proc.pid):
@@ -149,7 +149,7 @@ async def test_a_worker_without_descriptors_reconnects_afterwards(raw, tmp_path)
     gate = tmp_path / "gate"
     await wire.start(p=until(gate, "echo through"))
     pid = worker_pid(agent.pid)
-    # Nor can it reopen the descriptor of its connection, which is about to be closed.
+    # The worker cannot reuse the descriptor of its connection either, which is about to close.
     with limited("nofile", 3, pid):
         await wire.ws.close()
         gate.touch()
@@ -210,7 +210,7 @@ def room(request):
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory())
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "procstar-test", place], check=True)
-        # Lazily: a killed service may still be ending.
+        # A lazy unmount: a killed service may still be ending.
         stack.callback(subprocess.run, ["umount", "-l", place], check=True)
         if request.param == "tempfile":
             yield "tempfile", Path(place), {"env": {"PROCSTAR_CAPTURE_DIR": place}}

@@ -38,7 +38,7 @@ async def works(wire, name="after"):
     ],
     ids=range(17),
 )
-async def test_other_values_than_messages_are_ignored(raw, data):
+async def test_values_that_are_not_messages_are_ignored(raw, data):
     """No map, or no `type`: no answer, and the connection stays."""
     _, _, wire = await raw.pair()
     await wire.ws.send(data)
@@ -47,7 +47,7 @@ async def test_other_values_than_messages_are_ignored(raw, data):
 
 
 async def test_text_frames_are_ignored(raw):
-    """Every message is binary."""
+    """Valid messages are binary."""
     _, _, wire = await raw.pair()
     await wire.ws.send('{"type": "ProcidListRequest"}')
     await wire.ws.send("")
@@ -120,8 +120,8 @@ async def test_an_error_keeps_all_values_of_a_request(raw):
     await works(wire)
 
 
-async def test_deep_nesting_does_no_harm(raw):
-    """The agent does not crash, and answers the next request."""
+async def test_deep_nesting_does_not_crash_the_agent(raw):
+    """The agent answers the next request."""
     _, _, wire = await raw.pair()
     wire.lenient = True
     for depth in (200, 1000, 100_000):
@@ -159,7 +159,7 @@ async def test_a_second_registered_is_ignored(raw):
 
 
 async def test_a_message_may_be_fragmented(raw):
-    """In pieces of one byte, with pings between them."""
+    """The frames have one byte each, with pings between them."""
     _, _, wire = await raw.pair()
     request = msgpack.packb({"type": "ProcStartRequest", "specs": {"p": sh("echo pieces")}})
 
@@ -176,7 +176,7 @@ async def test_a_message_may_be_fragmented(raw):
 
 @pytest.mark.parametrize("fragment", [None, 1000, 70_000])
 async def test_a_request_of_20_mb_is_answered(raw, fragment):
-    """In one frame or many; the answer is as large."""
+    """The request comes in one frame or many; the answer is as large."""
     _, _, wire = await raw.pair()
     proc_id = "x" * 20_000_000
     data = msgpack.packb({"type": "ProcResultRequest", "proc_id": proc_id})

@@ -84,7 +84,7 @@ def bad_requests():
 
 
 async def test_every_field_of_every_message_may_be_invalid(raw):
-    """One answer at most, in order, of a type of the contract."""
+    """Each message has at most one answer, in order, of a type that the protocol defines."""
     _, agent, wire = await raw.pair()
     # 1 is among the wrong values, and a valid signal number.
     await wire.start(target=sh("trap '' HUP; echo output; exec sleep 1000"))
@@ -101,7 +101,7 @@ async def test_every_field_of_every_message_may_be_invalid(raw):
             await wire.expect("ProcidList", proc_ids=["target"])
             continue
         if not answers:
-            # Valid requests: they have an effect, or name an ID that is unknown again.
+            # Some requests are valid: they have an effect, or name an ID that is unknown again.
             silent = msg["type"] in ("ProcSignalRequest", "Registered") or msg["type"] == "ProcStartRequest" and msg["specs"] == {}
             assert silent or msg.get("proc_id") in unknown, msg
             continue
@@ -145,7 +145,7 @@ async def test_every_key_of_a_spec_may_be_invalid(raw):
     _, agent, wire = await raw.pair()
     specs = {f"p{n}": msgpack.unpackb(msgpack.packb(spec), strict_map_key=False) for n, spec in enumerate(bad_specs())}
     before = memory(agent)
-    # As many at a time as a server would have open: more would only wait in queues.
+    # Few requests at a time: more would only wait in queues.
     todo = list(specs.items())
     accepted = []
     while todo:
@@ -198,7 +198,7 @@ async def test_messages_may_be_nested_10000_deep(raw):
                 b"\x81",
             ):
                 await wire.ws.send(place + deep + (b"\xc0" if place == b"\x81" else b""))
-    assert await wire.barrier() == [], "errors, which are passed over, and nothing else"
+    assert await wire.barrier() == [], "errors, which are ignored, and nothing else"
     assert memory(agent) < before + ROOM
     await wire.send("ProcSignalRequest", proc_id="p", signum=9)
     assert (await wire.ended())["p"]["status"]["signum"] == 9
@@ -294,7 +294,7 @@ async def test_invalid_frames_drop_the_connection():
 
 
 async def test_a_declared_length_costs_no_memory():
-    """Of a message with the maximum length a few bytes arrive; then it times out."""
+    """A few bytes of a message with the maximum length arrive; then the message times out."""
     async with BareServer() as server, Agent(server.port, "--agent-read-timeout", 1.5) as agent:
         connection = await server.connection()
         before = memory(agent)
@@ -359,7 +359,7 @@ async def test_a_scheduler_that_never_reads_stops_the_agent_from_reading():
         assert memory(agent) < before + ROOM
 
 
-async def test_a_flood_of_pings_is_survived():
+async def test_a_ping_is_answered_after_a_flood_of_pings():
     """200,000 pings of which no pong is read; then one more, which is answered."""
     async with BareServer() as server, Agent(server.port) as agent:
         connection = await server.connection()

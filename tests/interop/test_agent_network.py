@@ -1,6 +1,6 @@
-"""Broken networks between two hosts of this test, and schedulers that break off.
+"""Broken networks between two hosts of this test, and schedulers that end connections early.
 
-After each, all results have arrived, once and in order, within the configured times. Needs root,
+After each disturbance, all results have arrived, once and in order, within the configured times. Needs root,
 iproute2 and iptables.
 """
 
@@ -24,7 +24,7 @@ from support.wait import DEADLINE, aeventually, within
 from support.work import Work
 
 READ_TIMEOUT = 2.0
-# The longest wait between attempts; an attempt may be in progress, with its SYN to be repeated.
+# The longest wait between attempts, plus an attempt in progress whose SYN is repeated.
 RECONNECT = 1.0 + 5.0
 
 
@@ -55,14 +55,14 @@ async def pair(lab, cert, *args):
 
 
 async def test_a_short_cut_of_the_cable_keeps_the_connection(lab, cert, tmp_path):
-    """Shorter than the read timeout: nothing is missing."""
+    """The cut is shorter than the read timeout, and no message is lost."""
     work = Work(tmp_path, 20)
     ids = list(work.specs)
     async with pair(lab, cert, "--agent-read-timeout", 20) as (server, _, wire):
         await work.start(wire, *ids[:10])
         lab.cut()
         await work.start(wire, *ids[10:])
-        # The first ten end meanwhile.
+        # The first ten processes end meanwhile.
         await aeventually(lambda: work.ran().total() == 10, "the start of what had arrived")
         await asyncio.sleep(0.8)
         lab.mend()
@@ -72,7 +72,7 @@ async def test_a_short_cut_of_the_cable_keeps_the_connection(lab, cert, tmp_path
 
 
 @pytest.mark.parametrize("how", ["link", "silence"])
-async def test_a_long_cut_of_the_cable_is_noticed_and_repaired(lab, cert, tmp_path, how):
+async def test_the_agent_reconnects_after_a_long_cut_of_the_cable(lab, cert, tmp_path, how):
     """The agent notices within the read timeout, and reconnects soon after the cable is joined."""
     work = Work(tmp_path, 20)
     ids = list(work.specs)
@@ -88,7 +88,7 @@ async def test_a_long_cut_of_the_cable_is_noticed_and_repaired(lab, cert, tmp_pa
         if how == "link":
             await agent.logged("cannot connect")
         else:
-            # A packet is sent again: the agent has tried, and waits for an answer.
+            # Another lost packet: the agent has tried to connect, and waits for an answer.
             await aeventually(lambda: lab.lost() > lost, "an attempt")
         lab.mend() if how == "link" else lab.lose(0)
         await work.finish(server, deadline=RECONNECT + 3)
@@ -97,7 +97,7 @@ async def test_a_long_cut_of_the_cable_is_noticed_and_repaired(lab, cert, tmp_pa
         assert server.wires[1].register["conn"] == wire.register["conn"]
 
 
-async def test_half_of_the_packets_may_be_lost(lab, cert, tmp_path):
+async def test_the_connection_survives_the_loss_of_half_of_the_packets(lab, cert, tmp_path):
     """TCP repeats the packets to the agent."""
     work = Work(tmp_path, 20)
     ids = list(work.specs)
@@ -129,7 +129,7 @@ async def test_the_name_is_looked_up_for_each_attempt(lab, cert, tmp_path):
 
 
 async def test_a_frozen_scheduler_is_replaced_after_the_read_timeout(tmp_path):
-    """It neither reads nor writes; the next one gets all results."""
+    """The frozen scheduler neither reads nor writes; the next one gets all results."""
     work = Work(tmp_path, 10)
     async with BareServer() as dead, Agent(dead.port, "--agent-read-timeout", READ_TIMEOUT) as agent:
         connection = await dead.connection()
@@ -205,7 +205,7 @@ async def test_one_byte_a_second_keeps_the_connection_alive():
 
 
 class Ends:
-    """The connection of one attempt, taken to some phase of TLS, upgrade or registration by
+    """The connection of one attempt, brought to some phase of TLS, upgrade or registration by
     hand."""
 
     def __init__(self, reader, writer):
@@ -450,7 +450,7 @@ async def _drip(ends, data=b"", *, raw=False, registered=False):
 
 
 async def test_each_phase_has_a_timeout():
-    """However many bytes trickle in. All phases run at once here."""
+    """Single bytes do not extend the timeout. All phases run at the same time here."""
     stalls = [(f"silent: {name}", *stall) for name, stall in STALLS.items()]
     stalls += [(f"a byte a second: {name}", *drip) for name, drip in DRIPS.items()]
     await asyncio.gather(*(_stall(*stall) for stall in stalls))
@@ -503,7 +503,7 @@ print(program.wait(60))
 
 @pytest.mark.parametrize("argv", [("--agent", "--agent-host", "name.test"), ("ps", "--url", "http://name.test:1")])
 def test_an_unanswered_lookup_does_not_delay_the_end(tmp_path, argv):
-    """The log names no failed agent."""
+    """The log does not report a failed agent."""
     conf = tmp_path / "resolv.conf"
     # Longer than any timeout.
     conf.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")

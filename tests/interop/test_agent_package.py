@@ -1,4 +1,4 @@
-"""Agents of the package's server: the daily work of a scheduler."""
+"""Agents with the Python package's server: the usual work of a scheduler."""
 
 import asyncio
 import hashlib
@@ -69,7 +69,7 @@ async def test_a_running_process_has_a_running_result_and_takes_signals(assembly
 
 
 @pytest.mark.parametrize("spec", [argv("/nonexistent"), argv(TRUE, fds=[["3", file("/nonexistent/x")]])])
-async def test_an_error_has_two_results(assembly, spec):
+async def test_a_failed_start_has_two_results(assembly, spec):
     proc, first = await within(assembly.server.start("bad", spec), "the first result")
     assert first.state == "error"
     res = await final(proc)
@@ -79,7 +79,7 @@ async def test_an_error_has_two_results(assembly, spec):
     await within(proc.delete(), "deletion")
 
 
-async def test_a_refused_spec_raises_where_the_process_is_awaited(assembly):
+async def test_awaiting_a_process_with_a_refused_spec_raises(assembly):
     """The next spec works."""
     proc = await assembly.server.request_start("bad", {"argv": [TRUE], "unknown": 1})
     with pytest.raises(AgentMessageError, match="unknown") as info:
@@ -242,7 +242,7 @@ async def test_a_restarted_server_gets_results_of_running_processes(assembly, tm
         await within(proc.delete(), "deletion")
 
 
-async def test_ten_restarts_of_the_server_keep_the_agent(assembly):
+async def test_an_agent_reconnects_after_ten_restarts_of_the_server(assembly):
     (conn,) = assembly.server.connections.values()
     for num in range(2, 12):
         await assembly.stop_server()
@@ -265,7 +265,7 @@ async def test_a_new_server_learns_processes_from_the_registration(assembly, tmp
 
 
 async def test_sigusr1_drains_and_ends(assembly):
-    """Idling while there is a process, then done."""
+    """The state is idling while there is a process, then done."""
     (conn,) = assembly.server.connections.values()
     (agent,) = assembly.conn_procs.values()
     proc = await start(assembly, argv(SLEEP, 1000))

@@ -1,4 +1,4 @@
-"""The bare protocol: every message has exactly its keys, in order."""
+"""The protocol without the Python package: every message has exactly its keys, in order."""
 
 import grp
 import os
@@ -44,7 +44,7 @@ async def test_register_has_exactly_its_keys(raw):
 
 
 async def test_register_reports_a_restriction(raw):
-    """And the restriction is enforced."""
+    """The restriction is also enforced."""
     _, _, wire = await raw.pair("--restrict-exe", TRUE)
     assert wire.register["conn"]["restricted_exe"] == TRUE
     first = await wire.start(bad=argv("/usr/bin/false"))
@@ -96,7 +96,7 @@ async def test_every_process_has_exactly_two_results(raw):
 
 
 async def test_a_failed_start_has_two_results(raw):
-    """It exists until deleted."""
+    """The failed process exists until it is deleted."""
     _, _, wire = await raw.pair()
     for num, spec in enumerate([argv("/nonexistent"), argv("/tmp"), argv(TRUE, fds=[["9", file("/no/such")]])]):
         name = f"p{num}"
@@ -194,7 +194,7 @@ async def test_a_range_may_split_characters(raw):
     assert (await wire.read("p", start=2, stop=4))["data"] == "aé🦀".encode()[2:4]
 
 
-async def test_data_of_an_uncaptured_fd_are_an_error(raw):
+async def test_a_range_of_an_uncaptured_fd_is_an_error(raw):
     """The error has the request."""
     _, _, wire = await raw.pair()
     await wire.start(p=sh("true", ("stdin", {"null": {}}), ("stdout", capture())))
@@ -218,7 +218,7 @@ async def test_a_signal_has_no_answer(raw):
 
 
 async def test_a_signal_to_an_exited_process_is_an_error(raw):
-    """Its text is fixed: `no process`."""
+    """Existing clients compare its text, `no process`."""
     _, _, wire = await raw.pair()
     await wire.start(p=argv(TRUE))
     await wire.ended()
@@ -242,7 +242,7 @@ async def test_a_suspended_process_is_running(raw):
 
 
 async def test_an_exited_process_can_be_deleted_once(raw):
-    """Not while it runs; afterwards its ID is free."""
+    """A running process cannot be deleted; after the deletion the ID is free."""
     _, _, wire = await raw.pair()
     await wire.start(p=sleeper())
     sent = await wire.send("ProcDeleteRequest", proc_id="p")
@@ -304,7 +304,7 @@ async def test_an_unknown_id_is_reported_once(raw, type):
     for again, fields in UNKNOWN_REQUESTS.items():
         await wire.send(again, proc_id="nobody", **fields)
     assert await wire.barrier() == []
-    # It exists again, so it is answered; after its deletion it is reported as unknown once more.
+    # A new process with this ID is answered; after its deletion the ID is reported once more.
     await wire.start(nobody=argv(TRUE))
     await wire.ended()
     await wire.send("ProcResultRequest", proc_id="nobody")
@@ -314,7 +314,7 @@ async def test_an_unknown_id_is_reported_once(raw, type):
     assert await wire.barrier() == []
 
 
-async def test_the_list_of_ids_has_all_that_are_not_deleted(raw):
+async def test_the_list_of_ids_has_all_processes_that_are_not_deleted(raw):
     _, _, wire = await raw.pair()
     await wire.send("ProcidListRequest")
     assert await wire.next() == {"type": "ProcidList", "proc_ids": []}
@@ -364,8 +364,8 @@ async def test_a_refused_request_starts_nothing(raw, tmp_path, specs, says):
     assert not marker.exists()
 
 
-async def test_an_id_is_taken_until_deleted(raw):
-    """Also after the end of its process."""
+async def test_an_id_is_in_use_until_its_process_is_deleted(raw):
+    """The end of the process does not free the ID."""
     _, _, wire = await raw.pair()
     await wire.start(p=argv(TRUE))
     await wire.ended()
@@ -392,7 +392,7 @@ async def test_a_process_does_not_inherit_the_agents_secrets(raw):
 
 
 async def test_an_error_names_all_faults_of_a_request(raw):
-    """Each with its place; an ID that cannot be part of a path is one of them."""
+    """Each fault has its position. An ID that cannot be part of a path is one of them."""
     _, _, wire = await raw.pair()
     long = "x" * 70_000
     specs = {

@@ -32,7 +32,7 @@ def test_every_spec_has_a_result(path):
     assert set(_run(path)) == set(json.loads(path.read_text())["specs"])
 
 
-def test_readmes_service_can_be_followed():
+def test_the_commands_of_readmes_service_work():
     with Service(ROOT / "examples" / "service" / "clock.json") as service:
         with service.http.stream("GET", "/procs/clock/output/stdout/follow") as rsp:
             assert rsp.status_code == 200
@@ -48,7 +48,7 @@ def test_hello_has_a_file_a_variable_a_pipe_and_a_capture():
     assert all(r["status"]["exit_code"] == 0 for r in res.values())
 
 
-def test_outcomes_has_each_way_to_end():
+def test_outcomes_has_each_kind_of_end():
     res = _run(ROOT / "examples" / "outcomes.json")
     assert {i: (r["state"], r["status"]["exit_code"], r["status"]["signal"]) for i, r in res.items()} == {
         "success": ("terminated", 0, None),
@@ -66,7 +66,7 @@ def test_captures_has_text_bytes_and_a_length():
     assert res["large"]["fds"]["stdout"] == {"type": "detached", "length": 1_000_000, "encoding": "base64"}
 
 
-def test_the_client_runs_many_processes_with_a_bound():
+def test_the_client_limits_the_number_of_concurrent_processes():
     with Service() as service:
         env = os.environ | {"PROCSTAR_URL": f"http://127.0.0.1:{service.port}"}
         done = subprocess.run(

@@ -18,7 +18,7 @@ def _spec(tmp_path, **procs):
 
 @pytest.mark.parametrize("flag", ["--print", "-p"])
 def test_print_is_one_line_of_json(tmp_path, flag):
-    """The exit code is 0, whatever the processes did."""
+    """The exit code is 0, regardless of the statuses of the processes."""
     done = procstar(flag, _spec(tmp_path, a=sh("echo 'x\ny'; exit 3"), b=argv("/nonexistent")))
     assert done.returncode == 0
     assert done.stdout.count(b"\n") == 1 and done.stdout.endswith(b"\n")
@@ -29,7 +29,7 @@ def test_print_is_one_line_of_json(tmp_path, flag):
 
 @pytest.mark.parametrize("flag", ["--output", "-o"])
 def test_output_writes_a_file(tmp_path, flag):
-    """Without the newline; standard output is empty."""
+    """The file has no final newline; standard output is empty."""
     out = tmp_path / "out.json"
     out.write_text("x" * 100_000)
     done = procstar(flag, out, _spec(tmp_path, a=sh("echo hi")))
@@ -40,7 +40,7 @@ def test_output_writes_a_file(tmp_path, flag):
     assert sorted(os.listdir(tmp_path)) == ["out.json", "spec.json"]
 
 
-def test_an_unwritable_output_is_named(tmp_path):
+def test_an_unwritable_results_file_is_an_error_with_its_path(tmp_path):
     done = procstar("--output", tmp_path / "no" / "out.json", _spec(tmp_path, a=argv(TRUE)))
     assert done.returncode != 0
     assert str(tmp_path / "no" / "out.json").encode() in done.stderr
@@ -56,7 +56,7 @@ def test_exit_and_wait_print_nothing(tmp_path, flag):
     assert (done.returncode, done.stdout) == (0, b"")
 
 
-def test_long_and_attached_options_are_the_same(tmp_path):
+def test_long_and_short_options_can_have_attached_values(tmp_path):
     spec = _spec(tmp_path, a=argv(TRUE))
     for num, args in enumerate((["--output={}"], ["-o{}"])):
         out = tmp_path / f"out{num}"
@@ -87,7 +87,7 @@ def test_long_and_attached_options_are_the_same(tmp_path):
     ],
 )
 def test_usage_errors_exit_with_2(tmp_path, args):
-    """They have a reason, and start nothing."""
+    """The error has a reason, and no process starts."""
     marker = tmp_path / "started"
     spec = _spec(tmp_path, a=argv("/usr/bin/touch", marker))
     done = procstar(*[str(spec) if a == "SPEC" else a for a in args], timeout=20)
@@ -166,7 +166,7 @@ PIPE_READ = {"pipe-read": {"proc_id": "a", "fd": "stdout"}}
     ],
 )  # fmt: skip
 def test_an_invalid_spec_starts_nothing(tmp_path, spec, place):
-    """The exit code is 2, and the message names the place."""
+    """The exit code is 2, and the message has the position."""
     marker = tmp_path / "started"
     if isinstance(spec, dict) and isinstance(spec.get("specs"), dict):
         spec = spec | {"specs": {"0first": argv("/usr/bin/touch", marker), **spec["specs"]}}

@@ -1,4 +1,4 @@
-"""Captures of single runs: the result has the output to the byte."""
+"""Captures of single runs: the result has exactly the bytes of the output."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def test_binary_output_is_exact_in_base64(tmp_path, mode):
 
 
 def test_an_empty_capture_has_defaults(tmp_path):
-    """tempfile, null and attached."""
+    """The defaults are tempfile, null and attached."""
     (tmp_path / "f").write_bytes(ALL_BYTES)
     res = ok(_cat(tmp_path / "f", {"capture": {}}))
     assert set(res["fds"]["stdout"]) == {"type", "data", "encoding"}
@@ -42,7 +42,7 @@ def test_an_empty_capture_has_defaults(tmp_path):
 
 @MODES
 def test_text_is_exact(mode):
-    """Any script, quotes, control characters, NUL."""
+    """Other scripts, quotes, control characters, NUL."""
     text = 'naïve 日本 🦀 "quoted" \\ tab\t nul'
     res = ok(argv("/usr/bin/printf", r"%s\0\001\n", text, fds=[["stdout", capture(mode)]]))
     assert res["fds"]["stdout"] == {"type": "text", "text": text + "\0\1\n", "encoding": "utf-8"}
@@ -122,7 +122,7 @@ def test_appended_or_reread_output_is_complete(script):
     assert res["captures"]["stderr"]["complete"] and res["captures"]["stderr"]["reason"] is None
 
 
-def test_the_limit_of_file_sizes_does_not_count_our_files():
+def test_the_programs_own_files_do_not_reduce_the_limit_of_file_sizes():
     """As many bytes as the limit allows are captured."""
     res = run1(sh("head -c 2000 /dev/zero", ("stdout", capture("tempfile", None)), rlimits={"fsize": 1000}))
     assert len(captured(res)) == 1000 and res["captures"]["stdout"]["complete"]
@@ -157,14 +157,14 @@ def test_each_failed_fd_has_a_failure_beside_that_of_the_fork():
         limited = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         done = procstar("--print", "-", input=text, preexec_fn=limited)
         if done.returncode != 0:
-            # Not even the program itself can be started.
+            # The program itself cannot start.
             continue
         res = json.loads(done.stdout)["a"]
         if res["state"] != "error":
             break
         failed = {failure["fd"] for failure in res["failures"] if failure["stage"] == "fd"}
         both |= bool(failed) and any(failure["stage"] == "fork" for failure in res["failures"])
-        # All after the first one without a descriptor.
+        # The first fd without a descriptor, and all later ones.
         assert not failed or failed == {str(fd) for fd in range(min(map(int, failed)), 23)}, (limit, res["errors"])
         assert all(record["reason"] == "not_started" and not record["complete"] for record in res["captures"].values())
     assert both
@@ -180,7 +180,7 @@ def test_captures_report_their_completeness():
 
 
 def test_a_survivor_that_holds_the_pipe_is_reported():
-    """It delays the result a little."""
+    """The result is delayed by the drain timeout."""
     res = ok(sh("sleep 500 & echo $!"), timeout=30)
     os.kill(int(captured(res)), signal.SIGKILL)
     assert res["times"]["elapsed"] < 10
@@ -190,7 +190,7 @@ def test_a_survivor_that_holds_the_pipe_is_reported():
 
 
 def test_capture_files_are_private_and_removed_at_the_end(tmp_path):
-    """In the instance's directory below TMPDIR."""
+    """They are in the instance's directory below TMPDIR."""
     script = "f=$(readlink /proc/$$/fd/1); echo $f; stat -L -c %a /proc/self/fd/1 $(dirname $f)"
     res = ok(sh(script, ("stdout", capture("tempfile"))), env=os.environ | {"TMPDIR": str(tmp_path)})
     path, *modes = captured(res).decode().split()

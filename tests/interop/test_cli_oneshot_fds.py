@@ -1,4 +1,4 @@
-"""Descriptors of single runs: every kind, in every order with another meaning."""
+"""Descriptors of single runs: every kind, in every order that changes the meaning."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def test_null_works_at_any_fd(fd, name):
 
 @pytest.fixture(autouse=True)
 def out_file(tmp_path, monkeypatch):
-    """A file for the findings of a child, whatever its fds are."""
+    """A file for the output of a process, which works with any fds."""
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
 
 
@@ -41,7 +41,7 @@ def _read_out():
 
 def _flags_of(num):
     """A script that writes the octal open flags of fd `num` to $OUT."""
-    # In a subshell, so that the first one's stdout stays as it is.
+    # In a subshell, so that the shell's own stdout does not change.
     return f"(grep flags: /proc/$$/fdinfo/{num} > $OUT); :"
 
 
@@ -128,7 +128,7 @@ def test_the_mode_of_a_new_file_respects_the_umask(tmp_path, mode):
 
 
 def test_a_fifo_delays_only_its_process(tmp_path):
-    """The child opens files, not the agent."""
+    """The child opens the files, not the keeper."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     res = run(
@@ -140,7 +140,7 @@ def test_a_fifo_delays_only_its_process(tmp_path):
     assert captured(res["reader"]) == b"through\n"
 
 
-def test_standard_fds_have_one_name_in_results():
+def test_results_name_standard_fds_by_words():
     """Numbers become names; uncaptured ones are null."""
     res = ok(sh("echo a; echo b >&2; echo c >&7", ("0", {"null": {}}), ("1", capture()), ("2", capture()),
                 ("7", capture()), ("8", {"null": {}})))  # fmt: skip
@@ -153,7 +153,7 @@ def test_standard_fds_have_one_name_in_results():
     }
 
 
-def test_inherited_fds_are_the_programs_own():
+def test_inherited_fds_are_those_of_the_program():
     """Explicitly or by default."""
     for fds in ([], [["stdin", "inherit"], ["stdout", "inherit"], ["stderr", "inherit"]]):
         spec = _spec_file(specs(a=sh("cat; echo err >&2", *map(tuple, fds)) | {"fds": fds}))
@@ -174,7 +174,7 @@ def test_a_closed_fd_is_absent():
     assert captured(res) == b"1\n"
 
 
-def test_stdout_may_be_closed_beside_a_capture():
+def test_stdout_can_be_closed_while_another_fd_is_captured():
     res = ok(sh(LIST % " >&4", ("4", capture()), ("stdin", {"null": {}}), ("stderr", "inherit"),
                 ("stdout", "close")))  # fmt: skip
     assert captured(res, "4") == b"0\n2\n4\n"
@@ -230,8 +230,8 @@ def test_dup_of_a_closed_fd_fails():
     assert error.startswith("failed to set up fd 5: ")
 
 
-def test_every_failing_fd_is_named(tmp_path):
-    """exec is not tried then, and adds no error."""
+def test_the_error_names_every_failing_fd(tmp_path):
+    """The program is not executed then, so there is no error of exec."""
     res = run1(
         argv(
             "/nonexistent/exe",
@@ -265,7 +265,7 @@ def test_every_failing_fd_is_named(tmp_path):
 
 
 def test_no_fd_leaks_to_concurrent_children(tmp_path):
-    """Each has the standard three, and the one that ls opens."""
+    """Each process has the three standard fds, and the one that ls opens."""
     procs = {
         f"p{i}": argv("/bin/ls", "/proc/self/fd", fds=[["stdout", capture(("memory", "tempfile")[i % 2])]])
         for i in range(60)

@@ -50,7 +50,7 @@ def test_signals_to_the_program_end_it_with_results(signum, ends_by):
 
 
 def test_sigquit_kills_after_sigterm(tmp_path):
-    """A process that ignores SIGTERM."""
+    """SIGKILL ends a process that ignores SIGTERM."""
     ready = tmp_path / "ready"
     script = f"trap 'touch {tmp_path}/got' TERM; touch {ready}; while :; do sleep 0.02; done"
     proc = package.Process({"specs": {"a": sh(script)}})
@@ -71,7 +71,7 @@ def test_every_exit_code_is_exact():
 
 
 def test_death_by_every_signal_is_exact():
-    """Number and name, also of 16, 32 and the real-time signals."""
+    """Number and name are exact, also of 16, 32 and the real-time signals."""
     nums = [n for n in range(1, 65) if n not in HARMLESS]
     res = run({str(n): sh(f"ulimit -c 0; kill -{n} $$") for n in nums})
     names = set()
@@ -97,7 +97,7 @@ def test_death_by_every_signal_is_exact():
     ],
 )
 @pytest.mark.parametrize("by_exe", [False, True])
-def test_a_bad_executable_is_126_or_127(tmp_path, make, code, text, by_exe):
+def test_a_program_that_cannot_be_executed_is_126_or_127(tmp_path, make, code, text, by_exe):
     """PATH is not searched: 127 if there is no file, 126 if it cannot be executed."""
     exe = str(make(tmp_path))
     res = run1(argv("fine", exe=exe) if by_exe else argv(exe))
@@ -189,8 +189,8 @@ def test_a_pipe_works_in_any_order_and_at_any_fd():
     assert captured(res["read"]) == b"there\n"
 
 
-def test_thirty_processes_in_a_row_end():
-    """No process holds an end that keeps another one from ending."""
+def test_a_chain_of_thirty_pipes_ends():
+    """No process holds a pipe end that would keep another one from ending."""
     procs = {"p0": sh("echo begin", ("stdout", "pipe-write"))}
     for i in range(1, 30):
         source = {"pipe-read": {"proc_id": f"p{i - 1}", "fd": "stdout"}}
@@ -242,7 +242,7 @@ def test_the_reader_of_a_failed_writer_gets_the_end():
 
 
 def test_children_start_with_default_signals():
-    """Signals ignored or blocked in the program are neither in a child."""
+    """Signals that the program ignores or blocks are neither ignored nor blocked in a child."""
 
     def spoil():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -307,7 +307,7 @@ def test_a_name_that_is_not_utf_8_gives_a_valid_result(tmp_path):
     assert res["proc_stat"]["comm"] == "b\ufffdd"
 
 
-def test_proc_stat_is_of_the_moment_of_the_end():
+def test_proc_stat_is_read_at_the_end_of_the_process():
     """The memory is zero then."""
     res = ok(sh("exit 0"))
     stat = res["proc_stat"]
@@ -364,7 +364,7 @@ def test_secrets_are_never_inherited():
         assert "PROCSTAR_AGENT_" not in text
 
 
-def test_an_empty_environment_suffices():
+def test_the_program_runs_with_an_empty_environment():
     """The program needs no PATH, HOME or USER."""
     res = ok(argv("/usr/bin/env", fds=[["stdout", capture("tempfile")]]), env={})
     assert captured(res) == b""
@@ -415,7 +415,7 @@ SCRIPTS = {
 @pytest.mark.parametrize("script", SCRIPTS, ids=repr)
 @pytest.mark.parametrize("search", [False, True])
 def test_a_script_that_cannot_run_is_not_reported_as_missing(tmp_path, script, search):
-    """The system's error is followed by what is wrong with the file."""
+    """The system's error is followed by the defect of the file."""
     path = tmp_path / "script"
     path.write_text(script, newline="")
     path.chmod(0o755)

@@ -75,7 +75,7 @@ def test_cwd_applies_to_the_process_and_its_relative_paths(tmp_path):
 
 
 def test_an_invalid_cwd_fails_with_path_and_cause(tmp_path):
-    """Nothing is opened or executed elsewhere."""
+    """No file is opened and no program is executed in another directory."""
     (tmp_path / "file").touch()
     for path, number in ((tmp_path / "no", errno.ENOENT), (tmp_path / "file", errno.ENOTDIR)):
         proc = argv("/bin/echo", cwd=str(path), fds=[["stdout", {"file": {"path": "made"}}]])
@@ -167,7 +167,7 @@ def test_failures_have_a_key_an_error_name_and_a_subject():
 
 
 def test_signals_are_default_ignored_or_blocked_as_specified():
-    """Default signals, whatever the program itself ignores."""
+    """Other signals have their defaults, even if the program itself ignores them."""
     text = said(fields())
     assert field(text, "SigIgn") == field(text, "SigBlk") == "0" * 16
     text = said(fields() | {"signals": {"ignore": ["USR1", "SIGRTMIN+3"], "block": ["SIGUSR2", 64], "default": ["HUP"]}})
@@ -218,7 +218,7 @@ def test_unknown_accounts_are_named():
         "failed to set group: no-such-group: no such group",
         "failed to set groups: neither: no such group",
     ]
-    # No entry of the account names its group.
+    # There is no entry of the account that would name its group.
     assert failed(argv(TRUE, user=54321)) == ["failed to set user: 54321: no such user"]
 
 
@@ -368,7 +368,7 @@ def test_pdeath_signal_is_not_sent_by_an_upgrade():
         service.post(specs)
         eventually(lambda: len(_proxies(keeper)) - len(specs) == len(specs), "a proxy for each")
         assert _spawners(keeper) <= PERMANENT_SPAWNERS
-        # They delay nobody.
+        # They do not delay other processes.
         service.post({"free": argv(TRUE, pdeath_signal="KILL")})
         assert service.result("free")["status"]["exit_code"] == 0
         for n in specs:
@@ -401,7 +401,7 @@ def test_blocked_helpers_are_replaced_with_the_same_umask(tmp_path):
             more = {"pdeath_signal": "KILL"} if n % 2 else {}
             held[str(n)] = sh("umask", *fds, **more)
         service.post(held)
-        # They delay nobody of either kind, though the others continue.
+        # They delay no other process of either kind, and the blocked ones continue.
         for n in range(20):
             service.post({f"free {n}": sh("umask", *OUT), f"tied {n}": sh("umask", *OUT, pdeath_signal="KILL")})
         for n in range(20):
@@ -488,7 +488,7 @@ def test_helpers_killed_at_any_moment_start_each_process_once():
                 assert (result["errors"], captured(result)) == ([], f"{n}\n".encode()), result
 
 
-# Whitelist
+# Allowed executables
 
 
 def test_restrictions_match_paths_and_globs(tmp_path):
@@ -542,7 +542,7 @@ def test_a_working_directory_does_not_change_an_allowed_relative_path(tmp_path):
 
 
 def test_a_swapped_link_does_not_bypass_the_restriction(tmp_path):
-    """The checked file is executed, whatever its name is by then."""
+    """The checked file is executed, even if its path names another file by then."""
     (tmp_path / "good").mkdir()
     shutil.copy("/bin/echo", tmp_path / "good" / "echo")
     link = tmp_path / "link"
@@ -574,10 +574,10 @@ def test_a_swapped_link_does_not_bypass_the_restriction(tmp_path):
 
 
 def test_only_the_given_fds_are_open():
-    """Whatever is open in the program, and captured by siblings."""
+    """Fds of the program and captures of siblings are not open."""
     fds = [["stdin", {"null": {}}], ["stdout", capture()], ["stderr", capture()]]
     specs = {str(n): argv("/bin/ls", "/proc/self/fd", fds=fds) for n in range(20)}
-    # One more: the directory that it reads.
+    # ls has one more open: the directory that it reads.
     assert {captured(r) for r in run(specs).values()} == {b"0\n1\n2\n3\n"}
     restricted = argv("/bin/ls", "/proc/self/fd", fds=fds)
     assert said(restricted, "--restrict-exe", "/bin/*") == "0\n1\n2\n3\n"
@@ -586,14 +586,14 @@ def test_only_the_given_fds_are_open():
 
 @pytest.mark.parametrize("size", (0, 1, 1 << 20, (1 << 20) + 1, 40_000_000))
 def test_given_data_are_complete_and_immutable(size):
-    """Of any size, from the start for each fd."""
+    """Data have any size, and each fd reads them from the start."""
     text = ("0123456789abcdef" * (size // 16 + 1))[:size]
     fds = [["stdin", {"data": {"text": text}}], *OUT]
     assert said(argv("/usr/bin/sha256sum", fds=fds)).split()[0] == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_given_data_on_several_fds_are_separate():
-    """Also as an object, and opened again by name."""
+    """This also holds for the form of an object, and for fds that are opened again by name."""
     fds = {"stdin": {"data": {"text": "in"}}, "7": {"data": {"base64": "//4="}}, "stdout": capture(encoding=None)}
     assert captured(ok(sh("cat; cat <&7; cat /dev/stdin") | {"fds": fds})) == b"in\xff\xfein"
     if os.geteuid() == 0:

@@ -117,7 +117,7 @@ def test_configured_limits_apply_to_captures_without_their_own():
 @pytest.mark.parametrize("more", [{}, {"keep": {"head": 3, "tail": 3}}, {"compress": "gzip"}], ids=str)
 @pytest.mark.parametrize("mode", ["memory", "tempfile"])
 def test_named_files_stay_after_the_exit(tmp_path, mode, more):
-    """With their mode, whatever the umask; others are removed."""
+    """They have their mode regardless of the umask; other captures are removed."""
     for keep in (True, False):
         path = tmp_path / "out"
         path.write_text("older")
@@ -148,7 +148,7 @@ def test_a_named_file_may_be_deleted_with_its_process(service, tmp_path):
 
 
 def test_a_named_file_that_cannot_be_created_is_an_error(tmp_path):
-    """With stage and path."""
+    """The failure has stage and path."""
     res = run1(sh("echo hi", ("stdout", fd("tempfile", file={"path": str(tmp_path / "no" / "such")}))))
     assert res["state"] == "error"
     assert res["errors"] == ["failed to set up fd 1: No such file or directory (os error 2)"]
@@ -159,7 +159,7 @@ def test_a_named_file_that_cannot_be_created_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("kind", UNPACK)
 def test_compressed_output_decodes_to_the_same_bytes(service, kind):
-    """In the file, in results, as text and as data."""
+    """This holds for the file and for results, as text and as data."""
     wanted = numbers(100_000)
     service = service()
     service.post({
@@ -192,14 +192,14 @@ def test_base2048_agrees_with_the_package(tmp_path, length):
     assert entry["data"] == base2048.encode(data)
 
 
-def test_base64_may_be_explicit(tmp_path):
-    """The same as null."""
+def test_base64_can_be_given_explicitly(tmp_path):
+    """It means the same as null."""
     res = ok(sh("printf abc", ("stdout", fd(encoding="base64"))))
     assert res["fds"]["stdout"] == {"type": "data", "data": "YWJj", "encoding": "base64"}
 
 
 def test_pipe_size_is_applied():
-    """The system's default without it."""
+    """Without it, the pipe has the system's default size."""
     script = "import fcntl; print(fcntl.fcntl(1, 1032))"
     for size, got in ((None, 65536), (4096, 4096), (1 << 20, 1 << 20)):
         more = {} if size is None else {"pipe_size": size}
@@ -220,8 +220,8 @@ def test_chunk_times_show_the_order_of_two_fds():
     assert ok(sh("echo"))["chunk_times"] is None
 
 
-def test_a_full_disk_ends_no_process(service, tmp_path):
-    """Output is truncated, with the reason; the writer and all others continue."""
+def test_a_full_disk_truncates_output_and_ends_no_process(service, tmp_path):
+    """The result has the reason; the writer and all other processes continue."""
     if os.getuid() != 0:
         pytest.skip("needs root, to mount a small file system")
     small = tmp_path / "small"
@@ -273,7 +273,7 @@ def files_of(state):
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_removed_capture_is_an_error(service, tmp_path, ended, how):
-    """Before or after the end: never a seemingly complete empty output."""
+    """If the file is removed before or after the end, output never appears empty but complete."""
     state, go = tmp_path / "state", tmp_path / "go"
     service = service("--state-dir", state)
     service.post({"a": sh(f"echo hello; while [ ! -e {go} ]; do sleep 0.02; done", ("stdout", fd("tempfile")))})
@@ -300,7 +300,7 @@ def test_a_removed_capture_is_an_error(service, tmp_path, ended, how):
 
 
 def test_a_moved_named_file_is_still_the_output(tmp_path):
-    """As by log rotation while the process writes."""
+    """Log rotation moves a file while the process writes."""
     path = tmp_path / "out"
     script = f"echo one; mv {path} {path}.1; echo other > {path}; echo two"
     res = ok(sh(script, ("stdout", fd("tempfile", file={"path": str(path)}))))

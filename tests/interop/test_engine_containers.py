@@ -44,7 +44,7 @@ def check(results):
 
 @ROOT
 @pytest.mark.parametrize("proc", MOUNTS)
-def test_processes_run_with_any_proc(proc):
+def test_processes_run_with_a_missing_or_foreign_proc(proc):
     """Figures are those of the process or null, and doctor reports the problem."""
     command, mount = MOUNTS[proc]
     command = [*command, "sh", "-c", f'{mount} && exec "$0" "$@"']
@@ -91,7 +91,7 @@ def test_refused_system_calls_are_replaced_if_possible(calls, errno, tmp_path):
 
 
 def test_impossible_operations_name_the_likely_cause():
-    """glibc cannot create a thread if clone3 fails with EPERM; what needs no thread works."""
+    """glibc cannot create a thread if clone3 fails with EPERM; operations without threads work."""
     command = refusing("clone3", "EPERM")
     for args in (["--version"], ["--help"], ["schema", "specs"], ["validate", "-"]):
         done = started(command, *args, text=json.dumps(SPECS).encode())
@@ -100,7 +100,7 @@ def test_impossible_operations_name_the_likely_cause():
         done = started(command, *args, text=json.dumps(SPECS).encode())
         said = done.stdout + done.stderr
         assert done.returncode != 0 and b"clone3 (EPERM)" in said and b"seccomp" in said, (args, done)
-    # As on an old kernel: no message.
+    # ENOSYS is the error of an old kernel: there is no message.
     done = started(refusing("clone3", "ENOSYS"), "--print", "-", text=json.dumps(SPECS).encode())
     assert done.returncode == 0 and done.stderr == b""
     check(json.loads(done.stdout))

@@ -25,7 +25,7 @@ wait
 
 
 def pids(res):
-    """Pids that a process has written."""
+    """PIDs that a process has written."""
     return [int(line) for line in captured(res).split()]
 
 
@@ -51,7 +51,7 @@ def test_a_timeout_sends_sigterm():
 
 
 def test_a_timeout_kills_the_whole_tree():
-    """Also orphans and processes of another session that ignore the signal."""
+    """The tree includes orphans and processes of another session that ignore the signal."""
     res = run1(sh(TREE, timeout=0.5, stop={"grace": 0.2}))
     assert (res["reason"], res["status"]["signal"]) == ("timeout", "SIGKILL")
     members = pids(res)
@@ -62,7 +62,7 @@ def test_a_timeout_kills_the_whole_tree():
 
 
 def test_stop_sends_the_signal_of_the_spec():
-    """To the whole tree, which has the rest of the grace period."""
+    """The whole tree gets the signal, and has the grace period to end."""
     # Background jobs of a shell ignore SIGINT.
     deaf = "sleep 1000 & echo $!"
     script = f"{deaf}; (trap 'echo asked >&2' USR1; echo; sleep 1000 & wait) & trap 'exit 5' USR1; while :; do sleep 0.05; done"
@@ -130,7 +130,7 @@ def test_a_survivor_that_holds_the_pipe_is_listed():
 
 
 async def test_orphans_are_reaped_and_daemons_reported(raw):
-    """They are children of the keeper, and no zombies."""
+    """Orphans are children of the keeper, and do not stay zombies."""
     _, agent, wire = await raw.pair()
     first = await wire.start(a=sh("setsid sleep 1000 & echo $!; sleep 0.2"))
     assert first["a"]["survivors"] is None and first["a"]["survivor_count"] is None
@@ -147,7 +147,7 @@ async def test_orphans_are_reaped_and_daemons_reported(raw):
 
 
 def test_all_or_nothing_stops_the_others_after_a_failure():
-    """Without it they run."""
+    """Without `all_or_nothing` they run."""
     specs = {"bad": argv("/nope"), "long": sleeper()}
     done = procstar("--print", "-", input=json.dumps({"specs": specs, "all_or_nothing": True}).encode())
     results = json.loads(done.stdout)
@@ -162,7 +162,7 @@ def test_all_or_nothing_stops_the_others_after_a_failure():
     assert results["short"]["status"]["exit_code"] == 3
 
 
-async def test_an_idempotent_request_returns_the_present_process(raw):
+async def test_an_idempotent_request_returns_the_existing_process(raw):
     """Another spec of the same ID is an error."""
     _, _, wire = await raw.pair()
     spec = sh("sleep 0.5; echo done")
@@ -244,7 +244,7 @@ def test_a_process_without_enough_descriptors_fails_alone():
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_starts_beyond_the_process_limit_fail_alone():
     """Those after the shortage run."""
-    # A user with no other processes, who may not enter this test's directories.
+    # A user without other processes. It cannot enter this test's directories.
     uid = 54321
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         os.chown(place, uid, uid)

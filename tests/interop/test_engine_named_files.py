@@ -1,4 +1,4 @@
-"""Named files under attack by the process and its user. Needs root, to start as another user."""
+"""Attacks on named files by the process and its user. Needs root, to start as another user."""
 
 import os
 from pathlib import Path
@@ -58,7 +58,7 @@ def delete(service, proc_id):
 
 
 def answers(service):
-    """The service answers soon and starts processes."""
+    """Asserts that the service answers soon and starts processes."""
     assert service.http.get("/healthz", timeout=10).status_code == 200
     name = f"p{os.urandom(4).hex()}"
     service.post({name: sh("exit 3")})
@@ -66,7 +66,8 @@ def answers(service):
 
 
 def check(service, code=0):
-    """The process ended this way with complete output; asked as often as HTTP has threads."""
+    """Asserts that the process ended this way with complete output. Sends as many requests as HTTP
+    has threads, so that a blocked thread is noticed."""
     for _ in range(4):
         res = service.result("p")
         assert res["status"]["exit_code"] == code
@@ -99,7 +100,7 @@ def test_a_directory_replaced_by_a_link_gives_no_access(place, kind, then):
         then(service)
         check(service)
         delete(service, "p")
-        # By the time of the answer.
+        # The file is removed before the answer is sent.
         assert not (place / "d/f/o").exists()
         assert (place / "root/o").read_text() == "secret"
 
@@ -124,12 +125,12 @@ def test_a_fifo_blocks_neither_engine_nor_http(place, kind, then):
         then(service)
         check(service, 5)
         answers(service)
-        # It ends normally.
+        # The service ends normally.
         service.proc.send_signal(signal.SIGTERM)
         eventually(lambda: service.proc.poll() is not None, "the service's end")
 
 
-def test_a_fifo_after_the_end_blocks_nothing(place, kind):
+def test_a_fifo_in_place_of_an_ended_capture_blocks_nothing(place, kind):
     with Service() as service:
         service.post({"p": of_batch(sh("echo mine", named(place / "d/o", kind)))})
         service.result("p")
@@ -151,7 +152,7 @@ def test_a_dead_mount_over_the_directory_blocks_nothing(place, kind):
             answers(service)
             delete(service, "p")
             answers(service)
-            # A file to be created there waits, and delays no other.
+            # A process whose file is created there waits, and delays no other.
             service.post({"q": of_batch(sh("echo mine", named(place / "d/e/o", kind)))})
             answers(service)
         assert not (place / "d/e/o").exists() or service.result("q")
@@ -182,7 +183,7 @@ def test_files_are_found_again_after_a_crash(place, tmp_path, kind):
         assert os.listdir(place / "d/e") == []
 
 
-def test_a_link_or_fifo_is_not_taken_for_a_file_after_a_crash(place, tmp_path, kind):
+def test_a_link_or_fifo_does_not_replace_a_file_after_a_crash(place, tmp_path, kind):
     def swap():
         (place / "d/e").rename(place / "d/f")
         (place / "d/e").symlink_to(place / "root")
@@ -212,7 +213,7 @@ def test_a_dead_mount_only_delays_the_start_after_a_crash(place, tmp_path):
 
 
 class dead_mount:
-    """Mounts a file system whose server never answers, as of a lost host."""
+    """Mounts a file system whose server never answers, like that of an unreachable host."""
 
     def __init__(self, path):
         self.path = path

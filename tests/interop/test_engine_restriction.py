@@ -1,4 +1,5 @@
-"""Attacks by the author of a spec on restricted executables; each one worked once."""
+"""Attacks by the author of a spec on restricted executables. Each one succeeded against an earlier
+version."""
 
 import base64
 import contextlib
@@ -45,11 +46,11 @@ def library():
 
 
 def test_libraries_of_the_spec_are_not_loaded(tmp_path):
-    """LD_PRELOAD with given data mapped code into the allowed program."""
+    """LD_PRELOAD with the path of given data would map code into the allowed program."""
     data = ["9", {"data": {"base64": base64.b64encode(library()).decode()}}]
     preload = {"inherit": False, "vars": {"LD_PRELOAD": "/proc/self/fd/9"}}
     proc = argv(CAT, "/proc/self/maps", env=preload, fds=[*OUT, data])
-    # Data have no name. Without a restriction this is allowed.
+    # The file of data has no name. Without a restriction this is allowed.
     assert "(deleted)" in captured(ok(proc)).decode()
     res = ok(proc, "--restrict-exe", CAT)
     assert "(deleted)" not in captured(res).decode()
@@ -61,7 +62,7 @@ def test_libraries_of_the_spec_are_not_loaded(tmp_path):
 
 
 def test_interpreters_do_not_run_code_of_the_spec():
-    """A shell that may run one script ran another one before it."""
+    """bash would run the code of BASH_ENV before its own script."""
     fds = [*OUT, ["9", {"data": {"text": "echo hooked"}}]]
     proc = sh("true", *fds) | {"argv": [BASH, "-c", "echo done"], "env": {"vars": {"BASH_ENV": "/proc/self/fd/9"}}}
     assert captured(ok(proc)) == b"hooked\ndone\n"
@@ -69,7 +70,8 @@ def test_interpreters_do_not_run_code_of_the_spec():
 
 
 def test_variables_that_run_code_are_removed(tmp_path):
-    """Of the spec and of the program; the result names them, and others are passed on."""
+    """This applies to variables of the spec and of the program. The result names them, and others
+    are passed on."""
     given = {name: "x" for name in "LD_AUDIT GCONV_PATH GLIBC_TUNABLES ENV PYTHONSTARTUP PERL5OPT RUBYOPT NODE_OPTIONS".split()}
     given |= {name: "x" for name in "MALLOC_TRACE LOCPATH NLSPATH HOSTALIASES JAVA_TOOL_OPTIONS GIT_SSH_COMMAND".split()}
     harmless = {"LANG": "C", "JOB": "7", "GIT_AUTHOR_NAME": "me", "NODE_ENV": "test"}
@@ -106,7 +108,7 @@ def other_namespace(target, source):
 
 
 def test_another_mount_namespace_does_not_bypass_a_glob(tmp_path):
-    """There any file has any path, so a path of /proc/PID/root proves nothing."""
+    """In another namespace any file can have any path: a path below /proc/PID/root proves nothing."""
     bin = tmp_path / "bin"
     bin.mkdir()
     shutil.copy(CAT, bin / "tool")
@@ -135,7 +137,7 @@ def test_a_descriptor_does_not_bypass_a_glob(tmp_path):
 
 
 def test_a_swapped_allowed_path_runs_the_checked_file(tmp_path):
-    """Also with a literal path, and through a link."""
+    """This also holds for a literal path, and for a path through a link."""
     shutil.copy(ECHO, tmp_path / "good")
     (tmp_path / "tool").symlink_to("good")
     proc = argv(f"{tmp_path}/tool", "x", fds=OUT)
@@ -180,7 +182,7 @@ def test_an_allowed_script_keeps_its_name(tmp_path):
 
 
 def test_variables_of_files_are_read_in_allowed_directories_only(tmp_path):
-    """With `in_result`, the result showed any file that the program may read."""
+    """With `in_result`, the result would show any file that the program can read."""
     (tmp_path / "secret").write_text("hunter2")
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "value").write_text("v")
@@ -204,7 +206,7 @@ def test_variables_of_files_are_read_in_allowed_directories_only(tmp_path):
 
 
 def test_files_of_fds_are_in_allowed_directories_only(tmp_path):
-    """A spec read and wrote any file that the user may."""
+    """A spec could otherwise read and write any file that the user can."""
     (tmp_path / "secret").write_text("hunter2")
     (tmp_path / "open").mkdir()
     (tmp_path / "open" / "link").symlink_to("../secret")
@@ -230,7 +232,7 @@ def test_files_of_fds_are_in_allowed_directories_only(tmp_path):
     (error,) = refused(read("../secret", cwd=f"{tmp_path}/open"), *args)
     assert "leads out of" in error or "is not below" in error
     assert (tmp_path / "secret").read_text() == "hunter2" and not (tmp_path / "new").exists()
-    # Any process needs its /dev/null, by any key.
+    # Every process can use /dev/null, by any key.
     ok(argv(CAT, fds=[["stdin", {"null": {}}], ["stdout", {"file": {"path": "/dev/null"}}]]), "--restrict-exe", CAT)
 
 

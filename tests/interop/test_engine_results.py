@@ -25,7 +25,7 @@ while [ ! -e {} ]; do sleep 0.02; done"""
 
 
 def test_every_result_identifies_its_process():
-    """Also that of a failed start."""
+    """This includes the result of a failed start."""
     proc = argv("/bin/sh", "-c", "exit 0", cwd="/tmp", labels={"team": "a", "job": "7"})
     results = run({"a": proc, "b": {"argv": ["zz", "x"], "exe": "/nope"}}, "--group-id", "g")
     for res in results.values():
@@ -49,7 +49,7 @@ def test_times_are_consistent():
 
 
 def test_start_failures_have_stage_errno_and_path():
-    """Beside the text of the contract."""
+    """The text that existing clients expect is unchanged."""
     fds = [["0", {"file": {"path": "/nope/in"}}], ["1", capture()], ["7", {"dup": {"fd": 99}}]]
     results = run({"exec": argv("/nope"), "fds": argv("/bin/true", fds=fds), "ok": argv("/bin/true")})
     (failure,) = results["exec"]["failures"]
@@ -126,7 +126,7 @@ def test_samples_and_peaks_stay_after_the_end(service, tmp_path):
     assert check_result(svc.result("p"))["samples"] == kept
 
 
-def test_a_worker_crash_loses_the_history_only(service):
+def test_a_worker_crash_loses_only_the_history_of_samples(service):
     """The next worker identifies each process and continues sampling."""
     svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.02"})
     svc.post({"p": argv("/bin/sh", "-c", SCRIPT, labels={"x": "y"}, cwd="/tmp"), "e": argv("/nope")})
@@ -173,7 +173,7 @@ def small_memory():
 
 
 def test_an_oom_kill_is_reported(small_memory):
-    """A SIGKILL of another process is not."""
+    """A SIGKILL from another process is not reported as one."""
     into = f"echo $$ > {small_memory}/cgroup.procs && exec \"$0\" --print -"
 
     def run(procs):
@@ -219,7 +219,7 @@ def test_validate_reports_all_errors_with_places_and_remedies():
 
 
 def test_start_times_agree_with_the_kernels():
-    """To the tick: the whole seconds of btime are not used."""
+    """They agree to the tick: the whole seconds of btime are not used."""
     for _ in range(5):
         res = run1(argv("/bin/true"))
         start, kernel = parse_time(res["times"]["start"]), parse_time(res["proc_stat"]["starttime"])
@@ -242,7 +242,7 @@ def test_maxrss_is_that_of_the_process_only(service):
 
 
 def test_unknown_values_of_a_lost_process_are_null(service, tmp_path):
-    """Not zero; keys that the contract sets in final results are set."""
+    """They are not zero. Keys that clients expect in every final result are set."""
     state = tmp_path / "state"
     first = service("--state-dir", state)
     first.post({"a": sh("sleep 1; exit 3", ("stdout", capture("tempfile")))})

@@ -1,4 +1,4 @@
-"""HTTP: every route, by the package's clients and by hand."""
+"""HTTP: every route, by the Python package's clients and by plain requests."""
 
 import json
 import os
@@ -120,8 +120,8 @@ def test_an_invalid_body_is_an_error_and_starts_nothing(service, body):
     assert svc.result("a")["state"] == "terminated"
 
 
-def test_errors_name_their_place(service):
-    """As those of a file do."""
+def test_errors_contain_the_path_of_the_invalid_key(service):
+    """The form is that of errors in a file."""
     svc = service()
     rsp = svc.http.post("/procs", json={"specs": {"a": argv(TRUE, fds=[["stdin", "close"], ["0", "close"]])}})
     assert "specs.a.fds[1]" in check_error(rsp, 400)
@@ -235,7 +235,7 @@ def _local(svc, host):
 @pytest.mark.parametrize("host", ["example.com", "example.com:3000", "localhost.example.com", "127.0.0.1.example.com",
                                   "10.0.0.1", "0x7f.1.evil", ""])  # fmt: skip
 def test_foreign_host_names_are_refused(service, host):
-    """A web page could use another name for this machine."""
+    """Otherwise a web page could send requests under another name of this machine."""
     svc = service()
     rsp = _local(svc, host)
     assert rsp.status_code in ((403,) if host else (400, 403))
@@ -271,7 +271,7 @@ def _ask_as(svc, uid, method="GET"):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_other_users_are_refused(service):
-    """Its own user and root are not."""
+    """The service's own user and root are not refused."""
     svc = service()
     for method in ("GET", "POST"):
         status, body = _ask_as(svc, 65534, method)

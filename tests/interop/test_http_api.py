@@ -42,7 +42,7 @@ def check_problem(rsp, status):
 
 
 def test_the_socket_always_exists(service):
-    """Only its owner may connect; it is removed with the service."""
+    """Only the owner can connect to it; it is removed at the end of the service."""
     svc = service()
     path = socket_of(svc.log)
     assert os.stat(path).st_mode & 0o777 == 0o600
@@ -70,7 +70,7 @@ def test_the_socket_may_have_a_given_path(service, tmp_path):
 
 @pytest.fixture
 def open_dir():
-    """A directory that every user may search, unlike those of pytest."""
+    """A directory that every user can search, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as path:
         os.chmod(path, 0o711)
         yield Path(path)
@@ -78,7 +78,7 @@ def open_dir():
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 def test_other_users_are_refused_at_the_socket(service, open_dir):
-    """By the file's mode, and by the kernel's peer credentials."""
+    """The file's mode refuses them, and so do the kernel's peer credentials."""
     path = open_dir / "own.sock"
     svc = service(env={"PROCSTAR_HTTP_SOCKET": str(path)})
     eventually(lambda: "http service listening path=" in svc.log(), "the socket")
@@ -177,7 +177,7 @@ class Tls:
 
 
 def test_other_machines_need_tls_and_the_token(service):
-    """By a name of the certificate."""
+    """Clients use a name of the certificate."""
     tls = Tls(service)
     good = {"Host": "localhost", "Authorization": f"Bearer {TOKEN}"}
     assert tls.get(**good).json() == {"data": {"procs": {}}}
@@ -221,7 +221,7 @@ def test_output_and_events_are_followed_to_the_end(service, tmp_path):
 
 
 def test_event_streams_end_with_the_instance(service):
-    """With a last event, and without delaying the end."""
+    """They have a last event, and do not delay the end."""
     svc = service()
     with svc.http.stream("GET", "/events") as events:
         lines = events.iter_lines()
@@ -242,7 +242,7 @@ async def test_stop_kills_after_the_grace_period(service):
 
 
 def test_content_encodings_and_ranges_are_exact(service):
-    """As decoded by httpx."""
+    """httpx decodes the responses."""
     svc = service()
     svc.post({"a": sh("seq 100000", ("stdout", capture("tempfile", None)))})
     svc.result("a")

@@ -40,14 +40,14 @@ def logged(svc):
 
 
 def test_each_guess_is_delayed_twice_as_long(guarded):
-    """The log has the first, second, fourth and so on."""
+    """The log has the first guess, the second, the fourth and so on."""
     began = time.monotonic()
     for number in range(5):
         check_error(guess(guarded, number), 403)
     assert time.monotonic() - began >= 0.1 + 0.2 + 0.4 + 0.8 + 1.6
     eventually(lambda: logged(guarded) == [1, 2, 4], "the lines of the log")
     assert refusals(guarded) == {"host": 0, "site": 0, "session": 0, "guess": 5, "user": 0}
-    # Without a token nothing is guessed or delayed, but it is counted.
+    # A request without a token is not a guess: it is not delayed, but counted.
     check_error(httpx.get(f"http://127.0.0.1:{guarded.port}/procs"), 403)
     check_error(httpx.get(f"http://127.0.0.1:{guarded.port}/procs", headers={"Host": "evil.example"}), 403)
     assert refusals(guarded) == {"host": 1, "site": 0, "session": 0, "guess": 5, "user": 1}
@@ -55,7 +55,7 @@ def test_each_guess_is_delayed_twice_as_long(guarded):
 
 
 def test_many_guesses_at_once_do_not_delay_the_right_token(guarded):
-    """Few wait, the others are refused."""
+    """Few guesses wait, the others are refused."""
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
         # The later ones wait for seconds.
         for number in range(3):
@@ -73,7 +73,7 @@ def test_many_guesses_at_once_do_not_delay_the_right_token(guarded):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can stand in for another user")
 def test_guesses_are_counted_by_user(guarded):
-    """Though from the same address."""
+    """The users have the same address."""
     command = ["curl", "-s", "-o", "/dev/null", "-H", "Authorization: Bearer x", f"http://127.0.0.1:{guarded.port}/procs"]
     for _ in range(4):
         subprocess.run(command, check=True, user=MALLORY, group=MALLORY, extra_groups=[], cwd="/")

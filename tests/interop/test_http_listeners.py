@@ -1,4 +1,4 @@
-"""Listeners: no other user takes a port or starves clients, and a missing address is reported.
+"""Listeners: no other user can take a port or starve clients, and a missing address is reported.
 
 Tests with another user need root.
 """
@@ -157,7 +157,7 @@ def test_connections_wait_for_the_next_worker(tmp_path):
 
 
 def test_upgrades_refuse_no_connection(tmp_path):
-    """An established one may break off."""
+    """Only an established connection may be closed."""
     service, sock = at_fixed_port(tmp_path)
     with service:
         refused, made, stop = [], [0, 0], threading.Event()
@@ -213,7 +213,7 @@ def test_a_changed_port_is_bound_before_the_old_one_is_released(tmp_path):
 
 @needs_root
 def test_idle_connections_of_others_do_not_starve_the_unix_socket(tmp_path):
-    """They take every slot of TCP."""
+    """Connections of others occupy every slot of TCP."""
     sock = tmp_path / "http.sock"
     env = {
         "PROCSTAR_HTTP_SOCKET": str(sock), "PROCSTAR_HTTP_MAX_CONNECTIONS": "8", "PROCSTAR_HTTP_HEADER_TIMEOUT": "1000",
@@ -224,7 +224,7 @@ def test_idle_connections_of_others_do_not_starve_the_unix_socket(tmp_path):
         for _ in range(4):
             with over_unix(sock) as http:
                 assert http.get("/procs").status_code == 200
-        # Nor other TCP connections of this user.
+        # Other TCP connections of this user work, too.
         assert service.http.get("/procs").status_code == 200
 
 
@@ -259,7 +259,7 @@ def test_idle_tls_connections_are_limited(tmp_path):
                 "connections are refused",
             )
             assert found["procstar_http_unauthenticated_connections"] <= 16
-            # Those that were accepted time out.
+            # The accepted connections time out.
             eventually(
                 lambda: (now := figures(http))["procstar_http_unauthenticated_connections"] == 0
                 and now["procstar_http_unauthenticated_expired_total"] >= 1,
@@ -274,7 +274,8 @@ def test_idle_tls_connections_are_limited(tmp_path):
 
 
 def test_a_missed_port_is_reported_and_retried(tmp_path):
-    """It is taken between check and start: the upgrade fails with a message, all else works."""
+    """The port is taken between check and start: the upgrade fails with a message, and all other
+    functions work."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -291,7 +292,8 @@ exec {service.good} "$@"
             assert done.returncode == 1, done
             assert f"failed to listen on 127.0.0.1:{port}: Address already in use" in done.stderr, done
             assert "serves everything else and tries again" in done.stderr, done
-            # The same configuration is not refused, as nothing gets worse; nor does it succeed.
+            # Another upgrade with the same configuration is not refused: no listener would be lost. It
+        # does not succeed either.
             assert service.upgrade().returncode == 1
             with over_unix(sock) as http:
                 found = listeners(http)
@@ -372,7 +374,7 @@ def test_listeners_of_a_service_manager_are_used(tmp_path):
         port = tcp.getsockname()[1]
         early = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
         early.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        # Nobody binds the configured port, which is another one.
+        # The configured port, which is another one, has no listener.
         configured = free_port()
         with Activated((tcp, unix), "--serve", "--serve-port", configured, "--log-level", "info") as service:
             assert early.makefile("rb").readline().startswith(b"HTTP/1.0 200")
@@ -393,13 +395,13 @@ def test_listeners_of_a_service_manager_are_used(tmp_path):
             assert done.returncode == 0, done
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http, over_unix(path) as other:
                 assert http.get("/procs/a").status_code == other.get("/procs/a").status_code == 200
-        # The service manager owns them: it continues to listen.
+        # The service manager owns the listeners, and continues to listen.
         assert path.exists()
         socket.create_connection(("127.0.0.1", port), timeout=DEADLINE).close()
 
 
 def test_an_open_listener_of_a_service_manager_needs_tls():
-    """As a configured address would."""
+    """The same rule applies to a configured address."""
     with socket.create_server(("0.0.0.0", 0)) as tcp:
         with Activated((tcp,), "--serve") as service:
             _, err = service.proc.communicate(timeout=60)

@@ -26,7 +26,7 @@ from support.wait import DEADLINE, aeventually, eventually
 
 # Parts of an exited process's result that never change.
 EXACT = ("state", "errors", "pid", "status", "rusage", "fds", "proc_stat")
-# None of them keeps open the log of an agent whose end is awaited.
+# With these fds, no process keeps the log of an agent open whose end a test awaits.
 TEMPFILE = [["stdin", {"null": {}}], ["stdout", capture("tempfile", None)], ["stderr", {"null": {}}]]
 SLEEPER = argv(SLEEP, 1000, fds=TEMPFILE)
 PRINTERS = "i=0; while [ ! -e {stop} ]; do echo line $i; i=$((i+1)); sleep 0.01; done; echo $i > {count}; exit 7"
@@ -52,12 +52,12 @@ async def test_results_stay_exact_while_workers_are_killed(tmp_path):
     """`tests/survival` runs this at full size."""
     figures = await Loop(tmp_path, processes=40, kills=12, stops=3, restarts=2, upgrades=4, spread=20).run()
     print(figures)
-    # A bound for a machine that is busy with other tests.
+    # A generous limit, for a machine that is busy with other tests.
     assert max(figures.settled, default=0) < 10
 
 
 async def test_processes_do_not_wait_for_a_suspended_worker(raw, tmp_path):
-    """More output than a pipe holds, by both kinds of capture."""
+    """They write more output than a pipe holds, to both kinds of capture."""
     _, agent, wire = await raw.pair()
     done = tmp_path / "done"
     script = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; head -c 5000000 /dev/zero; head -c 3000000 /dev/zero >&2; touch {done}; exit 3"
@@ -75,8 +75,9 @@ async def test_processes_do_not_wait_for_a_suspended_worker(raw, tmp_path):
     assert (res["fds"]["stdout"]["length"], res["fds"]["stderr"]["length"]) == (5_000_000, 3_000_000)
 
 
-async def test_a_new_worker_is_the_same_agent_to_the_scheduler(raw):
-    """Connection ID, pid and processes are the same; an end in between is sent."""
+async def test_a_scheduler_sees_a_new_worker_as_the_same_agent(raw):
+    """Connection ID, PID and processes are the same; the result of a process that ended in between
+    is sent."""
     server, agent, wire = await raw.pair()
     first = wire.register
     assert first["proc"]["pid"] == agent.pid
@@ -201,7 +202,7 @@ async def test_processes_of_a_killed_keeper_are_adopted(lasting, tmp_path):
 
 
 def check_lost(res):
-    """Asserts that a result is `lost` and claims nothing else."""
+    """Asserts that a result is `lost` and contains no other facts about the end."""
     assert res["state"] == "error"
     assert any(e.startswith("exit status lost") for e in res["errors"]), res["errors"]
     assert res["reason"] == "lost"
@@ -319,7 +320,7 @@ async def test_state_directories_must_be_private(lasting, tmp_path):
 
 @pytest.mark.timeout(240)
 def test_a_truncated_journal_gives_no_wrong_result(tmp_path):
-    """Cut at every byte of its end, it does not prevent a start."""
+    """A journal that is cut at any byte near its end does not prevent a start."""
     state = tmp_path / "state"
     true = argv("/usr/bin/true", fds=TEMPFILE)
     with Service("--state-dir", state) as service:
@@ -359,8 +360,8 @@ def test_a_truncated_journal_gives_no_wrong_result(tmp_path):
 # -- the worker becomes the keeper
 
 
-def test_a_killed_keeper_costs_no_status_and_no_byte(tmp_path):
-    """Its worker becomes the keeper, under its own pid, with the same listeners."""
+def test_no_status_and_no_byte_is_lost_with_a_killed_keeper(tmp_path):
+    """The worker becomes the keeper, with its own PID and the same listeners."""
     state, go = tmp_path / "state", tmp_path / "go"
     memory = ["stdout", capture("memory", "utf-8")]
     waits = f"echo one; while [ ! -e {go} ]; do sleep 0.01; done; echo two; exit 7"
@@ -388,7 +389,7 @@ def test_a_killed_keeper_costs_no_status_and_no_byte(tmp_path):
         eventually(lambda: not procs.is_alive(keeper), "the end")
 
 
-def test_a_killed_single_run_stops_its_processes_and_says_so(tmp_path):
+def test_a_killed_single_run_stops_its_processes_and_reports_it(tmp_path):
     spec = json.dumps({"specs": {"p": sleeper(600)}}).encode()
     run = subprocess.Popen([binary(), "--print", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     run.stdin.write(spec)
@@ -407,7 +408,7 @@ def test_a_killed_single_run_stops_its_processes_and_says_so(tmp_path):
 
 
 def test_twenty_single_runs_share_a_temporary_directory(tmp_path):
-    """Without HOME; nothing is left."""
+    """They run without HOME, and leave no file behind."""
     env = {"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]}
     running = []
     for n in range(20):
@@ -432,7 +433,7 @@ def left_in(tmpdir):
 
 
 def test_files_of_a_killed_run_are_removed_by_the_next_start(tmp_path):
-    """Not while its processes run."""
+    """The files of running processes are kept."""
     env = {"TMPDIR": str(tmp_path)}
     memory = Path(f"/dev/shm/procstar-{os.geteuid()}")
     with Service(env=env) as service:
@@ -591,7 +592,7 @@ def test_a_single_run_survives_the_worker_at_any_moment(tmp_path):
 
 
 async def test_an_invalid_configuration_prevents_workers_only(raw, tmp_path):
-    """Processes continue; SIGTERM ends them all, and the exit code is 1."""
+    """Processes continue until SIGTERM, and the exit code is 1."""
     config = tmp_path / "config.toml"
     config.write_text("")
     _, agent, wire = await raw.pair("--config", config)

@@ -96,7 +96,7 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_an_invalid_program_is_refused_and_the_old_one_continues(tmp_path, kind):
-    """The check is before the upgrade, and the command reports the reason."""
+    """The program is checked before the upgrade, and the command reports the reason."""
     bad, why = BAD[kind]
     with Replaceable(tmp_path) as service:
         service.post({"a": sh("exec sleep 1000")})
@@ -110,14 +110,14 @@ def test_an_invalid_program_is_refused_and_the_old_one_continues(tmp_path, kind)
         service.replace(service.good.read_bytes())
         done = service.upgrade()
         assert done.returncode == 0 and str(service.program) in done.stdout, done
-        # It listens after the end of the command.
+        # The service listens after the end of the command.
         assert service.result("a", ended=False)["pid"] == pid
         service.http.post("/procs/a/signals/SIGKILL")
         assert result(service, "a")["status"]["signum"] == signal.SIGKILL
 
 
 def test_a_script_that_starts_the_program_is_accepted(tmp_path):
-    """It passes on the check, and may print anything."""
+    """The script passes the arguments of the check on, and may print anything."""
     with Replaceable(tmp_path) as service:
         service.post({"a": sh("exec sleep 1000")})
         pid = result(service, "a", ended=False)["pid"]
@@ -129,7 +129,7 @@ def test_a_script_that_starts_the_program_is_accepted(tmp_path):
 
 
 def test_an_invalid_configuration_is_refused_before_the_worker_ends(tmp_path):
-    """Mistyped keys, missing files."""
+    """The configuration has mistyped keys or missing files."""
     with Replaceable(tmp_path) as service:
         worker = worker_pid(service.proc.pid)
         missing = tmp_path / "missing.pem"
@@ -149,7 +149,7 @@ def test_an_invalid_configuration_is_refused_before_the_worker_ends(tmp_path):
 
 
 def test_a_port_of_another_program_is_refused(tmp_path):
-    """Its own port is not."""
+    """The service's own port is not refused."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -203,7 +203,7 @@ def test_an_upgrade_needs_an_instance(tmp_path):
 
 
 def test_sighup_without_a_terminal_upgrades():
-    """Also of a session leader, as under a supervisor."""
+    """This also holds for a session leader, as under a supervisor."""
     script = '"$0" --serve --serve-port 0 --log-level info 2>&1 & read -r; kill -HUP $!; read -r; kill -TERM $!; wait $!'
     leader = subprocess.Popen(
         ["/bin/bash", "-c", script, binary()],

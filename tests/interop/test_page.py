@@ -185,7 +185,7 @@ def test_10000_processes_are_listed_filtered_and_searched(service, browser):
     page.js("document.querySelectorAll('.search, [list=known-labels]').forEach((e) => { e.value = ''; e.dispatchEvent(new Event('input')); })")
     page.click(".choice", "Running")
     page.has(".tally", "2 of 10,000")
-    # Figures arrive by themselves, and make curves.
+    # Figures arrive without requests, and are drawn as curves.
     page.wait("document.querySelector('.spark.memory .line')?.getAttribute('d')?.length > 10", "a curve")
     # Figures present at the end, without a request.
     asked = len(page.requests)
@@ -281,7 +281,7 @@ def test_output_of_any_size_is_shown_and_searched(service, browser):
 
 
 def test_streams_are_shown_apart_and_interleaved(service, browser, tmp_path):
-    """In the order of writing, live."""
+    """They are in the order of writing, while the process runs."""
     svc = service()
     marker = tmp_path / "go on"
     script = f"echo one; sleep 0.05; echo two >&2; sleep 0.05; echo three; {until(marker)['argv'][2]}; echo four >&2; sleep 0.05; echo five"
@@ -304,7 +304,7 @@ def test_streams_are_shown_apart_and_interleaved(service, browser, tmp_path):
 
 
 def test_samples_are_drawn_as_curves(service, browser):
-    """Also of processes that ended before."""
+    """This includes samples of processes that ended before."""
     svc = service(env={"PROCSTAR_SAMPLING_INTERVAL": "0.1"})
     svc.post({"busy": sh("while :; do :; done") | {"timeout": 1}})
     samples = svc.result("busy")["samples"]
@@ -330,7 +330,7 @@ def _own_address():
 
 
 def test_the_page_asks_for_the_token(service, browser, tmp_path):
-    """Over TLS from another address: nothing but the page comes without it."""
+    """Over TLS from another address, only the page is served without the token."""
     address, token = _own_address(), "8ePqYiqbZ4AnXB2hWx8WQg"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
             "-subj", "/CN=test", "-addext", f"subjectAltName=IP:{address}"]  # fmt: skip
@@ -491,7 +491,7 @@ SEARCH = r"""(async () => {
 
 
 def test_text_and_search_are_exact(service, browser):
-    """Any bytes in any pieces: each row has its position, and each match is found."""
+    """For any bytes in any chunks, each row has its position, and each match is found."""
     page = opened(browser, service())
     assert page.js(LAYOUT) > 3000
     assert page.js(SEARCH) == 5

@@ -1,4 +1,4 @@
-"""Sessions of a browser, against leftovers of other programs: in a real Chromium.
+"""Sessions of a browser, in a real Chromium: protection against other programs, users and sites.
 
 One test acts as another user, and is skipped without root.
 """
@@ -65,7 +65,7 @@ class Earlier(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """On both loopback addresses, as `localhost` names both."""
+    """A server on both loopback addresses, because `localhost` names both."""
 
     address_family = socket.AF_INET6
 
@@ -76,7 +76,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def earlier(port):
-    """Runs it."""
+    """Runs the earlier program."""
     with Server(("::", port), Earlier) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -103,7 +103,7 @@ def by_worker(page, url, **options):
 
 
 def test_a_service_worker_of_an_earlier_program_changes_nothing(service, browser):
-    """At any address of that program, and with any knowledge but the session."""
+    """The worker has any address of that program, and all knowledge except the session."""
     port, chromium = free_port(), browser()
     origins = [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
     with earlier(port):
@@ -167,7 +167,7 @@ def start(page, proc_id):
 
 
 def test_a_page_without_a_session_is_read_only(service, browser):
-    """It says how to get a session, also when its code was used before."""
+    """The page explains how to get a session, also if its code was used before."""
     svc, chromium = service(), browser()
     svc.post({"a": argv("/bin/true")})
     svc.result("a")
@@ -204,7 +204,7 @@ def test_a_page_without_a_session_is_read_only(service, browser):
 
 
 def test_pages_of_other_sites_read_nothing(service, browser):
-    """Of another port and another host name; they may link to the page."""
+    """The sites have another port or another host name; they can link to the page."""
     svc, port, chromium = service(), free_port(), browser("--disable-popup-blocking")
     with earlier(port):
         for number, host in enumerate(("127.0.0.1", "localhost"), 1):
@@ -220,7 +220,7 @@ def test_pages_of_other_sites_read_nothing(service, browser):
 
 
 def test_a_session_lasts_as_long_as_the_instance(service, browser):
-    """Over the end of a worker; not at another program on the port."""
+    """It survives the end of a worker, but is not valid for another program on the port."""
     svc = service()
     page = browser().page(ui(svc))
     page.has("#live-text", "live")
@@ -238,7 +238,7 @@ def test_a_session_lasts_as_long_as_the_instance(service, browser):
 
 
 def test_the_token_is_entered_only_without_earlier_programs(service, browser):
-    """If every TCP connection needs it."""
+    """Every TCP connection needs the token here."""
     svc = service(env={"PROCSTAR_HTTP_REQUIRE_TOKEN": "true"}, token=TOKEN)
     chromium = browser()
     page = chromium.page(f"http://127.0.0.1:{svc.port}/")
@@ -253,7 +253,7 @@ def test_the_token_is_entered_only_without_earlier_programs(service, browser):
 
 
 def test_a_session_over_tls_uses_the_name_of_the_certificate(service, browser, tmp_path):
-    """This user needs no token, but a session."""
+    """The instance's own user needs no token, but a session."""
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2",
             "-subj", "/CN=test", "-addext", "subjectAltName=DNS:localhost"]  # fmt: skip
     subprocess.run(made, cwd=tmp_path, check=True, capture_output=True)
@@ -280,7 +280,7 @@ def test_a_session_over_tls_uses_the_name_of_the_certificate(service, browser, t
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can stand in for another user")
 def test_another_user_who_reads_the_url_gets_no_session(service):
-    """Command lines are public; the code is for its own user only."""
+    """Command lines are public, so the code in the URL is valid for its own user only."""
     svc = service()
     origin, code = ui(svc).split("/#session=")
     host = origin.removeprefix("http://").split(":")[0]

@@ -208,7 +208,7 @@ class Run:
 
 
 def worker_of(keeper):
-    """Pid of the worker."""
+    """PID of the worker."""
     for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
         if Path(f"/proc/{child}/comm").read_bytes() == b"procstar-worker\n":
             return int(child)
@@ -483,7 +483,7 @@ def maxrss(binary):
         run.wire.send("ProcStartRequest", specs={f"b{i}": true() for i in range(300)})
         results = [run.wire.message()["res"] for _ in range(600)]
         burst = [res["rusage"]["maxrss"] for res in results if res["rusage"]]
-    # It is null where it may be that of the spawner.
+    # It is null if it may be that of the keeper.
     measured = [
         f"{statistics.median(known) / 1e6:.2f} MB" if known else "unknown"
         for known in ([value for value in values if value is not None] for values in (figures, burst))

@@ -1,4 +1,4 @@
-"""A network of two hosts and one cable: the test's and the agent's, a namespace of its own."""
+"""A network of two hosts and one cable. The agent's host is a network namespace."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ TCP_RTO_MAX_MS = 44
 
 
 def retry_soon(peer):
-    """Limits the retransmission timeout of one of our sockets, whatever was lost before."""
+    """Limits the retransmission timeout of a socket of this process, whatever was lost before."""
     with contextlib.suppress(OSError):  # before Linux 6.15
         peer.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, RETRY_WITHIN_MS)
 
@@ -42,7 +42,7 @@ class Lab:
     def __init__(self):
         assert os.geteuid() == 0, "network namespaces need root: run the tests as root, for example in a container"
         assert shutil.which("ip"), "missing command ip: apt-get install iproute2"
-        # Concurrent tests do the same: the kernel decides which one gets a name.
+        # Concurrent tests do the same: if two choose one name, the kernel refuses the second.
         self.name = f"procstar-{os.getpid()}-{random.randrange(1 << 16):04x}"
         self._subnet = f"10.{random.randrange(210, 250)}.{random.randrange(256)}"
         self._near, self._far = (f"ps{random.randrange(1 << 32):08x}{side}" for side in "ab")

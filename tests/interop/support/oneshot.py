@@ -27,7 +27,7 @@ def run(procs, *args, **kw):
     """Runs `{id: PROC}` with `--print`, checks the shape of each result, and returns them by ID."""
     done = procstar("--print", *args, "-", input=json.dumps({"specs": procs}).encode(), **kw)
     assert done.returncode == 0, done.returncode
-    # Children may have written before; the results are one line with one newline.
+    # Processes may have written before; the results are one line with one newline.
     assert done.stdout.endswith(b"\n")
     line = done.stdout.removesuffix(b"\n").rpartition(b"\n")[2]
     results = json.loads(line[line.index(b'{"') :] if procs else line)

@@ -34,7 +34,7 @@ def is_alive(pid):
 
 
 def await_reaping(pid):
-    """Waits for the end of `pid`, and reaps it if it is an orphan of ours: a zombie would still
+    """Waits for the end of `pid`, and reaps it if it is a child of this process: a zombie would
     show its status."""
     eventually(lambda: not is_alive(pid), f"end of {pid}")
     try:
@@ -80,7 +80,8 @@ def kill_all(pids):
 
 
 def reap_orphans(keep):
-    """Reaps zombies that became our children, except those in `keep`, which have another owner."""
+    """Reaps zombies that became children of this process, except those in `keep`, which other code
+    reaps."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) in keep:
             continue

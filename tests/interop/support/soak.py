@@ -30,7 +30,7 @@ from .wait import DEADLINE, aeventually, within
 MB = 1 << 20
 # Growth that is allowed after the first part. Memory: allocators keep freed memory for a while.
 SLACK = 6 * MB
-# An operation without progress for so long is stuck, disturbances included.
+# Seconds without progress after which an operation is stuck, disturbances included.
 STUCK = 60.0
 
 

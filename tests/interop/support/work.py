@@ -1,6 +1,6 @@
-"""Work as of a scheduler: starts processes, asks for results, waits; over many connections.
+"""The work of a scheduler over many connections: starts processes, requests results, waits.
 
-Each process records in a file that it ran, so that a test can compare the agent's messages with facts.
+Each process records its run in a file, so that a test can compare the agent's messages with it.
 """
 
 import asyncio
@@ -42,14 +42,14 @@ class Work:
         return Counter(self.runs.read_text().split()) if self.runs.exists() else Counter()
 
     async def start(self, wire, *ids):
-        """Starts these processes by one request each, and asks for each result at once."""
+        """Starts each process by a request of its own, and requests its result at once."""
         for proc_id in ids:
             await wire.send("ProcStartRequest", specs={proc_id: self.specs[proc_id]})
             self._started.setdefault(id(wire), []).append(proc_id)
             await self.ask(wire, proc_id)
 
     async def ask(self, wire, proc_id):
-        """Asks for a result."""
+        """Requests a result."""
         self._asked.setdefault(id(wire), []).append(proc_id)
         await wire.send("ProcResultRequest", proc_id=proc_id)
 

@@ -1,7 +1,7 @@
 """A process of the survival test: executes its plan and records what it did.
 
-Run as `python worker.py DIR ID PLAN`, PLAN in JSON. It appends a line to `DIR/ID.runs` at its start, and
-writes `DIR/ID.json` atomically just before its end. It needs only the standard library.
+Run as `python worker.py DIR ID PLAN`, PLAN in JSON. It appends a line to `DIR/ID.runs` at its
+start, and writes `DIR/ID.json` atomically just before its end. It needs only the standard library.
 """
 
 import hashlib
