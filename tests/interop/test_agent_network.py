@@ -1,7 +1,7 @@
 """Broken networks between two hosts of this test, and schedulers that end connections early.
 
-After each disturbance, all results have arrived, once and in order, within the configured times. Needs root,
-iproute2 and iptables.
+After each disturbance, all results have arrived, once and in order, within the configured times.
+Needs root, iproute2 and iptables.
 """
 
 import asyncio

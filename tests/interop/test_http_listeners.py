@@ -292,8 +292,8 @@ exec {service.good} "$@"
             assert done.returncode == 1, done
             assert f"failed to listen on 127.0.0.1:{port}: Address already in use" in done.stderr, done
             assert "serves everything else and tries again" in done.stderr, done
-            # Another upgrade with the same configuration is not refused: no listener would be lost. It
-        # does not succeed either.
+            # Another upgrade with the same configuration is not refused: no listener would be lost.
+            # It does not succeed either.
             assert service.upgrade().returncode == 1
             with over_unix(sock) as http:
                 found = listeners(http)

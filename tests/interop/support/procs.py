@@ -35,7 +35,7 @@ def is_alive(pid):
 
 def await_reaping(pid):
     """Waits for the end of `pid`, and reaps it if it is a child of this process: a zombie would
-    show its status."""
+    still show its status."""
     eventually(lambda: not is_alive(pid), f"end of {pid}")
     try:
         os.waitpid(pid, 0)
