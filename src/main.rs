@@ -218,7 +218,7 @@ fn first_worker(sockets: KeeperSockets, fds: &[RawFd], env: &config::Env, run: O
     }
     // SAFETY: this process has one thread. The user may have set it for the keeper.
     unsafe { std::env::remove_var(variables::AGAIN) };
-    keeper::files::ask(sockets.files);
+    keeper::files::request_from(sockets.files);
     let parsed = match run {
         Some(run) => Ok(Invocation::Run(Box::new(run))),
         None => parse::parse(std::env::args_os(), env),
@@ -241,7 +241,7 @@ fn worker(number: &str, fds: &[RawFd]) -> u8 {
         match descriptors::files_socket(variables::FILES_FD, &number, fds) {
             Ok(socket) => {
                 internal.push(socket.as_raw_fd());
-                keeper::files::ask(socket);
+                keeper::files::request_from(socket);
             }
             Err(foreign) => return reserved(&foreign),
         }

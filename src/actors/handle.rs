@@ -143,7 +143,7 @@ pub type Answer<M> = MapErr<RecipientRequest<M>, fn(MailboxError) -> WorkerEndin
 /// The answer about one process: none if it is unknown.
 pub type ProcessAnswer<T> = Result<Option<T>, WorkerEnding>;
 
-fn ask<M>(mailbox: &Recipient<M>, message: M) -> Answer<M>
+fn send<M>(mailbox: &Recipient<M>, message: M) -> Answer<M>
 where
     M: Message + Send + 'static,
     M::Result: Send,
@@ -152,7 +152,8 @@ where
     mailbox.send(message).map_err(|_| WorkerEnding)
 }
 
-/// Asks a process's actor. If a bug ends that actor, the supervisor replaces it when asked again.
+/// Sends a query about a process. If a bug has ended the process's actor, the supervisor replaces
+/// it, and the second query succeeds.
 fn query_process<Q: ProcessQuestion>(
     mailboxes: &Arc<Mailboxes>,
     mailbox: fn(&Mailboxes) -> &Recipient<Q>,
@@ -172,17 +173,17 @@ impl Handle {
     /// Starts every process of a request, or none. Returns the IDs of processes that an idempotent
     /// request found already started.
     pub fn start(&self, request: Validated) -> Answer<Start> {
-        ask(&self.0.start, Start(request))
+        send(&self.0.start, Start(request))
     }
 
     /// The same, but the answer waits until the keeper has accepted the new processes.
     pub fn start_acknowledged(&self, request: Validated) -> Answer<StartAcknowledged> {
-        ask(&self.0.start_acknowledged, StartAcknowledged(request))
+        send(&self.0.start_acknowledged, StartAcknowledged(request))
     }
 
     /// Commands a process; the answer waits for the outcome.
     pub fn command(&self, id: ProcId, command: ProcessCommand) -> Answer<CommandProcess> {
-        ask(&self.0.command, CommandProcess { id, command })
+        send(&self.0.command, CommandProcess { id, command })
     }
 
     /// Commands a process without an answer: the process may just have ended.
@@ -192,7 +193,7 @@ impl Handle {
 
     /// Deletes an ended process; the answer waits until no later worker can know it.
     pub fn delete(&self, id: ProcId) -> Answer<Delete> {
-        ask(&self.0.delete, Delete(id))
+        send(&self.0.delete, Delete(id))
     }
 
     /// Shuts the worker down, or goes further in a shutdown.
@@ -213,10 +214,10 @@ impl Handle {
     /// # Errors
     /// The worker is ending.
     pub async fn await_starts(&self, ids: &[ProcId]) -> Result<(), WorkerEnding> {
-        // Asking for several at once saves most changes of threads.
+        // Several queries at once save most changes of threads.
         for ids in ids.chunks(64) {
-            let asked: Vec<_> = ids.iter().map(|id| self.await_start(id.clone())).collect();
-            for answer in asked {
+            let answers: Vec<_> = ids.iter().map(|id| self.await_start(id.clone())).collect();
+            for answer in answers {
                 answer.await?;
             }
         }
@@ -254,32 +255,32 @@ impl Handle {
 
     /// All processes that have started, in the order of acceptance.
     pub fn get_all(&self) -> Answer<GetAll> {
-        ask(&self.0.all, GetAll)
+        send(&self.0.all, GetAll)
     }
 
     /// The same by pages: at most `max` after a cursor; none if the cursor is of another run.
     pub fn get_page(&self, after: Option<Cursor>, max: usize) -> Answer<GetPage> {
-        ask(&self.0.page, GetPage { after, max })
+        send(&self.0.page, GetPage { after, max })
     }
 
     /// The changes after a cursor; without a cursor, all processes and every later change.
     pub fn subscribe(&self, after: Option<Cursor>, delivery: Delivery) -> Answer<Subscribe> {
-        ask(&self.0.subscribe, Subscribe { after, delivery })
+        send(&self.0.subscribe, Subscribe { after, delivery })
     }
 
     /// The reply to a question, with the number of the last change that it contains.
     pub fn query(&self, question: Question) -> Answer<Query> {
-        ask(&self.0.query, Query(question))
+        send(&self.0.query, Query(question))
     }
 
     /// The numbers of processes, and the state of shutdown.
     pub fn counts(&self) -> Answer<GetProcessCounts> {
-        ask(&self.0.counts, GetProcessCounts)
+        send(&self.0.counts, GetProcessCounts)
     }
 
     /// The cursor of the last change.
     pub fn cursor(&self) -> Answer<GetCursor> {
-        ask(&self.0.cursor, GetCursor)
+        send(&self.0.cursor, GetCursor)
     }
 }
 

@@ -47,7 +47,7 @@ enum LifecyclePhase {
     Active,
     /// New processes are refused; the worker ends after the last deletion.
     Idling,
-    /// Every process was asked to end.
+    /// Every process was stopped, and may still run.
     Terminating {
         until: Instant,
         deserted: bool,
@@ -62,8 +62,8 @@ enum LifecyclePhase {
 /// An action that the supervisor takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifecycleStep {
-    /// Ask every running process to end.
-    Ask,
+    /// Stop every running process by its stop policy.
+    StopAll,
     /// Kill every running process, with all its descendants.
     Kill,
     /// The state that clients see has changed.
@@ -77,7 +77,7 @@ pub enum WaitReason {
     Work,
     /// The deletion of all processes, while new ones are refused.
     Drain,
-    /// The end of all processes, which were asked to end.
+    /// The end of all processes, which were stopped.
     Ends {
         /// The time at which they are killed.
         until: Instant,
@@ -178,7 +178,7 @@ impl Lifecycle {
         let before = self.state();
         self.phase = phase;
         let signal = match phase {
-            LifecyclePhase::Terminating { .. } => Some(LifecycleStep::Ask),
+            LifecyclePhase::Terminating { .. } => Some(LifecycleStep::StopAll),
             LifecyclePhase::Killing { .. } => Some(LifecycleStep::Kill),
             _ => None,
         };
@@ -273,7 +273,7 @@ mod tests {
         let mut life = Lifecycle::new(EndWhen::Never, GRACES);
         assert_eq!(
             life.order(Shutdown::Terminate, now),
-            [LifecycleStep::Announce(ShutdownState::Idling), LifecycleStep::Ask]
+            [LifecycleStep::Announce(ShutdownState::Idling), LifecycleStep::StopAll]
         );
         assert_eq!(life.order(Shutdown::Terminate, now), []);
         assert_eq!(life.order(Shutdown::Idle, now), []);

@@ -8,7 +8,7 @@ use actix::{Addr, MessageResult};
 use futures_util::StreamExt;
 use proptest::prelude::*;
 
-use super::questions::Asked;
+use super::questions::QueryClient;
 use super::*;
 use crate::actors::messages::{
     AwaitEnd, AwaitStart, FollowOutput, GetUsage, ProcessQuestion, ReadOutput,
@@ -99,13 +99,13 @@ impl Fixture {
         ProcessActor::new("a".into(), None, Arc::new(shared))
     }
 
-    /// Asks as the supervisor does.
-    fn ask<Q: ProcessQuestion>(&self) -> oneshot::Receiver<Option<Q::Answer>>
+    /// Sends a query as the supervisor does.
+    fn query<Q: ProcessQuestion>(&self) -> oneshot::Receiver<Option<Q::Answer>>
     where
-        ProcessActor: Handler<Asked<Q>>,
+        ProcessActor: Handler<QueryClient<Q>>,
     {
         let (answer, answered) = oneshot::channel();
-        self.process.do_send(Asked::<Q>(answer));
+        self.process.do_send(QueryClient::<Q>(answer));
         answered
     }
 
@@ -147,22 +147,22 @@ async fn settle() {
 #[actix::test]
 async fn await_start_is_answered_once_the_record_is_published() {
     let fixture = Fixture::new();
-    let mut before = fixture.ask::<AwaitStart>();
+    let mut before = fixture.query::<AwaitStart>();
     settle().await;
     assert!(before.try_recv().is_err(), "the process has not started");
     fixture.event(started());
     assert!(soon(before).await.unwrap().unwrap().is_running());
     assert_eq!(*fixture.mailbox.changed.borrow(), [true]);
-    assert!(soon(fixture.ask::<AwaitStart>()).await.unwrap().unwrap().is_running());
+    assert!(soon(fixture.query::<AwaitStart>()).await.unwrap().unwrap().is_running());
     fixture.event(ended());
-    let record = soon(fixture.ask::<AwaitStart>()).await.unwrap().unwrap();
+    let record = soon(fixture.query::<AwaitStart>()).await.unwrap().unwrap();
     assert!(!record.is_running(), "the latest record");
 }
 
 #[actix::test]
 async fn a_failed_start_answers_await_start_and_await_end() {
     let fixture = Fixture::new();
-    let (start, end) = (fixture.ask::<AwaitStart>(), fixture.ask::<AwaitEnd>());
+    let (start, end) = (fixture.query::<AwaitStart>(), fixture.query::<AwaitEnd>());
     fixture.event(ended());
     for answer in [start, end] {
         assert!(!soon(answer).await.unwrap().unwrap().is_running());
@@ -172,13 +172,13 @@ async fn a_failed_start_answers_await_start_and_await_end() {
 #[actix::test]
 async fn await_end_is_answered_with_the_last_record() {
     let fixture = Fixture::new();
-    let early = fixture.ask::<AwaitEnd>();
+    let early = fixture.query::<AwaitEnd>();
     fixture.event(started());
-    let mut late = fixture.ask::<AwaitEnd>();
+    let mut late = fixture.query::<AwaitEnd>();
     settle().await;
     assert!(late.try_recv().is_err(), "the process runs");
     fixture.event(ended());
-    for answer in [early, late, fixture.ask::<AwaitEnd>()] {
+    for answer in [early, late, fixture.query::<AwaitEnd>()] {
         assert!(!soon(answer).await.unwrap().unwrap().is_running());
     }
     assert_eq!(*fixture.mailbox.changed.borrow(), [true, false]);
@@ -187,8 +187,8 @@ async fn await_end_is_answered_with_the_last_record() {
 #[actix::test]
 async fn a_deletion_ends_waiting_queries() {
     let fixture = Fixture::new();
-    let (start, end) = (fixture.ask::<AwaitStart>(), fixture.ask::<AwaitEnd>());
-    let (reader, follower) = (fixture.ask::<ReadOutput>(), fixture.ask::<FollowOutput>());
+    let (start, end) = (fixture.query::<AwaitStart>(), fixture.query::<AwaitEnd>());
+    let (reader, follower) = (fixture.query::<ReadOutput>(), fixture.query::<FollowOutput>());
     fixture.process.do_send(Deleted);
     drop(fixture.process);
     assert!(soon(start).await.unwrap().is_none());
@@ -201,7 +201,7 @@ async fn a_deletion_ends_waiting_queries() {
 async fn withdrawn_questions_are_dropped_at_the_next_one() {
     let fixture = Fixture::new();
     for _ in 0..100 {
-        drop((fixture.ask::<AwaitStart>(), fixture.ask::<AwaitEnd>()));
+        drop((fixture.query::<AwaitStart>(), fixture.query::<AwaitEnd>()));
         settle().await;
     }
     /// Counts what waits.
@@ -220,23 +220,23 @@ async fn withdrawn_questions_are_dropped_at_the_next_one() {
 #[actix::test]
 async fn usage_has_the_sampling_history_and_its_peaks() {
     let fixture = Fixture::new();
-    assert!(soon(fixture.ask::<GetUsage>()).await.unwrap().is_none(), "it does not wait");
+    assert!(soon(fixture.query::<GetUsage>()).await.unwrap().is_none(), "it does not wait");
     fixture.event(started());
-    let usage = soon(fixture.ask::<GetUsage>()).await.unwrap().unwrap();
+    let usage = soon(fixture.query::<GetUsage>()).await.unwrap().unwrap();
     assert_eq!(*fixture.mailbox.watched.borrow(), 1, "the sampler watches the process");
     let history = usage.history.unwrap();
     assert!(history.peaks().is_none(), "no sample yet");
     // As the sampler does.
     let now = ProcFs::default().read_stat(std::process::id() as i32).unwrap();
     history.add(TimePoint::now(), &now);
-    let usage = soon(fixture.ask::<GetUsage>()).await.unwrap().unwrap();
+    let usage = soon(fixture.query::<GetUsage>()).await.unwrap().unwrap();
     let history = usage.history.unwrap();
     assert_eq!(history.peaks().unwrap().rss, now.rss);
     assert_eq!(history.samples(&Clock::of(TimePoint::now())).len(), 1);
     let context = ResultContext::default();
     assert!(usage.record.stats(&context).is_some());
     fixture.event(ended());
-    let usage = soon(fixture.ask::<GetUsage>()).await.unwrap().unwrap();
+    let usage = soon(fixture.query::<GetUsage>()).await.unwrap().unwrap();
     assert!(usage.history.unwrap().has_ended(), "the sampler watches it no longer");
 }
 
@@ -246,14 +246,14 @@ async fn without_a_sampler_there_is_no_history() {
     let process = Fixture::actor(&peers, &engine, None).start();
     let fixture = Fixture { process, mailbox, peers, engine };
     fixture.event(started());
-    let usage = soon(fixture.ask::<GetUsage>()).await.unwrap().unwrap();
+    let usage = soon(fixture.query::<GetUsage>()).await.unwrap().unwrap();
     assert!(usage.history.is_none() && *fixture.mailbox.watched.borrow() == 0);
 }
 
 #[actix::test]
 async fn a_reader_has_the_captures_of_the_latest_record() {
     let fixture = Fixture::new();
-    let early = fixture.ask::<ReadOutput>();
+    let early = fixture.query::<ReadOutput>();
     fixture.event(started());
     let context = ResultContext::default();
     let check = |reader: OutputReader, running| {
@@ -262,18 +262,18 @@ async fn a_reader_has_the_captures_of_the_latest_record() {
         assert_eq!(error, Some(OutputError::NotCaptured));
     };
     check(soon(early).await.unwrap().unwrap(), true);
-    check(soon(fixture.ask::<ReadOutput>()).await.unwrap().unwrap(), true);
+    check(soon(fixture.query::<ReadOutput>()).await.unwrap().unwrap(), true);
     fixture.event(ended());
-    check(soon(fixture.ask::<ReadOutput>()).await.unwrap().unwrap(), false);
+    check(soon(fixture.query::<ReadOutput>()).await.unwrap().unwrap(), false);
 }
 
 #[actix::test]
 async fn a_follower_ends_with_the_process() {
     let fixture = Fixture::new();
-    let early = fixture.ask::<FollowOutput>();
+    let early = fixture.query::<FollowOutput>();
     fixture.event(started());
     let early = soon(early).await.unwrap().unwrap();
-    let late = soon(fixture.ask::<FollowOutput>()).await.unwrap().unwrap();
+    let late = soon(fixture.query::<FollowOutput>()).await.unwrap().unwrap();
     assert!(early.reader().record().is_running());
     let options = FollowOptions { fd: FdName::STDOUT, from: 0, chars: false };
     let followed = early.follow(options, Box::pin(std::future::pending()));
@@ -302,10 +302,10 @@ async fn a_follower_whose_actor_is_lost_reports_an_error() {
     }
     let fixture = Fixture::new();
     fixture.event(started());
-    let follower = soon(fixture.ask::<FollowOutput>()).await.unwrap().unwrap();
-    let end = fixture.ask::<AwaitEnd>();
+    let follower = soon(fixture.query::<FollowOutput>()).await.unwrap().unwrap();
+    let end = fixture.query::<AwaitEnd>();
     fixture.process.do_send(Panic);
-    assert!(soon(end).await.is_err(), "the supervisor is asked again");
+    assert!(soon(end).await.is_err(), "the supervisor gets the query again");
     let mut merged = pin!(follower.merge());
     let error = soon(merged.next()).await.unwrap().unwrap_err();
     assert!(error.to_string().starts_with("cannot follow the output"), "{error}");
@@ -338,24 +338,24 @@ async fn a_replacement_knows_the_last_record() {
     let Fixture { process, mailbox, peers, engine } = Fixture::new();
     process.do_send(EngineEvent(started()));
     let (answer, record) = oneshot::channel();
-    process.do_send(Asked::<AwaitStart>(answer));
+    process.do_send(QueryClient::<AwaitStart>(answer));
     *mailbox.record.borrow_mut() = soon(record).await.unwrap();
     let process = Fixture::actor(&peers, &engine, None).start_restored(&peers.clone().recipient());
     let fixture = Fixture { process, mailbox, peers, engine };
-    let usage = soon(fixture.ask::<GetUsage>()).await.unwrap().unwrap();
+    let usage = soon(fixture.query::<GetUsage>()).await.unwrap().unwrap();
     assert!(usage.history.is_some() && usage.record.is_running());
     fixture.event(ended());
-    assert!(!soon(fixture.ask::<AwaitEnd>()).await.unwrap().unwrap().is_running());
+    assert!(!soon(fixture.query::<AwaitEnd>()).await.unwrap().unwrap().is_running());
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Start,
     End,
-    AskStart,
-    AskEnd,
-    AskReader,
-    AskFollower,
+    QueryStart,
+    QueryEnd,
+    QueryReader,
+    QueryFollower,
 }
 
 proptest! {
@@ -364,8 +364,8 @@ proptest! {
     #[test]
     fn every_question_is_answered(
         acts in prop::collection::vec(prop_oneof![
-            Just(Act::Start), Just(Act::End), Just(Act::AskStart), Just(Act::AskEnd),
-            Just(Act::AskReader), Just(Act::AskFollower),
+            Just(Act::Start), Just(Act::End), Just(Act::QueryStart), Just(Act::QueryEnd),
+            Just(Act::QueryReader), Just(Act::QueryFollower),
         ], 1..30),
     ) {
         actix::System::new().block_on(async {
@@ -378,10 +378,10 @@ proptest! {
                 match (act, state) {
                     (Act::Start, 0) => { fixture.event(started()); state = 1; }
                     (Act::End, 0 | 1) => { fixture.event(ended()); state = 2; }
-                    (Act::AskStart, _) => answers.push(some(fixture.ask::<AwaitStart>())),
-                    (Act::AskEnd, _) => answers.push(some(fixture.ask::<AwaitEnd>())),
-                    (Act::AskReader, _) => drop(fixture.ask::<ReadOutput>()),
-                    (Act::AskFollower, _) => drop(fixture.ask::<FollowOutput>()),
+                    (Act::QueryStart, _) => answers.push(some(fixture.query::<AwaitStart>())),
+                    (Act::QueryEnd, _) => answers.push(some(fixture.query::<AwaitEnd>())),
+                    (Act::QueryReader, _) => drop(fixture.query::<ReadOutput>()),
+                    (Act::QueryFollower, _) => drop(fixture.query::<FollowOutput>()),
                     _ => {}
                 }
             }

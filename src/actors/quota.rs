@@ -30,11 +30,11 @@ pub(super) struct Present {
 pub enum QuotaExceeded {
     /// [`Quota::running`].
     #[error(
-        "cannot start {asked} more processes: {running} are running, and run.max_running is {max}; wait until some have ended"
+        "cannot start {requested} more processes: {running} are running, and run.max_running is {max}; wait until some have ended"
     )]
     Running {
         /// The number of processes in the request.
-        asked: u64,
+        requested: u64,
         /// The number of running processes.
         running: u64,
         /// The bound.
@@ -42,11 +42,11 @@ pub enum QuotaExceeded {
     },
     /// [`Quota::kept`].
     #[error(
-        "cannot start {asked} more processes: {kept} are kept, and run.max_processes is {max}; delete ended ones"
+        "cannot start {requested} more processes: {kept} are kept, and run.max_processes is {max}; delete ended ones"
     )]
     Kept {
         /// The number of processes in the request.
-        asked: u64,
+        requested: u64,
         /// The number of processes that are not deleted.
         kept: u64,
         /// The bound.
@@ -64,7 +64,7 @@ pub enum QuotaExceeded {
     },
     /// [`Quota::capture`].
     #[error(
-        "invalid limit of {fd} of process {id:?}: head and tail are {asked} bytes together, and \
+        "invalid limit of {fd} of process {id:?}: head and tail are {requested} bytes together, and \
          capture.keep_head and capture.keep_tail are {max}"
     )]
     Limit {
@@ -73,7 +73,7 @@ pub enum QuotaExceeded {
         /// The fd.
         fd: FdName,
         /// The limit in the spec.
-        asked: u64,
+        requested: u64,
         /// The bound.
         max: u64,
     },
@@ -85,17 +85,17 @@ impl Quota {
     /// # Errors
     /// The bound that it exceeds.
     pub(super) fn check(&self, request: &Validated, present: Present) -> Result<(), QuotaExceeded> {
-        let asked = request.procs.len() as u64;
-        if asked == 0 {
+        let requested = request.procs.len() as u64;
+        if requested == 0 {
             return Ok(());
         }
         let Present { running, kept, captures: taken } = present;
         let (running, kept) = (running as u64, kept as u64);
-        if let Some(max) = self.running.filter(|max| running.saturating_add(asked) > *max) {
-            return Err(QuotaExceeded::Running { asked, running, max });
+        if let Some(max) = self.running.filter(|max| running.saturating_add(requested) > *max) {
+            return Err(QuotaExceeded::Running { requested, running, max });
         }
-        if let Some(max) = self.kept.filter(|max| kept.saturating_add(asked) > *max) {
-            return Err(QuotaExceeded::Kept { asked, kept, max });
+        if let Some(max) = self.kept.filter(|max| kept.saturating_add(requested) > *max) {
+            return Err(QuotaExceeded::Kept { requested, kept, max });
         }
         if let Some(max) = self.captures.filter(|max| taken >= *max) {
             return Err(QuotaExceeded::Captures { taken, max });
@@ -124,7 +124,7 @@ impl Quota {
                     return Err(QuotaExceeded::Limit {
                         id: id.clone(),
                         fd: *fd,
-                        asked: both(*limit),
+                        requested: both(*limit),
                         max,
                     });
                 }

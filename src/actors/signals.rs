@@ -67,7 +67,7 @@ struct Foreground {
     id: ProcId,
     actors: Handle,
     /// Whether it got one; the next one kills it.
-    asked: bool,
+    signaled: bool,
 }
 
 impl Signals {
@@ -118,7 +118,7 @@ impl Signals {
     pub fn in_foreground(mut self, id: ProcId, actors: Handle, shared: bool) -> Self {
         let terminals = |order| signal_of(order).is_some() || (shared && order == Shutdown::Kill);
         self.listening.retain(|(_, order)| !terminals(*order));
-        self.foreground = Some(Foreground { id, actors, asked: false });
+        self.foreground = Some(Foreground { id, actors, signaled: false });
         self
     }
 }
@@ -168,11 +168,11 @@ impl StreamHandler<Shutdown> for Signals {
             self.log.note();
         }
         match (&mut self.foreground, signal_of(order)) {
-            (Some(Foreground { asked: true, .. }), Some(_)) => {
+            (Some(Foreground { signaled: true, .. }), Some(_)) => {
                 self.supervisor.do_send(Shutdown::Kill);
             }
             (Some(foreground), signum @ Some(_)) => {
-                foreground.asked = true;
+                foreground.signaled = true;
                 let order = StopOrder { signum, ..StopOrder::default() };
                 let command = ProcessCommand::Stop(order);
                 foreground.actors.post_command(foreground.id.clone(), command);

@@ -280,7 +280,7 @@ impl Supervisor {
                     );
                     self.outputs.shutdown.do_send(ShutdownChanged(state));
                 }
-                LifecycleStep::Ask => self.stop_all(None),
+                LifecycleStep::StopAll => self.stop_all(None),
                 LifecycleStep::Kill => self.stop_all(Some(libc::SIGKILL)),
             }
         }

@@ -77,20 +77,19 @@ pub(crate) fn wait<T: Send + 'static, E: From<io::Error> + Send + 'static>(
     receiver.recv_timeout(patience).map_err(late)?
 }
 
-/// Questions to a file system, or anything else that may hang: while an answer is late, no further
-/// question is asked.
+/// Calls that may hang, such as those to a file system: while one is late, no further one is made.
 #[derive(Default)]
 pub(crate) struct Patient {
-    /// The number of late answers.
+    /// The number of late calls.
     late: Arc<AtomicUsize>,
 }
 
-/// The progress of one question.
-enum Question<T> {
-    Asked,
-    Answered(T),
+/// The progress of one call.
+enum Call<T> {
+    Pending,
+    Done(T),
     /// The caller has stopped waiting.
-    GivenUp,
+    TimedOut,
 }
 
 impl Patient {
@@ -98,8 +97,8 @@ impl Patient {
     ///
     /// # Errors
     /// The OS error of `work`, or of making the thread; `ETIMEDOUT` after `patience`, or while an
-    /// earlier answer is late.
-    pub(crate) fn ask<T: Send + 'static>(
+    /// earlier call is late.
+    pub(crate) fn run<T: Send + 'static>(
         &self,
         patience: Duration,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -108,27 +107,27 @@ impl Patient {
         if self.late.load(Ordering::Acquire) > 0 {
             return Err(timed_out());
         }
-        let question = Arc::new((Mutex::new(Question::Asked), Condvar::new()));
-        let (asked, late) = (Arc::clone(&question), Arc::clone(&self.late));
+        let call = Arc::new((Mutex::new(Call::Pending), Condvar::new()));
+        let (pending, late) = (Arc::clone(&call), Arc::clone(&self.late));
         start(&Creds::default(), move |ready| {
             let answer = ready.and_then(|()| work());
-            let mut state = asked.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = pending.0.lock().unwrap_or_else(PoisonError::into_inner);
             match *state {
-                Question::GivenUp => {
+                Call::TimedOut => {
                     late.fetch_sub(1, Ordering::AcqRel);
                 }
-                _ => *state = Question::Answered(answer),
+                _ => *state = Call::Done(answer),
             }
-            asked.1.notify_one();
+            pending.1.notify_one();
         })?;
-        let state = question.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |state: &mut Question<_>| matches!(state, Question::Asked);
-        let (mut state, _) = question
+        let state = call.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |state: &mut Call<_>| matches!(state, Call::Pending);
+        let (mut state, _) = call
             .1
             .wait_timeout_while(state, patience, waiting)
             .unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *state, Question::GivenUp) {
-            Question::Answered(answer) => answer,
+        match std::mem::replace(&mut *state, Call::TimedOut) {
+            Call::Done(answer) => answer,
             _ => {
                 self.late.fetch_add(1, Ordering::AcqRel);
                 Err(timed_out())
@@ -169,19 +168,19 @@ mod tests {
     #[test]
     fn no_call_is_made_while_one_hangs() {
         let patient = Patient::default();
-        assert_eq!(patient.ask(LONG, || Ok(1)).unwrap(), 1);
+        assert_eq!(patient.run(LONG, || Ok(1)).unwrap(), 1);
         let (release, released) = mpsc::channel::<()>();
-        let hung = patient.ask(Duration::from_millis(10), move || {
+        let hung = patient.run(Duration::from_millis(10), move || {
             let _ = released.recv();
             Ok(())
         });
         assert_eq!(hung.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
-        let refused = patient.ask(LONG, || -> io::Result<()> { panic!("asked") });
+        let refused = patient.run(LONG, || -> io::Result<()> { panic!("called") });
         assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
         drop(release);
         while patient.late.load(Ordering::Acquire) > 0 {
             std::thread::yield_now();
         }
-        assert_eq!(patient.ask(LONG, || Ok(2)).unwrap(), 2);
+        assert_eq!(patient.run(LONG, || Ok(2)).unwrap(), 2);
     }
 }

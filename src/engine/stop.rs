@@ -64,8 +64,9 @@ pub(super) enum StopState {
     /// No stop was requested.
     #[default]
     None,
-    /// The tree got the signal.
-    Asked {
+    /// The tree has received the signal.
+    #[serde(rename = "Asked")]
+    Signaled {
         /// The first cause.
         cause: StopCause,
         /// The time when its tree is killed; `None` in a shutdown, whose own grace ends all
@@ -108,18 +109,18 @@ impl StopState {
             _ => {}
         }
         let running = match self {
-            StopState::Asked { until, .. } => until,
+            StopState::Signaled { until, .. } => until,
             _ => None,
         };
         let given = grace.map(|grace| after(now, grace));
         let until = running.into_iter().chain(given).min();
-        (StopState::Asked { cause, until }, StopAction::Signal(signum))
+        (StopState::Signaled { cause, until }, StopAction::Signal(signum))
     }
 
     /// Checks whether the grace is over at `now`.
     pub(super) fn check_grace(self, now: u64) -> (StopState, StopAction) {
         match self {
-            StopState::Asked { cause, until: Some(until) } if until <= now => {
+            StopState::Signaled { cause, until: Some(until) } if until <= now => {
                 (StopState::Killed { cause }, StopAction::Kill)
             }
             _ => (self, StopAction::None),
@@ -130,14 +131,14 @@ impl StopState {
     pub(super) fn cause(self) -> Option<StopCause> {
         match self {
             StopState::None => None,
-            StopState::Asked { cause, .. } | StopState::Killed { cause } => Some(cause),
+            StopState::Signaled { cause, .. } | StopState::Killed { cause } => Some(cause),
         }
     }
 
     /// The time of the next [`check_grace`](Self::check_grace).
     pub(super) fn until(self) -> Option<u64> {
         match self {
-            StopState::Asked { until, .. } => until,
+            StopState::Signaled { until, .. } => until,
             _ => None,
         }
     }
@@ -166,13 +167,13 @@ mod tests {
 
     #[test]
     fn the_signal_precedes_sigkill() {
-        let ask = StopAction::Signal;
+        let signal = StopAction::Signal;
         let (stop, todo) = StopState::None.request(StopCause::Timeout, 15, secs(10), 5);
-        assert_eq!((stop.until(), todo), (Some(10 * SECOND + 5), ask(15)));
+        assert_eq!((stop.until(), todo), (Some(10 * SECOND + 5), signal(15)));
         assert_eq!(stop.check_grace(10 * SECOND + 4), (stop, StopAction::None));
         // A client sets a shorter grace; the first cause stays.
         let (stop, todo) = stop.request(StopCause::Stopped, 2, secs(1), SECOND);
-        assert_eq!((stop.until(), todo), (Some(2 * SECOND), ask(2)));
+        assert_eq!((stop.until(), todo), (Some(2 * SECOND), signal(2)));
         let (stop, todo) = stop.check_grace(2 * SECOND);
         assert_eq!(
             (stop, todo),
@@ -210,11 +211,11 @@ mod tests {
         /// For any order of requests, the first cause stays, the grace never grows, and the tree is
         /// never killed before the end of a grace unless a request asks for that.
         #[test]
-        fn any_order(asks in prop::collection::vec((any::<bool>(), 0u8..4, 0u64..20, 0u64..5, any::<bool>()), 0..30)) {
+        fn any_order(requests in prop::collection::vec((any::<bool>(), 0u8..4, 0u64..20, 0u64..5, any::<bool>()), 0..30)) {
             let mut now = 0;
             let mut stop = StopState::None;
             let mut killed = false;
-            for (timeout, what, grace, passes, has_grace) in asks {
+            for (timeout, what, grace, passes, has_grace) in requests {
                 now += passes * SECOND;
                 let before = stop;
                 let cause = if timeout { StopCause::Timeout } else { StopCause::Stopped };

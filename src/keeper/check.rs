@@ -98,7 +98,7 @@ pub enum CheckError {
 ///
 /// # Errors
 /// Why not.
-pub(super) fn ask(program: &Program, state: &File, fds: &[RawFd]) -> Result<String, CheckError> {
+pub(super) fn check(program: &Program, state: &File, fds: &[RawFd]) -> Result<String, CheckError> {
     let path = program.path().display().to_string();
     let failed = |source: io::Error| CheckError::Run { path: path.clone(), source };
     trust::check(program.path(), Need::Integrity).map_err(|error| match error {
@@ -107,9 +107,9 @@ pub(super) fn ask(program: &Program, state: &File, fds: &[RawFd]) -> Result<Stri
     })?;
     let nonce = uuid::Uuid::new_v4().simple().to_string();
     let wanted = proof(&nonce, &read_state(state).map_err(failed)?);
-    let mut asked = Question::start(program, state, &nonce, fds).map_err(failed)?;
-    let heard = asked.answer(&wanted, Instant::now() + PATIENCE);
-    let status = asked.end().map_err(failed)?;
+    let mut checked = Check::start(program, state, &nonce, fds).map_err(failed)?;
+    let heard = checked.answer(&wanted, Instant::now() + PATIENCE);
+    let status = checked.end().map_err(failed)?;
     match heard.map_err(failed)? {
         Heard::Nothing => Err(CheckError::Silent { path }),
         Heard::End => Err(CheckError::Foreign { path, status }),
@@ -158,13 +158,13 @@ fn find_answer(text: &[u8], wanted: &str) -> Option<CheckAnswer> {
 }
 
 /// A program that was asked, in a process group of its own.
-struct Question {
+struct Check {
     child: Child,
     pidfd: OwnedFd,
 }
 
-impl Question {
-    fn start(program: &Program, state: &File, nonce: &str, fds: &[RawFd]) -> io::Result<Question> {
+impl Check {
+    fn start(program: &Program, state: &File, nonce: &str, fds: &[RawFd]) -> io::Result<Check> {
         let mut command = Command::new(program.path());
         descriptors::pass_on_inherited(&mut command, fds);
         let _secrets = secrets::hand_over(&mut command)?;
@@ -183,7 +183,7 @@ impl Question {
                 // Without a pidfd, its end could not be noticed.
                 let _ = child.kill().and_then(|()| child.wait());
             })?;
-        Ok(Question { child, pidfd })
+        Ok(Check { child, pidfd })
     }
 
     /// Reads its standard output up to its answer, or to its end.
@@ -293,7 +293,7 @@ mod tests {
     fn check_at(path: &Path) -> Result<String, String> {
         let program = Program::new(path.to_path_buf(), vec!["procstar".into(), "--serve".into()]);
         let name = path.display().to_string();
-        ask(&program, &state(), &[]).map_err(|error| error.to_string().replace(&name, "PATH"))
+        check(&program, &state(), &[]).map_err(|error| error.to_string().replace(&name, "PATH"))
     }
 
     #[test]

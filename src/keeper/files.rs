@@ -62,11 +62,11 @@ pub(super) fn serve(ours: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Makes this worker ask its keeper behind `socket` from now on.
-pub fn ask(socket: OwnedFd) {
+/// From now on, this worker requests the files of its keeper behind `socket`.
+pub fn request_from(socket: OwnedFd) {
     let client = Mutex::new(Client::new(socket));
     crate::engine::request_files_from(Box::new(move |key| {
-        client.lock().unwrap_or_else(PoisonError::into_inner).ask(key)
+        client.lock().unwrap_or_else(PoisonError::into_inner).request(key)
     }));
 }
 
@@ -84,7 +84,7 @@ impl Client {
 
     /// Asks for a copy of the keeper's descriptor of the file with this key; `None` if the keeper
     /// has none.
-    fn ask(&self, key: u64) -> io::Result<Option<OwnedFd>> {
+    fn request(&self, key: u64) -> io::Result<Option<OwnedFd>> {
         send(&self.0, key, None)?;
         loop {
             // Skip a late answer to an earlier question.

@@ -35,7 +35,7 @@ pub enum JobSignal {
 pub struct TerminalJob {
     signals: SignalFd,
     /// When the terminal has sent SIGTSTP, if the job has not gone on since.
-    asked: Option<Instant>,
+    suspending: Option<Instant>,
     procfs: ProcFs,
 }
 
@@ -48,7 +48,7 @@ impl TerminalJob {
         let set = SigSet::from_iter(STOPPING.into_iter().chain([Signal::SIGCONT]));
         set.thread_block()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(TerminalJob { signals, asked: None, procfs: ProcFs::default() })
+        Ok(TerminalJob { signals, suspending: None, procfs: ProcFs::default() })
     }
 
     /// Readable when a signal of job control has come.
@@ -62,11 +62,11 @@ impl TerminalJob {
             let info = self.signals.read_signal().ok().flatten()?;
             match (info.ssi_signo as i32, info.ssi_code) {
                 (libc::SIGCONT, _) => {
-                    self.asked = None;
+                    self.suspending = None;
                     return Some(JobSignal::Continue);
                 }
                 (libc::SIGTSTP, libc::SI_KERNEL) => {
-                    self.asked = Some(Instant::now());
+                    self.suspending = Some(Instant::now());
                     return Some(JobSignal::Suspend);
                 }
                 (libc::SIGTSTP, _) => return Some(JobSignal::PassOn),
@@ -81,7 +81,7 @@ impl TerminalJob {
     /// SIGCONT after it, which this one would not see; a program that was asked by the terminal uses it too.
     pub fn is_suspended_by(&self, signum: i32) -> bool {
         STOPPING.iter().any(|signal| *signal as i32 == signum)
-            || self.asked.is_some_and(|at| at.elapsed() < PATIENCE)
+            || self.suspending.is_some_and(|at| at.elapsed() < PATIENCE)
     }
 
     /// Whether a process is stopped now.
@@ -130,7 +130,7 @@ mod tests {
         raise(Signal::SIGTSTP).unwrap();
         assert_eq!(job.read(), Some(JobSignal::PassOn));
         assert_eq!(suspended(&job), [true, true, true, false]);
-        job.asked = Some(Instant::now());
+        job.suspending = Some(Instant::now());
         assert_eq!(suspended(&job), [true; 4]);
         raise(Signal::SIGCONT).unwrap();
         assert_eq!(job.read(), Some(JobSignal::Continue));

@@ -157,7 +157,7 @@ fn image(table: &ProcessTable, memory: &WorkerState) -> io::Result<Vec<u8>> {
     for record in table.iter() {
         encode(&JournalEntry::Launched(record.id.clone()), &mut bytes)?;
         if let Some(identity) = &record.identity {
-            encode(&JournalEntry::Asked(record.id.clone(), Arc::clone(identity)), &mut bytes)?;
+            encode(&JournalEntry::Identity(record.id.clone(), Arc::clone(identity)), &mut bytes)?;
         }
         if let Some(started) = &record.started {
             encode(&JournalEntry::Started(Box::new(started.clone())), &mut bytes)?;
@@ -198,7 +198,7 @@ pub fn read_all(path: &Path) -> io::Result<(Vec<ProcessEntry>, WorkerState)> {
                 order.push(id.clone());
                 records.insert(id.clone(), ProcessEntry::new(id));
             }
-            Ok(Some(JournalEntry::Asked(id, identity))) => {
+            Ok(Some(JournalEntry::Identity(id, identity))) => {
                 if let Some(record) = records.get_mut(&id) {
                     record.identity = Some(identity);
                 }

@@ -18,9 +18,9 @@ use crate::report::ProcessRecord;
 pub type Answer<T> = OneshotSender<Option<T>>;
 
 /// The client of a question, which the supervisor passes to the process's actor.
-pub(super) struct Asked<Q: ProcessQuestion>(pub(super) Answer<Q::Answer>);
+pub(super) struct QueryClient<Q: ProcessQuestion>(pub(super) Answer<Q::Answer>);
 
-impl<Q: ProcessQuestion> Message for Asked<Q> {
+impl<Q: ProcessQuestion> Message for QueryClient<Q> {
     type Result = ();
 }
 
@@ -48,7 +48,7 @@ macro_rules! forwarded {
             ) {
                 let Some(answer) = client else { return };
                 match self.process {
-                    Some(process) => process.do_send(Asked::<$question>(answer)),
+                    Some(process) => process.do_send(QueryClient::<$question>(answer)),
                     // The client may have gone.
                     None => drop(answer.send(None)),
                 }
@@ -132,26 +132,26 @@ impl ProcessActor {
     }
 }
 
-impl Handler<Asked<AwaitStart>> for ProcessActor {
+impl Handler<QueryClient<AwaitStart>> for ProcessActor {
     type Result = ();
 
-    fn handle(&mut self, Asked(answer): Asked<AwaitStart>, _: &mut Context<Self>) {
+    fn handle(&mut self, QueryClient(answer): QueryClient<AwaitStart>, _: &mut Context<Self>) {
         self.when_started(Waiting::Record(answer));
     }
 }
 
-impl Handler<Asked<AwaitEnd>> for ProcessActor {
+impl Handler<QueryClient<AwaitEnd>> for ProcessActor {
     type Result = ();
 
-    fn handle(&mut self, Asked(answer): Asked<AwaitEnd>, _: &mut Context<Self>) {
+    fn handle(&mut self, QueryClient(answer): QueryClient<AwaitEnd>, _: &mut Context<Self>) {
         self.when_ended(answer);
     }
 }
 
-impl Handler<Asked<GetUsage>> for ProcessActor {
+impl Handler<QueryClient<GetUsage>> for ProcessActor {
     type Result = ();
 
-    fn handle(&mut self, Asked(answer): Asked<GetUsage>, _: &mut Context<Self>) {
+    fn handle(&mut self, QueryClient(answer): QueryClient<GetUsage>, _: &mut Context<Self>) {
         let history = self.history.clone();
         let usage = self.record.clone().map(|record| Usage { record, history });
         // The client may have gone.
@@ -159,18 +159,18 @@ impl Handler<Asked<GetUsage>> for ProcessActor {
     }
 }
 
-impl Handler<Asked<ReadOutput>> for ProcessActor {
+impl Handler<QueryClient<ReadOutput>> for ProcessActor {
     type Result = ();
 
-    fn handle(&mut self, Asked(answer): Asked<ReadOutput>, _: &mut Context<Self>) {
+    fn handle(&mut self, QueryClient(answer): QueryClient<ReadOutput>, _: &mut Context<Self>) {
         self.when_started(Waiting::Reader(answer));
     }
 }
 
-impl Handler<Asked<FollowOutput>> for ProcessActor {
+impl Handler<QueryClient<FollowOutput>> for ProcessActor {
     type Result = ();
 
-    fn handle(&mut self, Asked(answer): Asked<FollowOutput>, _: &mut Context<Self>) {
+    fn handle(&mut self, QueryClient(answer): QueryClient<FollowOutput>, _: &mut Context<Self>) {
         self.when_started(Waiting::Follower(answer));
     }
 }

@@ -25,9 +25,9 @@ impl Supervisor {
         if !unknown.is_empty() {
             return Err(StartError::InUse(unknown));
         }
-        let asked = |id: &ProcId| request.procs.get(id).map(|proc| proc.digest);
+        let requested = |id: &ProcId| request.procs.get(id).map(|proc| proc.digest);
         let other: Vec<ProcId> =
-            present.iter().filter(|id| known(id) != asked(id)).cloned().collect();
+            present.iter().filter(|id| known(id) != requested(id)).cloned().collect();
         if !other.is_empty() {
             return Err(StartError::OtherSpec(other));
         }

@@ -74,8 +74,8 @@ pub(in crate::engine) struct Named {
     made: OnceLock<Made>,
     open: Mutex<Option<Arc<Open>>>,
     look: Mutex<Look>,
-    /// The last question about the descriptor of another process.
-    asked: Patient,
+    /// The request for the descriptor of another process.
+    requests: Patient,
     /// Whether the removal has begun.
     removed: AtomicBool,
 }
@@ -152,7 +152,7 @@ impl Named {
                 made: OnceLock::new(),
                 open: Mutex::new(None),
                 look: Mutex::default(),
-                asked: Patient::default(),
+                requests: Patient::default(),
                 removed: AtomicBool::new(false),
             });
             all.insert(key, Arc::downgrade(&named));
@@ -217,10 +217,10 @@ impl Named {
         if let Some(open) = &*self.opened() {
             return Ok(Arc::clone(&open.reader));
         }
-        let ask = HOLDER.get().ok_or_else(gone)?;
-        let file = Arc::new(File::from(ask(self.key)?.ok_or_else(gone)?));
+        let request = HOLDER.get().ok_or_else(gone)?;
+        let file = Arc::new(File::from(request(self.key)?.ok_or_else(gone)?));
         let tried = Arc::clone(&file);
-        self.asked.ask(ANSWER, move || {
+        self.requests.run(ANSWER, move || {
             let last = tried.metadata()?.len().saturating_sub(1);
             let mut byte = [0];
             tried.read_at(&mut byte, 0)?;

@@ -152,16 +152,16 @@ impl Tree {
     /// Sends a signal to each process, and then continues each.
     pub(super) fn signal(&self, procfs: &ProcFs, signum: i32) -> Vec<Refusal> {
         let mut refusals = Vec::new();
-        let mut asked = Vec::new();
+        let mut signaled = Vec::new();
         for (pid, member) in self.living() {
             let Ok((pidfd, stat)) = find(procfs, pid, member.starttime) else { continue };
             match sys::pidfd_send_signal(pidfd.as_raw_fd(), signum) {
-                Ok(()) => asked.push((pid, member.starttime)),
+                Ok(()) => signaled.push((pid, member.starttime)),
                 Err(error) => refusals.extend(Refusal::of(pid, stat.comm, &error)),
             }
         }
         if is_continued_after(signum) {
-            for (pid, starttime) in asked.into_iter().rev() {
+            for (pid, starttime) in signaled.into_iter().rev() {
                 if let Ok((pidfd, _)) = find(procfs, pid, starttime) {
                     let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), libc::SIGCONT);
                 }

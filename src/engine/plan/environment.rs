@@ -132,14 +132,14 @@ pub(super) fn make(
 }
 
 fn is_inherited(env: &EnvSpec, by_other: bool, name: &[u8]) -> bool {
-    let asked = match &env.inherit {
+    let inherited = match &env.inherit {
         None if by_other => is_inherited_by_others(name),
         None => true,
         Some(Inherit::All) => !by_other || OF_USER.iter().all(|own| own.as_bytes() != name),
         Some(Inherit::None) => false,
         Some(Inherit::Names(names)) => names.iter().any(|wanted| wanted.as_bytes() == name),
     };
-    asked && !env.vars.keys().any(|given| given.as_bytes() == name)
+    inherited && !env.vars.keys().any(|given| given.as_bytes() == name)
 }
 
 /// The variables that describe a process's user.

@@ -17,11 +17,11 @@ pub(super) fn attribute(
     let Some(most) = most else { return Ok(None) };
     let stage = Stage::Limits(Resource::Fsize);
     if let Some(LimitPair { soft, hard }) = attributes.limits.get(&Resource::Fsize) {
-        let asked = [soft, hard].map(|bound| match bound {
+        let requested = [soft, hard].map(|bound| match bound {
             Bound::Value(value) => *value,
             Bound::Unlimited => u64::MAX,
         });
-        let above = asked.iter().any(|asked| *asked > most);
+        let above = requested.iter().any(|bound| *bound > most);
         let detail = format!(
             "above run.max_file_size, {most} bytes: ask for no more, or raise that setting"
         );

@@ -220,7 +220,7 @@ impl HandoverProcess {
             phase,
             sent_sigkill: false,
             policy: StopPolicy { deadline: Some(6_000_000_000), ..StopPolicy::default() },
-            stop: StopState::Asked { cause: StopCause::Timeout, until: Some(7_000_000_000) },
+            stop: StopState::Signaled { cause: StopCause::Timeout, until: Some(7_000_000_000) },
             starttime: Some(600),
             resolved: Resolved::default(),
             tree: [(45, 601)].into(),

@@ -447,7 +447,8 @@ fn a_draining_process_goes_on_after_an_upgrade() {
     // A process whose tree has time left of the grace.
     let mut driver = Driver::new(0);
     driver.process.state = State::Draining(exit());
-    driver.process.stop = StopState::Asked { cause: StopCause::Timeout, until: Some(4 * SECOND) };
+    driver.process.stop =
+        StopState::Signaled { cause: StopCause::Timeout, until: Some(4 * SECOND) };
     driver.await_descendant(7);
     assert_eq!(driver.on(Input::Resumed), ["set Kill 4"]);
     // And one with nothing left to wait for.

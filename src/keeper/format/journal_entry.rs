@@ -29,5 +29,6 @@ pub enum JournalEntry {
     /// The ID of this boot of the machine: pids and start times of another boot are invalid.
     Boot(String),
     /// The requested identity of a launched process, since version 2.
-    Asked(ProcId, Arc<Identity>),
+    #[serde(rename = "Asked")]
+    Identity(ProcId, Arc<Identity>),
 }

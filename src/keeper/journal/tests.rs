@@ -71,7 +71,7 @@ fn events_are_entries_and_messages() {
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Launched(u8),
-    Asked(u8),
+    SetIdentity(u8),
     Started(u8),
     Ended(u8),
     Forgotten(u8),
@@ -79,11 +79,11 @@ enum Change {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    use Change::{Asked, Ended, Forgotten, Launched, Memory, Started};
+    use Change::{Ended, Forgotten, Launched, Memory, SetIdentity, Started};
     let id = 0u8..4;
     prop_oneof![
         id.clone().prop_map(Launched),
-        id.clone().prop_map(Asked),
+        id.clone().prop_map(SetIdentity),
         id.clone().prop_map(Started),
         id.clone().prop_map(Ended),
         id.prop_map(Forgotten),
@@ -116,7 +116,7 @@ impl Journaled {
                 self.table.insert(&id);
                 JournalEntry::Launched(id)
             }
-            Change::Asked(n) => {
+            Change::SetIdentity(n) => {
                 let id = ProcId::from(n.to_string());
                 if self.table.get(&id).is_none() {
                     return;
@@ -124,7 +124,7 @@ impl Journaled {
                 let argv = vec![id.to_string()];
                 let identity = Arc::new(Identity { argv, ..Identity::default() });
                 self.table.set_identity(&id, Arc::clone(&identity));
-                JournalEntry::Asked(id, identity)
+                JournalEntry::Identity(id, identity)
             }
             Change::Started(n) | Change::Ended(n) => {
                 let id = ProcId::from(n.to_string());

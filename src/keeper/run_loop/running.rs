@@ -314,7 +314,7 @@ impl Running {
             self.table.set_identity(id, Arc::clone(&identity));
             if let Some(journal) = &mut self.journal {
                 journal.add(&JournalEntry::Launched(id.clone()));
-                journal.add(&JournalEntry::Asked(id.clone(), identity));
+                journal.add(&JournalEntry::Identity(id.clone(), identity));
             }
         }
         if request.procs.values().any(|proc| proc.shares_terminal) {

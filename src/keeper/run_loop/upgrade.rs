@@ -42,7 +42,7 @@ impl Keeper {
         }
         let state = self.state(Handover::default()).ok_or(NOTHING_STARTED)?;
         let file = state.to_file().map_err(text)?;
-        let version = check::ask(&self.program, &file, &self.environment.fds)
+        let version = check::check(&self.program, &file, &self.environment.fds)
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
         // The old worker ends here, so another one starts even if the upgrade fails.

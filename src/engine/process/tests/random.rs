@@ -120,14 +120,14 @@ proptest! {
     fn any_order(captures in 0usize..3, group in any::<bool>(), steps in steps()) {
         let mut driver = Driver::new(captures);
         driver.process.atomic_group = group.then_some(1);
-        let mut asked = BTreeSet::new();
+        let mut requested = BTreeSet::new();
         let mut resolved = 0;
         for (ticket, step) in (1u64..).zip(&steps) {
             let was_ended = driver.process.is_ended();
             driver.last.clear();
             driver.step(step, ticket);
             if matches!(step, Step::Signal(_) | Step::Stop(..)) {
-                asked.insert(ticket);
+                requested.insert(ticket);
             }
             resolved += driver.last.iter().filter(|text| text.starts_with("resolved")).count();
             if was_ended {
@@ -146,7 +146,7 @@ proptest! {
         prop_assert_eq!(driver.ended, 1);
         prop_assert_eq!(driver.owned_alarms(), 0);
         prop_assert!(driver.process.pending.is_empty());
-        let once: BTreeMap<u64, u32> = asked.into_iter().map(|ticket| (ticket, 1)).collect();
+        let once: BTreeMap<u64, u32> = requested.into_iter().map(|ticket| (ticket, 1)).collect();
         prop_assert_eq!(&driver.answered, &once);
         prop_assert!(resolved <= usize::from(group));
         driver.wait(1_000 * SECOND);
