@@ -1,7 +1,9 @@
-//! Socket activation: listeners that a service manager has opened, as sd_listen_fds(3) has it.
+//! Socket activation: listeners that a service manager has opened, by the protocol of
+//! sd_listen_fds(3).
 //!
-//! They are the launched program's, and so the keeper's: it leaves them open to each worker, over upgrades too, as all descriptors that it was
-//! started with. Its pid stays the same, so that each worker finds them by the same variables.
+//! They belong to the launched program, the keeper. Like all descriptors that it was started with,
+//! it leaves them open to each worker, also over upgrades. Its pid does not change, so each worker
+//! finds them by the same variables.
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -11,7 +13,7 @@ use std::os::unix::net::UnixListener;
 use super::listeners::{Address, is_listener};
 use crate::config::Env;
 
-/// The pid that the listeners are for, how many there are, and their names, joined by colons.
+/// The pid that the listeners are for, their number, and their names, joined by colons.
 pub const VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 /// The number of the first one.
 const FIRST: RawFd = 3;

@@ -1,8 +1,8 @@
-//! Asks the program on disk, before an upgrade, whether it can resume from our state.
+//! Checks before an upgrade whether the program on disk can resume from our state.
 //!
 //! The program is started with the arguments and environment of the upgrade, and with the state as
-//! standard input. Two variables request the check, and its standard output is the answer: one line
-//! of JSON. A hash in it proves that the program has read both the state and the check's random
+//! standard input. Two variables request the check. The answer is one line of JSON on standard
+//! output. A hash in it proves that the program has read both the state and the check's random
 //! number, so no other program can answer.
 
 use std::fs::File;
@@ -28,12 +28,12 @@ use crate::engine::permitted::pidfd_open;
 use crate::engine::sys::set_nonblocking;
 use crate::trust::{self, Exposure, Need, Untrusted};
 
-/// How long a program may take to answer.
+/// Timeout for the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait for the end of killed processes, and between two looks at them.
+/// Timeout for the end of killed processes, and the interval between two checks of them.
 const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 const REAP_INTERVAL: Duration = Duration::from_millis(2);
-/// How much of an answer is read.
+/// The maximum length of an answer in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 const PROGRAM: &str = "procstar";
 
@@ -50,54 +50,55 @@ struct CheckAnswer {
 /// Why there is no upgrade to the program on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// It cannot be started.
+    /// The program cannot be started.
     #[error("cannot run {path}: {source}")]
     Run {
         /// The program.
         path: String,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// Other users may change it, and it would run with our rights.
+    /// Other users may change the program, and it would run with our rights.
     #[error("refusing to run {path}: {exposure}")]
     Exposed {
         /// The program.
         path: String,
-        /// How.
+        /// The users' access.
         exposure: Exposure,
     },
-    /// It runs on without an answer.
+    /// The program has not answered in time.
     #[error("{path} did not answer within {} s whether it can go on; is it procstar?", PATIENCE.as_secs())]
     Silent {
         /// The program.
         path: String,
     },
-    /// It is another program, or an older one.
+    /// The program is not procstar, or an older version of it.
     #[error(
         "{path} is not procstar, or a version that cannot go on from here ({status}); install procstar at that path"
     )]
     Foreign {
         /// The program.
         path: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
     },
-    /// It says why it cannot go on.
+    /// The program cannot resume, for a reason of its own.
     #[error("{path}, version {version}, cannot go on: {reason}")]
     Refused {
         /// The program.
         path: String,
         /// Its version.
         version: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Asks the program that is now on disk whether it can go on from `state`, with these descriptors of the user's; returns its version.
+/// Checks whether the program that is now on disk can resume from `state`, with these descriptors
+/// of the user; returns its version.
 ///
 /// # Errors
-/// Why not.
+/// The reason.
 pub(super) fn check(program: &Program, state: &File, fds: &[RawFd]) -> Result<String, CheckError> {
     let path = program.path().display().to_string();
     let failed = |source: io::Error| CheckError::Run { path: path.clone(), source };
@@ -120,7 +121,7 @@ pub(super) fn check(program: &Program, state: &File, fds: &[RawFd]) -> Result<St
     }
 }
 
-/// The answer of this program to the question with this number about a state: one line.
+/// This program's answer to the check with this random number, as one line.
 pub fn answer(nonce: &str, state: &[u8], outcome: Result<(), String>) -> String {
     let answer = CheckAnswer {
         program: PROGRAM.to_owned(),
@@ -128,7 +129,7 @@ pub fn answer(nonce: &str, state: &[u8], outcome: Result<(), String>) -> String 
         proof: proof(nonce, state),
         refusal: outcome.err(),
     };
-    // Strings alone: this cannot fail.
+    // It contains only strings, so this cannot fail.
     serde_json::to_string(&answer).unwrap_or_default() + "\n"
 }
 
@@ -140,16 +141,17 @@ fn proof(nonce: &str, state: &[u8]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a program that was asked has said.
+/// The outcome of waiting for an answer.
 enum Heard {
     CheckAnswer(CheckAnswer),
-    /// It has ended without one.
+    /// The program has ended without an answer.
     End,
-    /// It still runs.
+    /// The program still runs, without an answer.
     Nothing,
 }
 
-/// The answer with the wanted proof, if it is one of these lines: a script that starts the program may print others.
+/// The line with the expected proof, if there is one: a script that starts the program may print
+/// other lines.
 fn find_answer(text: &[u8], wanted: &str) -> Option<CheckAnswer> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter(|line| line.ends_with(b"\n"))
@@ -157,7 +159,7 @@ fn find_answer(text: &[u8], wanted: &str) -> Option<CheckAnswer> {
         .find(|answer| answer.program == PROGRAM && answer.proof == wanted)
 }
 
-/// A program that was asked, in a process group of its own.
+/// A program that is being checked, in a process group of its own.
 struct Check {
     child: Child,
     pidfd: OwnedFd,
@@ -186,7 +188,7 @@ impl Check {
         Ok(Check { child, pidfd })
     }
 
-    /// Reads its standard output up to its answer, or to its end.
+    /// Reads the program's standard output up to the answer or the program's end.
     fn answer(&mut self, wanted: &str, deadline: Instant) -> io::Result<Heard> {
         let Some(stdout) = self.child.stdout.take() else { return Ok(Heard::Nothing) };
         let stdout = OwnedFd::from(stdout);
@@ -196,7 +198,7 @@ impl Check {
         let mut open = true;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            // Once it is closed, poll would report that again and again.
+            // Without the closed output, because poll would report it repeatedly.
             let output = if open { stdout.as_fd() } else { self.pidfd.as_fd() };
             let mut fds = [
                 PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
@@ -213,17 +215,17 @@ impl Check {
             if let Some(answer) = find_answer(&text, wanted) {
                 return Ok(Heard::CheckAnswer(answer));
             }
-            // Its leftover children may hold its standard output open.
+            // The program's children may hold its standard output open.
             if text.len() >= MAX_ANSWER || ended {
                 return Ok(Heard::End);
             }
         }
     }
 
-    /// Ends it with all that it has started; returns how it ended.
+    /// Ends the program and all that it has started; returns its exit status.
     fn end(mut self) -> io::Result<ExitStatus> {
         let group = Pid::from_raw(self.child.id() as i32);
-        // Let it exit by itself for a moment, because its exit status is reported.
+        // Wait for its own exit for a moment, because its exit status is reported.
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut fds, PollTimeout::from(100_u8));
         // Not reaped yet, so the group is its own.
@@ -281,7 +283,7 @@ mod tests {
         file
     }
 
-    /// What comes of asking a script.
+    /// The outcome of a check of a script.
     fn check_script(script: &str) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("procstar");
@@ -303,7 +305,7 @@ mod tests {
                 "PATH is not procstar, or a version that cannot go on from here ({status}); install procstar at that path"
             ))
         };
-        // Nothing, anything, the state itself, and an answer to another question.
+        // No output, other output, the state itself, and an answer to another check.
         for script in ["exit 0", "echo procstar 2.0.0", "cat", "echo '{\"program\":\"procstar\"}'"]
         {
             assert_eq!(check_script(&format!("#!/bin/sh\n{script}\n")), foreign("exit status: 0"));
@@ -327,10 +329,10 @@ mod tests {
         assert_eq!(check_at(&dir.path().join("missing")), missing);
     }
 
-    /// It ends with all that it has started, which here holds its standard output open.
+    /// The program and its children, which hold its standard output open, are ended.
     #[test]
     fn a_program_without_an_answer_is_ended() {
-        // As the keeper: what the program has started becomes ours with its end.
+        // Like the keeper, this process becomes the parent of the program's children after its end.
         crate::engine::become_subreaper().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pids");
@@ -342,7 +344,7 @@ mod tests {
         assert_all_exited(&path);
     }
 
-    /// No process of a file of pids exists.
+    /// Asserts that no process in a file of pids exists.
     fn assert_all_exited(pids: &Path) {
         for pid in std::fs::read_to_string(pids).unwrap().split_whitespace() {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));

@@ -79,8 +79,8 @@ pub fn keeper_socket(
     from_keeper(variable, number, inherited, SockType::Stream).map(UnixStream::from)
 }
 
-/// Takes the socket on which this process asks its keeper for [files](super::files), by the number
-/// in `variable`.
+/// Takes the socket on which this process requests [files](super::files) from its keeper, by the
+/// number in `variable`.
 ///
 /// # Errors
 /// As [`keeper_socket`].
@@ -106,7 +106,8 @@ fn from_keeper(
     if !is_from_parent(unsafe { BorrowedFd::borrow_raw(fd) }, kind) {
         return Err(foreign);
     }
-    // SAFETY: as above; the keeper has made it for this process alone, and nothing else here uses it.
+    // SAFETY: as above; the keeper has made it for this process alone, and nothing else here uses
+    // it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -257,7 +258,7 @@ mod tests {
             assert_eq!(error, "PROCSTAR_TEST is reserved for procstar itself; unset it");
         }
         assert_eq!(file.stream_position().unwrap(), 3);
-        // The name of a file on a disk that looks like that of a memory file.
+        // A file on a disk with the name of a memory file.
         let dir = tempfile::tempdir().unwrap();
         let lookalike = File::create(dir.path().join("memfd:procstar")).unwrap();
         assert!(state_file(NAME, &lookalike.as_raw_fd().to_string()).is_err());
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn only_a_pair_of_the_parent_is_a_keepers_socket() {
-        // Our own pair: this process is not its own parent.
+        // A pair created by this process, which is not its own parent.
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let file = tempfile::tempfile().unwrap();
         let inherited = [ours.as_raw_fd(), file.as_raw_fd()];

@@ -1,9 +1,10 @@
 //! A worker's access to the files that specs name: by the keeper's descriptors.
 //!
 //! Such a file may be removed from its path, and another file take its place. So the worker opens
-//! none by path. It asks the keeper on a socket of its own, by the key of the capture, and receives
-//! a copy of the keeper's descriptor. A thread of the keeper answers; it touches no file system and
-//! waits for nothing else. A later worker asks again, so a worker's death loses nothing.
+//! none by path. It requests the file from the keeper on a separate socket, by the key of the
+//! capture, and receives a copy of the keeper's descriptor. A thread of the keeper answers; it
+//! touches no file system and waits for nothing else. A later worker repeats its requests, so a
+//! worker's death loses nothing.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -22,8 +23,8 @@ use crate::engine::{held_file, sys};
 
 /// The stack of the thread that answers.
 const STACK: usize = 64 * 1024;
-/// How long a worker waits for an answer: a keeper without CPU time, or in a debugger, must not
-/// block it for ever.
+/// Timeout for an answer: a keeper without CPU time, or in a debugger, must not block a worker for
+/// ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The size of a key.
 const SIZE: usize = size_of::<u64>();
@@ -55,7 +56,7 @@ pub(super) fn serve(ours: OwnedFd) -> io::Result<()> {
         }
     });
     match answering {
-        // If no thread may be created, no process can be started, so there is no file to ask for.
+        // If no thread may be created, no process can be started, so there is no file to request.
         // The worker still prints help and errors.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         answering => answering.map(drop),
@@ -70,7 +71,7 @@ pub fn request_from(socket: OwnedFd) {
     }));
 }
 
-/// Asks for files, one after another.
+/// Requests files, one after another.
 struct Client(OwnedFd);
 
 impl Client {
@@ -82,12 +83,12 @@ impl Client {
         Client(socket)
     }
 
-    /// Asks for a copy of the keeper's descriptor of the file with this key; `None` if the keeper
+    /// Requests a copy of the keeper's descriptor of the file with this key; `None` if the keeper
     /// has none.
     fn request(&self, key: u64) -> io::Result<Option<OwnedFd>> {
         send(&self.0, key, None)?;
         loop {
-            // Skip a late answer to an earlier question.
+            // Skip a late answer to an earlier request.
             match receive(&self.0)? {
                 (answered, file) if answered == key => return Ok(file),
                 _ => {}

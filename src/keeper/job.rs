@@ -1,8 +1,9 @@
-//! Job control: this program and the process of `procstar run` are one job of the shell's.
+//! Job control: this program and the process of `procstar run` are one job of the shell.
 //!
-//! On a terminal that process stays in our session and process group, so the terminal's signals reach it directly, and it reads from
-//! the terminal when the job does. The shell sees only this process, its child: so this one is stopped when that one is, and not before, for
-//! a program may first put the terminal back in order, or not stop at all.
+//! On a terminal, that process stays in our session and process group. So the terminal's signals
+//! reach it directly, and it can read from the terminal when the job is in the foreground. The
+//! shell sees only its own child, this process. So this process stops when the other one has
+//! stopped, and not before: a program may first restore the terminal's state, or not stop at all.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,32 +16,33 @@ use crate::procfs::ProcFs;
 
 /// Signals that stop by default.
 const STOPPING: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
-/// How long after the terminal's SIGTSTP a process may take to stop itself by SIGSTOP.
+/// Time after the terminal's SIGTSTP in which a process may stop itself by SIGSTOP.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many generations of processes are looked at.
+/// Most generations of processes that are searched.
 const GENERATIONS: usize = 64;
 
-/// A signal of job control that has come.
+/// A received signal of job control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobSignal {
-    /// The terminal has sent SIGTSTP, to the whole job.
+    /// The terminal has sent SIGTSTP to the whole job.
     Suspend,
-    /// Somebody has sent SIGTSTP to this process.
+    /// A process has sent SIGTSTP to this process.
     PassOn,
-    /// The job goes on.
+    /// The job continues.
     Continue,
 }
 
-/// Our job.
+/// The job of this process.
 pub struct TerminalJob {
     signals: SignalFd,
-    /// When the terminal has sent SIGTSTP, if the job has not gone on since.
+    /// The time of the terminal's SIGTSTP, if the job has not continued since.
     suspending: Option<Instant>,
     procfs: ProcFs,
 }
 
 impl TerminalJob {
-    /// From now on the signals of job control do not stop this process: see [`suspend`](Self::suspend).
+    /// From now on, the signals of job control do not stop this process: see
+    /// [`suspend`](Self::suspend).
     ///
     /// # Errors
     /// The OS error.
@@ -51,12 +53,12 @@ impl TerminalJob {
         Ok(TerminalJob { signals, suspending: None, procfs: ProcFs::default() })
     }
 
-    /// Readable when a signal of job control has come.
+    /// Readable when a signal of job control is pending.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.signals.as_fd()
     }
 
-    /// The next signal that has come.
+    /// The next received signal.
     pub fn read(&mut self) -> Option<JobSignal> {
         loop {
             let info = self.signals.read_signal().ok().flatten()?;
@@ -71,14 +73,16 @@ impl TerminalJob {
                 }
                 (libc::SIGTSTP, _) => return Some(JobSignal::PassOn),
                 // The terminal sends these to the whole group when a background member reads or
-                // writes; only that member is stopped.
+                // writes; only that member stops.
                 _ => {}
             }
         }
     }
 
-    /// Whether the job is suspended when its process has been stopped by this signal. Anybody may send SIGSTOP to that process, and
-    /// SIGCONT after it, which this one would not see; a program that was asked by the terminal uses it too.
+    /// Whether the job is suspended when its process was stopped by this signal. A SIGSTOP suspends
+    /// it only after the terminal's SIGTSTP, because some programs then stop themselves by SIGSTOP.
+    /// Any other SIGSTOP comes from another process, whose later SIGCONT this process would not
+    /// see.
     pub fn is_suspended_by(&self, signum: i32) -> bool {
         STOPPING.iter().any(|signal| *signal as i32 == signum)
             || self.suspending.is_some_and(|at| at.elapsed() < PATIENCE)
@@ -89,25 +93,26 @@ impl TerminalJob {
         self.procfs.read_stat(pid).is_ok_and(|stat| stat.state == 'T')
     }
 
-    /// Stops this process, and returns when it goes on. Without a shell that could have it go on, the kernel does not stop it.
+    /// Stops this process, and returns when it continues. Without a shell that could continue it,
+    /// the kernel does not stop it.
     pub fn suspend(&mut self, signum: i32) {
         let signal = STOPPING.into_iter().find(|signal| *signal as i32 == signum);
         let signal = signal.unwrap_or(Signal::SIGTSTP);
         let set = SigSet::from_iter([signal]);
-        // Raise it while it is blocked, so that it merges with the terminal's: continuing discards
-        // all pending stops. These calls do not fail with a valid set.
+        // Raise the signal while it is blocked, so that it merges with the terminal's: SIGCONT
+        // discards all pending stops. These calls do not fail with a valid set.
         let _ = raise(signal);
         let _ = set.thread_unblock();
         let _ = set.thread_block();
     }
 
-    /// Whether this process has another child than the worker.
+    /// Whether this process has a child other than the worker.
     pub fn has_child_besides(&self, worker: Option<i32>) -> bool {
         let own = std::process::id() as i32;
         self.procfs.children(own).into_iter().any(|child| Some(child) != worker)
     }
 
-    /// Whether process `pid` is `ancestor` or descends from it, as far as that is still to be seen.
+    /// Whether process `pid` is `ancestor` or descends from it, as far as `/proc` still shows.
     pub fn descends(&self, pid: i32, ancestor: i32) -> bool {
         let parent = |pid: &i32| self.procfs.read_stat(*pid).ok().map(|stat| stat.ppid);
         let line = std::iter::successors(Some(pid), parent).take(GENERATIONS);

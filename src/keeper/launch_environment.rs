@@ -1,4 +1,4 @@
-//! What the launched program was started with, which its children inherit as far as they may.
+//! The environment of the launched program, which its children inherit in part.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use crate::clock::TimePoint;
 use crate::config::NEVER_INHERITED;
 use crate::engine::{CAPTURE_WRITER, Inherited};
 
-/// What the launched program was started with.
+/// The environment of the launched program.
 #[derive(Clone)]
 pub struct LaunchEnvironment {
-    /// When.
+    /// The time of the launch.
     pub start: TimePoint,
     /// Its fds from 3 up, which are now close-on-exec.
     pub fds: Vec<RawFd>,
-    /// Its open-file limit, soft and hard, where the soft one has been raised.
+    /// Its open-file limit, soft and hard, if the soft one was raised.
     pub nofile: Option<(u64, u64)>,
 }
 
 impl LaunchEnvironment {
-    /// The part that children inherit: all but the variables for this program alone.
+    /// The part that children inherit: all except the variables for this program.
     pub(super) fn inherited(&self) -> Arc<Inherited> {
         // The variables for this process would mislead its children.
         let listen_pid = std::env::var_os("LISTEN_PID");

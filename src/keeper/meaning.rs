@@ -12,7 +12,8 @@ pub enum Mode {
     /// `--serve` or `--agent`, without `--exit`.
     #[default]
     Service,
-    /// It ends by itself: INPUT with `--print`, `--output`, `--exit` or `--wait`, or a command that starts nothing.
+    /// A run that ends by itself: INPUT with `--print`, `--output`, `--exit` or `--wait`, or a
+    /// command that starts no process.
     OneShot,
     /// `procstar run`.
     Foreground,
@@ -28,39 +29,40 @@ impl Mode {
 /// The state of the controlling terminal at the moment of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// There is none, and there was none at the start.
+    /// There was no terminal at the start.
     None,
-    /// It is there.
+    /// The terminal is open.
     Open,
-    /// There was one at the start, and it has been closed.
+    /// The terminal of the start has been closed.
     HungUp,
 }
 
-/// How a signal is received.
+/// The reception of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
     /// Its default action takes place, or the engine receives it.
     Default,
     /// The kernel discards it.
     Discarded,
-    /// It waits until it is read, and then does what [`meaning`] returns.
+    /// It stays pending until it is read, and then has the effect that [`meaning`] returns.
     Read,
 }
 
-/// What a signal that is read does.
+/// The effect of a signal that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// Nothing. Nothing is logged either, because its default action is nothing.
+    /// No effect and no log entry, because the default action has no effect either.
     Nothing,
-    /// Nothing but a line in the log: its default action would end this process, and leave all others without a parent.
+    /// A log entry only: the default action would end this process, and leave all others without a
+    /// parent.
     Ignored,
-    /// It is an order.
+    /// A shutdown command.
     ShutDown(ShutdownCommand),
-    /// The program on disk takes over.
+    /// An upgrade to the program on disk.
     Upgrade,
     /// The process in the foreground receives it.
     PassOn {
-        /// Whether its whole group does, as at a signal of the terminal's.
+        /// Whether its whole group receives it, as with a signal of the terminal.
         group: bool,
     },
 }
@@ -71,32 +73,32 @@ pub const ALL: std::ops::RangeInclusive<i32> = 1..=64;
 /// Two signals that glibc keeps for itself: no program can wait for them.
 const LIBC: [i32; 2] = [32, 33];
 
-/// How signal `signum` is received.
+/// The reception of signal `signum`.
 pub fn receipt(signum: i32) -> Receipt {
     match signum {
-        // Faults of this process, which cannot go on after them.
+        // Faults of this process, which cannot continue after them.
         libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL => Receipt::Default,
         libc::SIGKILL | libc::SIGSTOP => Receipt::Default,
-        // Job control, and what does nothing by default.
+        // Job control, and signals whose default action has no effect.
         libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGCONT | libc::SIGURG => {
             Receipt::Default
         }
         // The engine reads it.
         libc::SIGCHLD => Receipt::Default,
-        // A write that fails says so by its error.
+        // The error of the failed write is enough.
         libc::SIGPIPE | libc::SIGXFSZ => Receipt::Discarded,
         _ if LIBC.contains(&signum) => Receipt::Discarded,
         _ => Receipt::Read,
     }
 }
 
-/// What signal `signum` does, where it is read.
+/// The effect of signal `signum`, if it is read.
 pub fn meaning(signum: i32, mode: Mode, terminal: Terminal) -> Meaning {
     match (signum, mode) {
         (libc::SIGTERM, _) => Meaning::ShutDown(ShutdownCommand::Terminate),
         (libc::SIGINT, _) => Meaning::ShutDown(ShutdownCommand::Interrupt),
         (libc::SIGQUIT, _) => Meaning::ShutDown(ShutdownCommand::Kill),
-        // A service lives on with another program, but not without its terminal.
+        // SIGHUP upgrades a service, unless its terminal was closed.
         (libc::SIGHUP, Mode::Service) if terminal != Terminal::HungUp => Meaning::Upgrade,
         (libc::SIGHUP, _) => Meaning::ShutDown(ShutdownCommand::Terminate),
         (libc::SIGUSR1, Mode::Service | Mode::OneShot) => Meaning::ShutDown(ShutdownCommand::Idle),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::listeners::MissingListener;
 
-/// How long a worker may take until its services listen.
+/// Timeout for the services of the worker to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An upgrade whose outcome is not known yet.
@@ -16,12 +16,12 @@ pub(super) struct AwaitedUpgrade {
 }
 
 impl AwaitedUpgrade {
-    /// An upgrade that was just made, to a program of this name and version.
+    /// An upgrade that has just replaced the program by this one (name and version).
     pub(super) fn new(program: String) -> AwaitedUpgrade {
         AwaitedUpgrade { program, until: Instant::now() + PATIENCE }
     }
 
-    /// When to look whether it is [overdue](Self::is_overdue).
+    /// The time at which it is [overdue](Self::is_overdue).
     pub(super) fn deadline(&self) -> Instant {
         self.until
     }
@@ -47,7 +47,7 @@ impl AwaitedUpgrade {
         ))
     }
 
-    /// The answer where the worker has said why it cannot start, or nothing in time.
+    /// The answer if the worker has reported why it cannot start, or nothing in time.
     pub(super) fn failed(self, why: Option<&str>) -> String {
         let why = why.map_or_else(
             || format!("is not ready after {} s", PATIENCE.as_secs()),

@@ -1,5 +1,5 @@
-//! The registry: a runtime directory of the user's, in which every instance can be found, wherever
-//! its files are.
+//! The registry: a runtime directory of the user with an entry for each instance, wherever its
+//! files are.
 //!
 //! An instance has an entry in the first of the [`candidates`] that can be used: its own directory
 //! with lock and socket, or a link to its lasting directory. Every search for instances covers all
@@ -19,24 +19,24 @@ use crate::users::is_ambiguous;
 
 /// The runtime directory of root, and of a unit that asks for one of our name.
 const RUN: &str = "/run/procstar";
-/// What `StateDirectory=procstar` makes of a unit's state directory, whose registry may be its own.
+/// The state directory of a unit with `StateDirectory=procstar`, whose registry may be private.
 const STATE: &str = "/var/lib/procstar/procstar";
-/// How the name of a registry in a shared directory begins; the user ID follows.
+/// The prefix of a registry's name in a shared directory; the user ID follows.
 const SHARED_NAME: &str = "procstar-run-";
-/// Directories that everybody may use, where there is no runtime directory.
+/// Directories that every user may use, if there is no runtime directory.
 const SHARED: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
-/// How long an instance may take from its lock to the note that its socket is still to come.
+/// Time that an instance may need from its lock to the file [`STARTING`].
 const FRESH: Duration = Duration::from_secs(1);
 
-/// In an instance's directory, while its socket is still to come.
+/// A file in an instance's directory until its socket exists.
 pub const STARTING: &str = "starting";
 /// The file in the instance's directory that requests an upgrade. A signal follows it.
 pub(super) const REQUEST: &str = "upgrade";
 /// The Unix socket's name in an instance's directory, or that of a link to it.
 pub const SOCKET: &str = "http.sock";
 
-/// An instance that runs.
+/// A running instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     /// Its directory.
@@ -46,7 +46,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Writes the request for an upgrade, so that the keeper takes the signal that follows as one.
+    /// Writes the request for an upgrade, by which the keeper recognizes the meaning of the signal
+    /// that follows.
     ///
     /// # Errors
     /// The OS error.
@@ -60,18 +61,18 @@ impl Running {
         let _ = std::fs::remove_file(self.dir.join(REQUEST));
     }
 
-    /// Its socket, where there may be one.
+    /// The path of its socket, which may not exist.
     pub fn socket(&self) -> PathBuf {
         self.dir.join(SOCKET)
     }
 
-    /// Whether its socket is there.
+    /// Whether its socket exists.
     pub fn is_open(&self) -> bool {
         self.socket().exists()
     }
 
-    /// Whether its socket is still to come. One that has just taken its directory may be about to
-    /// say so.
+    /// Whether it is about to create its socket. An instance that has just locked its directory
+    /// counts as starting.
     pub fn is_starting(&self) -> bool {
         let taken = self.dir.join(LOCK).metadata().and_then(|lock| lock.modified());
         let age = taken.ok().and_then(|at| at.elapsed().ok());
@@ -79,8 +80,8 @@ impl Running {
     }
 }
 
-/// The possible locations of the registry, the best one first: only `chosen`, where that is given.
-/// `base` is where captures go.
+/// The possible locations of the registry, the best one first; only `chosen`, if it is set. `base`
+/// is the parent of the captures' directories.
 pub fn candidates(chosen: Option<&Path>, env: &Env, uid: u32, base: &Path) -> Vec<PathBuf> {
     if let Some(chosen) = chosen {
         return vec![absolute(chosen)];
@@ -102,7 +103,7 @@ pub fn candidates(chosen: Option<&Path>, env: &Env, uid: u32, base: &Path) -> Ve
     found
 }
 
-/// Where this user's instances may be, as the settings have it.
+/// The possible locations of this user's registry by the settings.
 pub fn candidates_of(settings: &Settings, env: &Env) -> Vec<PathBuf> {
     let uid = nix::unistd::geteuid().as_raw();
     let base = settings.capture.directory(env);
@@ -137,13 +138,13 @@ fn belongs_to_another_user(registry: &Path, uid: u32) -> bool {
     owner(parent).is_some_and(|owner| ![0, uid].contains(&owner) && !is_ambiguous(owner))
 }
 
-/// Whether a registry is in a directory that everybody may use, where another user can take its
+/// Whether a registry is in a directory that every user may use, so that another user can take its
 /// name.
 fn is_shared(registry: &Path) -> bool {
     registry.file_name().is_some_and(|name| name.as_bytes().starts_with(SHARED_NAME.as_bytes()))
 }
 
-/// The registries of ours beside a registry whose name another user has taken, or had taken once.
+/// Our replacements for a registry whose name another user has or had taken.
 fn beside(registry: &Path) -> Vec<PathBuf> {
     let (true, Some(parent), Some(name)) =
         (is_shared(registry), registry.parent(), registry.file_name())
@@ -210,7 +211,7 @@ pub(super) fn present(registries: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
         .filter(|registry| is_registry(registry))
 }
 
-/// Removes a registry that was made because another user had taken its name, once it is empty.
+/// Removes an empty replacement of a registry whose name another user had taken.
 pub(super) fn remove_if_spare(registry: &Path, registries: &[PathBuf]) {
     if !registries.iter().any(|usual| usual == registry) {
         // An instance that is about to register creates it again.
@@ -218,7 +219,7 @@ pub(super) fn remove_if_spare(registry: &Path, registries: &[PathBuf]) {
     }
 }
 
-/// The names of ours in shared directories that others have taken: each with whose it is.
+/// Our names in shared directories that other users have taken, each with owner and mode.
 pub fn taken(registries: &[PathBuf]) -> Vec<(PathBuf, String)> {
     let shared = registries.iter().filter(|registry| is_shared(registry) && !is_registry(registry));
     let found = shared.filter_map(|registry| {
@@ -227,7 +228,7 @@ pub fn taken(registries: &[PathBuf]) -> Vec<(PathBuf, String)> {
     found.collect()
 }
 
-/// The instance that works in `dir`, if one does.
+/// The instance that runs in `dir`, if there is one.
 pub fn running_in(dir: &Path) -> Option<Running> {
     let ours = dir.symlink_metadata().is_ok_and(|meta| is_ours(&meta));
     let pid = ours.then(|| private_dir::holder(dir)).flatten()?;

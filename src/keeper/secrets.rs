@@ -1,9 +1,11 @@
-//! Secrets of the environment: they leave it at the start, and reach workers and successors through a file in memory.
+//! Secrets of the environment: they leave it at the start, and reach workers and later keepers
+//! through a memory file.
 //!
-//! Every process of a user can read the environment that another one of that user was started with, in `/proc/PID/environ`. So the bytes
-//! are overwritten where the kernel looks for them. The keeper and its workers are not dumpable besides: without a capability, no other
-//! process can read their memory or descriptors, or trace them. That is a first barrier. A process of the same user can still
-//! do what the user can do, such as ask the worker through its socket.
+//! Every process of a user can read the initial environment of the user's other processes in
+//! `/proc/PID/environ`. So the bytes there are overwritten. The keeper and its workers are also not
+//! dumpable: without a capability, no other process can read their memory or descriptors, or trace
+//! them. This is only a first barrier. A process of the same user has the user's other rights, such
+//! as requests on the worker's socket.
 
 use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::fs::File;
@@ -28,8 +30,8 @@ unsafe extern "C" {
     static environ: *const *mut c_char;
 }
 
-/// Moves the secrets out of the environment: only [`config::process_env`] has them from now on.
-/// Call it once, before any thread is started.
+/// Moves the secrets out of the environment, into [`config::process_env`]. Call it once, before any
+/// thread is started.
 ///
 /// # Errors
 /// Another program has set [`SECRETS_FD`].
@@ -52,7 +54,8 @@ pub fn take() -> Result<(), Foreign> {
     Ok(())
 }
 
-/// Reads what the program before, or the keeper, has handed over, and closes its descriptor.
+/// Reads the secrets that the previous program or the keeper has handed over, and closes their
+/// descriptor.
 fn handed_over(number: &OsStr) -> Result<Env, Foreign> {
     let foreign = || Foreign { variable: SECRETS_FD };
     let number = number.to_str().and_then(|text| text.parse().ok());
@@ -60,9 +63,11 @@ fn handed_over(number: &OsStr) -> Result<Env, Foreign> {
     if !is_open(fd) {
         return Err(foreign());
     }
-    // SAFETY: it is open, and there is one thread, so nothing closes it before the end of this function.
+    // SAFETY: the descriptor is open, and there is one thread, so nothing closes it during this
+    // function.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    // A sealed file in memory. Seals can be checked without `/proc`, unlike the file's name.
+    // Checks for a sealed memory file: unlike the file's name, seals can be checked without
+    // `/proc`.
     let seals = fcntl(borrowed, FcntlArg::F_GET_SEALS).unwrap_or(0);
     if !SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_WRITE) {
         return Err(foreign());
@@ -70,16 +75,17 @@ fn handed_over(number: &OsStr) -> Result<Env, Foreign> {
     let bytes = borrowed.try_clone_to_owned().map(File::from).and_then(|file| read_state(&file));
     let found: Vec<(Vec<u8>, Vec<u8>)> =
         bytes.ok().and_then(|bytes| rmp_serde::from_slice(&bytes).ok()).ok_or_else(foreign)?;
-    // SAFETY: it is open, and holds secrets of ours: so the program that wrote them has left it for this call, and no value owns it.
+    // SAFETY: the descriptor is open, and its file has our secrets. So the program that wrote them
+    // has left it open for this call, and no value owns it.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     let text = OsString::from_vec;
     Ok(found.into_iter().map(|(name, value)| (text(name), text(value))).collect())
 }
 
-/// Overwrites a variable's value in the memory that the kernel shows as this process's environment.
+/// Overwrites the value of a variable in the memory that `/proc/PID/environ` shows.
 fn overwrite(name: &str) {
-    // SAFETY: there is one thread, so nobody changes the table. Each entry is a C string in memory that can be written; only the bytes
-    // before its end are.
+    // SAFETY: there is one thread, so the table does not change. Each entry is a C string in
+    // writable memory, and only the bytes before its end are written.
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {
@@ -96,10 +102,10 @@ fn overwrite(name: &str) {
     }
 }
 
-/// The secrets as a sealed file in memory; `None` if there are no secrets.
+/// The secrets as a sealed memory file; `None` if there are no secrets.
 ///
 /// # Errors
-/// The OS error of creating it.
+/// The OS error of creating the file.
 pub(super) fn file() -> io::Result<Option<File>> {
     let secrets = config::concealed();
     if secrets.is_empty() { Ok(None) } else { file_of(secrets).map(Some) }
@@ -115,7 +121,8 @@ fn file_of(secrets: &Env) -> io::Result<File> {
     Ok(file)
 }
 
-/// Has a program of ours that `command` starts take the secrets over. The file must stay open until it is started.
+/// Hands the secrets over to the program of ours that `command` starts. The returned file must stay
+/// open until then.
 ///
 /// # Errors
 /// As of [`file`].
@@ -129,15 +136,17 @@ pub(super) fn hand_over(command: &mut Command) -> io::Result<Option<File>> {
     Ok(file)
 }
 
-/// Keeps other processes of this user from reading this one's memory and descriptors, and from tracing it.
+/// Prevents other processes of this user from reading the memory and descriptors of this one, and
+/// from tracing it.
 pub fn protect() {
-    // What the kernel denies to others then, it denies to us too, unless it is open.
+    // The kernel then denies us these files too, unless they are already open.
     text_pages::prepare();
     // An error does not occur.
     let _ = nix::sys::prctl::set_dumpable(false);
 }
 
-/// Undoes [`protect`], for a command that has nothing to hide: a service that it asks has to see whose process it is.
+/// Undoes [`protect`], for a command without secrets: the service that it connects to must see
+/// whose process it is.
 pub fn unprotect() {
     // An error does not occur.
     let _ = nix::sys::prctl::set_dumpable(true);

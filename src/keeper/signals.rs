@@ -11,7 +11,7 @@ use super::terminal::Controlling;
 use crate::engine::{has_default_action, ignore, is_ignored};
 use crate::signal::signal_name;
 
-/// How the launched process ends.
+/// The end of the launched process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramExit {
     /// With this exit code.
@@ -21,7 +21,8 @@ pub enum ProgramExit {
 }
 
 impl ProgramExit {
-    /// The exit code, after an end by the signal if there is one: it returns only where the signal does not end this process.
+    /// The exit code. Ends this process by the signal if there is one, and then returns only if
+    /// that fails.
     pub fn code(self) -> u8 {
         match self {
             ProgramExit::Code(code) => code,
@@ -33,7 +34,7 @@ impl ProgramExit {
     }
 }
 
-/// A signal that was read.
+/// A received signal.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
     /// Its number.
@@ -58,7 +59,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Receives signals from now on, in this thread, which is to be the first one; SIGHUP only if it is not ignored (`nohup`).
+    /// Starts to receive signals in this thread, which must be the first one; SIGHUP only if it is
+    /// not ignored (`nohup`).
     ///
     /// # Errors
     /// The OS error.
@@ -70,7 +72,7 @@ impl Signals {
         Ok(Signals { fd, terminal: Controlling::new() })
     }
 
-    /// Readable when a signal has come.
+    /// Readable when a signal is pending.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -80,12 +82,13 @@ impl Signals {
         self.terminal.at_start()
     }
 
-    /// Notes whether a program that was in this process before has had a controlling terminal at its start.
+    /// Records whether the previous program in this process had a controlling terminal at its
+    /// start.
     pub fn note_terminal(&mut self, before: bool) {
         self.terminal.note(before);
     }
 
-    /// The next signal that has come.
+    /// The next pending signal.
     pub fn read(&self) -> Option<Received> {
         let info = self.fd.read_signal().ok().flatten()?;
         let kernel = info.ssi_code == libc::SI_KERNEL;
@@ -102,14 +105,14 @@ impl Signals {
 /// Makes the kernel discard the signals that are not received. Children get the default actions.
 fn discard() -> io::Result<()> {
     let discarded = ALL.filter(|signum| receipt(*signum) == Receipt::Discarded);
-    // What libc handles, it needs.
+    // The C library needs the signals that it handles.
     discarded.filter(|signum| has_default_action(*signum)).try_for_each(ignore)
 }
 
 /// The signals that are read.
 fn wanted(hangup: bool) -> SigSet {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the set is made empty, and then numbers of signals are added to it.
+    // SAFETY: the set is emptied, and then valid signal numbers are added to it.
     let set = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for signum in ALL.filter(|signum| receipt(*signum) == Receipt::Read) {
@@ -119,7 +122,7 @@ fn wanted(hangup: bool) -> SigSet {
         }
         set.assume_init()
     };
-    // SAFETY: a set of valid signals, real-time ones too, which the type has no names for.
+    // SAFETY: the set contains valid signals; the type has no names for the real-time ones.
     unsafe { SigSet::from_sigset_t_unchecked(set) }
 }
 

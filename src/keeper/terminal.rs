@@ -1,4 +1,4 @@
-//! The controlling terminal: whether there was one at the start, and whether it still answers.
+//! The controlling terminal: whether it existed at the start, and whether it is still open.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,12 +13,12 @@ pub struct Controlling {
 }
 
 impl Controlling {
-    /// Looks for it now.
+    /// The state at the start.
     pub fn new() -> Controlling {
         Controlling { at_start: is_available() }
     }
 
-    /// Notes whether a program that was in this process before has had one at its start.
+    /// Records whether the previous program in this process had one at its start.
     pub fn note(&mut self, before: bool) {
         self.at_start |= before;
     }
@@ -28,7 +28,8 @@ impl Controlling {
         self.at_start
     }
 
-    /// Its state now. The kernel itself sends SIGHUP for nothing but a hangup, and in some cases before the terminal is taken away.
+    /// The current state. The kernel itself sends SIGHUP only for a hangup, in some cases before it
+    /// removes the terminal.
     pub fn now(&self, hangup: bool) -> Terminal {
         match self.at_start {
             false => Terminal::None,
@@ -41,7 +42,7 @@ impl Controlling {
 /// Whether this process has a controlling terminal that has not been closed.
 fn is_available() -> bool {
     let stat = ProcFs::default().read_stat(std::process::id() as i32);
-    // Without /proc the device alone answers.
+    // Without /proc, only the device shows it.
     if stat.is_ok_and(|stat| stat.tty_nr == 0) {
         return false;
     }
@@ -49,8 +50,8 @@ fn is_available() -> bool {
     answers(&OpenOptions::new().read(true).custom_flags(flags).open("/dev/tty").map(drop))
 }
 
-/// What the opening of `/dev/tty` says. A shortage of descriptors or a missing device file says nothing: then the terminal counts as
-/// there.
+/// Whether the result of opening `/dev/tty` shows a terminal. A shortage of descriptors or a
+/// missing device file is no evidence against one, so it counts as open.
 fn answers(opened: &io::Result<()>) -> bool {
     let errno = opened.as_ref().err().and_then(io::Error::raw_os_error);
     !matches!(errno, Some(libc::ENXIO | libc::EIO | libc::ENODEV))

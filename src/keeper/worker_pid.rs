@@ -1,4 +1,4 @@
-//! The worker as a child process: made by a fork or otherwise, killed, reaped once.
+//! The worker as a child process: forked or executed, killed, reaped once.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -11,12 +11,12 @@ use nix::unistd::{ForkResult, Pid, fork};
 /// A child process that only this value reaps.
 pub(super) struct WorkerPid {
     pid: Pid,
-    /// Its exit status, once it is reaped: its pid may then be another process's.
+    /// Its exit status, once it is reaped: then another process may have its pid.
     status: Option<ExitStatus>,
 }
 
 impl WorkerPid {
-    /// A child that was just made.
+    /// A child that was just created.
     pub(super) fn of(pid: i32) -> WorkerPid {
         WorkerPid { pid: Pid::from_raw(pid), status: None }
     }
@@ -26,8 +26,8 @@ impl WorkerPid {
     /// # Errors
     /// The OS error.
     pub(super) fn fork() -> io::Result<Option<WorkerPid>> {
-        // SAFETY: this process has one thread, so the copy has no lock that another one holds, and may
-        // do everything.
+        // SAFETY: this process has one thread, so no other thread holds a lock in the copy, which
+        // may make any call.
         match unsafe { fork() }? {
             ForkResult::Child => Ok(None),
             ForkResult::Parent { child } => Ok(Some(WorkerPid { pid: child, status: None })),
@@ -47,7 +47,7 @@ impl WorkerPid {
     /// Kills it, unless it has ended.
     pub(super) fn kill(&mut self) {
         if self.status.is_none() {
-            // An error is that it has ended.
+            // An error means that it has ended.
             let _ = kill(self.pid, Signal::SIGKILL);
         }
     }
@@ -58,7 +58,7 @@ impl WorkerPid {
         self.reap(0);
     }
 
-    /// Ends a child that cannot be used; returns the error that says why.
+    /// Ends a child that cannot be used; returns the error `why`.
     pub(super) fn abandon<T>(&self, why: io::Error) -> io::Result<T> {
         WorkerPid { pid: self.pid, status: self.status }.end();
         Err(why)
