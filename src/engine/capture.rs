@@ -460,10 +460,29 @@ impl Capture {
             false => self.size(),
         };
         // A second freeze changes nothing.
-        let _ = self.end.set(size);
+        if self.end.set(size).is_ok() && size.dropped > 0 {
+            self.cut_ring();
+        }
         let empty = size == CaptureSize::default();
         if empty && self.layout() == Layout::Plain && self.named().is_none() {
             remove(&self.path);
+        }
+    }
+
+    /// Frees the space through which dropped bytes have passed, if no tail is kept there.
+    fn cut_ring(&self) {
+        let tail = match self.layout() {
+            Layout::Limited(limits) => limits.has_tail(),
+            Layout::Plain | Layout::Compressed(_) => true,
+        };
+        if tail || self.written_by() != WrittenBy::Engine {
+            return;
+        }
+        let mut options = File::options();
+        let options = options.write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        if let Ok(file) = options.open(&self.path) {
+            // Without this, the file is some kilobytes larger.
+            let _ = file.set_len(self.len());
         }
     }
 

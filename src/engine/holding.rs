@@ -28,6 +28,9 @@ pub struct HeldCapture {
     pub reader: OwnedFd,
     /// The process that reads the pipe; `None` if the engine reads it.
     pub writer: Option<HeldWriter>,
+    /// The open file of a capture with limits, which the engine writes: its position shows how many
+    /// bytes have left the pipe.
+    pub file: Option<OwnedFd>,
 }
 
 /// The process that reads the pipe of a capture and writes its file.

@@ -16,6 +16,8 @@ mod child;
 mod command;
 mod containment;
 mod creds;
+#[doc(hidden)]
+pub mod death_points;
 mod driver;
 mod event;
 mod exit_events;

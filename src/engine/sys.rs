@@ -164,28 +164,49 @@ pub(super) fn grow_pipe(fd: &OwnedFd, bytes: usize) -> Option<usize> {
     usize::try_from(fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes)).ok()?).ok()
 }
 
-/// Moves at most `room` bytes from a pipe, whose reads do not block, to this offset of a file, and
-/// advances the offset. A kill between two calls loses no byte, as it would between a read and a
-/// write: what has left the pipe is in the file. Returns the number of bytes, 0 at the end.
+/// Moves at most `room` bytes from a pipe, whose reads do not block, to the position of an open
+/// file. The kernel moves the bytes and the position in one call, so a kill between two calls loses
+/// no byte, as it would between a read and a write: what has left the pipe is in the file, and any
+/// process with a duplicate of the file's descriptor reads its number from the position. Returns
+/// the number of bytes, 0 at the end.
 ///
 /// # Errors
 /// `EAGAIN` if the pipe is empty, the OS error of writing, or `EINVAL` if the file system does not
 /// support this.
-pub(super) fn splice(
-    reader: &OwnedFd,
-    file: &impl AsFd,
-    offset: &mut u64,
-    room: usize,
-) -> io::Result<usize> {
-    let mut at = i64::try_from(*offset).map_err(io::Error::other)?;
-    let flags = libc::SPLICE_F_NONBLOCK;
+pub(super) fn splice(reader: &OwnedFd, file: &impl AsFd, room: usize) -> io::Result<usize> {
     let (from, to) = (reader.as_raw_fd(), file.as_fd().as_raw_fd());
-    // SAFETY: the null pointer stands for the pipe's lack of an offset, and the other one points to
-    // a live variable of the right type.
-    let moved = unsafe { libc::splice(from, std::ptr::null_mut(), to, &raw mut at, room, flags) };
-    let moved = usize::try_from(moved).map_err(|_| io::Error::last_os_error())?;
-    *offset += moved as u64;
-    Ok(moved)
+    let (none, flags) = (std::ptr::null_mut(), libc::SPLICE_F_NONBLOCK);
+    // SAFETY: the null pointers stand for the pipe's lack of an offset and for the file's own.
+    let moved = unsafe { libc::splice(from, none, to, none, room, flags) };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// The number of bytes in a pipe; 0 if it is empty and no writer is left.
+///
+/// # Errors
+/// `EAGAIN` if the pipe is empty, and has a writer.
+pub(super) fn bytes_in_pipe(reader: &OwnedFd) -> io::Result<usize> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    loop {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the pointer is to a live variable of the type that the call writes.
+        check(unsafe { libc::ioctl(reader.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+        if bytes > 0 {
+            return usize::try_from(bytes).map_err(io::Error::other);
+        }
+        let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO)?;
+        let [polled] = fds;
+        let events = polled.revents().unwrap_or(PollFlags::empty());
+        // A writer may have written since, and closed its end.
+        if events.contains(PollFlags::POLLIN) {
+            continue;
+        }
+        return match events.contains(PollFlags::POLLHUP) {
+            true => Ok(0),
+            false => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        };
+    }
 }
 
 /// The size of a pipe's buffer.

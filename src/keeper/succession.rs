@@ -225,6 +225,7 @@ fn numbers(holding: &HoldingFrame<OwnedFd>) -> HoldingFrame<RawFd> {
         index: capture.index,
         reader: capture.reader.as_raw_fd(),
         writer: capture.writer.as_ref().map(|(pid, pidfd)| (*pid, pidfd.as_raw_fd())),
+        file: capture.file.as_ref().map(AsRawFd::as_raw_fd),
     };
     HoldingFrame {
         id: holding.id.clone(),

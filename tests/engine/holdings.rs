@@ -3,14 +3,19 @@
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+#[cfg(debug_assertions)]
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+#[cfg(debug_assertions)]
+use procstar::engine::death_points::DeathPoint;
 use procstar::engine::{
     CaptureDirs, Ended, Engine, EngineOptions, Event, HeldCapture, HeldWriter, Holding, Started,
+    death_points,
 };
 use procstar::spec;
 use serde_json::{Value, json};
@@ -60,11 +65,11 @@ fn set_cloexec(socket: &UnixStream, close: bool) {
 
 #[derive(serde::Serialize, serde::Deserialize)]
 enum Message {
-    /// Each capture: its index, and the pid of its writer.
+    /// Each capture: its index, the pid of its writer, and whether its file comes too.
     Held {
         id: String,
         pidfd: bool,
-        captures: Vec<(usize, Option<i32>)>,
+        captures: Vec<(usize, Option<i32>, bool)>,
     },
     Started(Box<Started>),
     Ended(String),
@@ -74,10 +79,11 @@ enum Message {
 fn send_holding(socket: &UnixStream, holding: &Holding) {
     let mut fds: Vec<RawFd> = holding.pidfd.iter().map(AsRawFd::as_raw_fd).collect();
     let mut captures = Vec::new();
-    for HeldCapture { index, reader, writer } in &holding.captures {
+    for HeldCapture { index, reader, writer, file } in &holding.captures {
         fds.push(reader.as_raw_fd());
         fds.extend(writer.iter().map(|writer| writer.pidfd.as_raw_fd()));
-        captures.push((*index, writer.as_ref().map(|writer| writer.pid)));
+        fds.extend(file.iter().map(AsRawFd::as_raw_fd));
+        captures.push((*index, writer.as_ref().map(|writer| writer.pid), file.is_some()));
     }
     let (id, pidfd) = (holding.id.to_string(), holding.pidfd.is_some());
     send(socket, &Message::Held { id, pidfd, captures }, &fds);
@@ -120,6 +126,8 @@ struct Holder {
     engine: Child,
     socket: UnixStream,
     dir: tempfile::TempDir,
+    /// The directory of [`death_points`].
+    deaths: tempfile::TempDir,
     holdings: Vec<Holding>,
     started: Vec<Started>,
     ended: Vec<String>,
@@ -127,9 +135,10 @@ struct Holder {
 }
 
 impl Holder {
-    /// Launches the processes in an engine that is about to be killed.
+    /// Launches the processes in an engine that is about to be killed, or to die where
+    /// [`die_at`](Self::die_at) says.
     fn launch(specs: &Value) -> Holder {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, deaths) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (socket, theirs) = UnixStream::pair().unwrap();
         let fd = theirs.as_raw_fd();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -137,6 +146,7 @@ impl Holder {
             .args(["holdings::the_engine_that_is_killed", "--exact", "--ignored", "--nocapture"])
             .env(SOCKET, fd.to_string())
             .env(DIR, dir.path())
+            .env(death_points::VARIABLE, deaths.path())
             .stdout(std::process::Stdio::null());
         set_cloexec(&theirs, false);
         let engine = command.spawn().unwrap();
@@ -146,7 +156,21 @@ impl Holder {
         socket.shutdown(std::net::Shutdown::Write).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let (holdings, started, ended, released) = Default::default();
-        Holder { engine, socket, dir, holdings, started, ended, released }
+        Holder { engine, socket, dir, deaths, holdings, started, ended, released }
+    }
+
+    /// Lets the engine die at this point from now on.
+    #[cfg(debug_assertions)]
+    fn die_at(&self, point: DeathPoint) {
+        std::fs::write(self.deaths.path().join(point.name()), "").unwrap();
+    }
+
+    /// Waits for the engine's death at this point.
+    #[cfg(debug_assertions)]
+    fn await_death(&mut self, point: DeathPoint) {
+        self.until(|_| false);
+        assert_eq!(self.engine.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(!self.deaths.path().join(point.name()).exists());
     }
 
     /// Receives until `done`, or to the end of the stream.
@@ -157,10 +181,11 @@ impl Holder {
             match message {
                 Message::Held { id, pidfd, captures } => {
                     let pidfd = pidfd.then(|| fds.next().unwrap());
-                    let captures = captures.into_iter().map(|(index, writer)| HeldCapture {
+                    let captures = captures.into_iter().map(|(index, writer, file)| HeldCapture {
                         index,
                         reader: fds.next().unwrap(),
                         writer: writer.map(|pid| HeldWriter { pid, pidfd: fds.next().unwrap() }),
+                        file: file.then(|| fds.next().unwrap()),
                     });
                     let captures = captures.collect();
                     self.holdings.push(Holding { id: id.as_str().into(), pidfd, captures });
@@ -220,16 +245,24 @@ fn numbers(count: usize) -> Vec<u8> {
     (0..count).flat_map(|i| format!("{i}\n").into_bytes()).collect()
 }
 
-/// Asserts that no usage is claimed, and that the hash is that of the output.
+/// Asserts that no usage is claimed, that all bytes which the spec keeps are there and the others
+/// are counted, and that the hash is that of the output.
 fn check(ended: &Ended, whole: &[u8]) {
     use sha2::Digest;
     assert!(ended.unmeasured && !ended.lost, "{}", ended.id);
     assert!(ended.cut_short.is_empty(), "{}: {:?}", ended.id, ended.cut_short);
     let capture = ended.captures.get("stdout".parse().unwrap()).unwrap();
-    assert!(output(&ended.captures, "stdout") == whole, "{}: {} bytes", ended.id, capture.len());
+    let (head, tail) = match capture.spec().keep {
+        Some(keep) => (keep.head.unwrap_or(0) as usize, keep.tail.unwrap_or(0) as usize),
+        None => (whole.len(), 0),
+    };
+    let kept = [&whole[..head], &whole[whole.len() - tail..]].concat();
+    let dropped = (whole.len() - kept.len()) as u64;
+    assert_eq!(capture.size().dropped, dropped, "{}", ended.id);
+    assert!(output(&ended.captures, "stdout") == kept, "{}: {} bytes", ended.id, capture.len());
     // The hash is that of the stored bytes.
     let packed = capture.spec().compress.map(|_| std::fs::read(capture.path()).unwrap());
-    let hash: [u8; 32] = sha2::Sha256::digest(packed.as_deref().unwrap_or(whole)).into();
+    let hash: [u8; 32] = sha2::Sha256::digest(packed.as_deref().unwrap_or(&kept)).into();
     assert_eq!(capture.sha256().unwrap().to_string(), hex(&hash), "{}", ended.id);
 }
 
@@ -247,6 +280,9 @@ fn no_output_is_lost_if_the_engine_is_killed() {
         ("timed", json!({"mode": "tempfile", "chunk_times": true})),
         ("packed", json!({"mode": "tempfile", "compress": "gzip"})),
         ("packed in memory", json!({"mode": "memory", "compress": "zstd"})),
+        ("head", json!({"mode": "memory", "keep": {"head": 100_000}})),
+        ("tail", json!({"mode": "tempfile", "keep": {"tail": 70_001}, "chunk_times": true})),
+        ("both", json!({"mode": "memory", "keep": {"head": 1000, "tail": 300_000}})),
     ];
     for millis in [0, 20, 60, 150] {
         let mut specs = serde_json::Map::new();
@@ -277,6 +313,48 @@ fn no_output_is_lost_if_the_engine_is_killed() {
                 check(&ended, &whole);
             }
         }
+    }
+}
+
+/// The kernel has moved output from the pipe to the file, and the engine dies before it counts it:
+/// in the head, behind it, and where the ring of the tail begins again.
+#[cfg(debug_assertions)]
+#[test]
+fn output_is_counted_after_a_death_between_move_and_count() {
+    const COUNT: usize = 150_000;
+    let kinds = [
+        json!({"head": 400_000}),
+        json!({"head": 100}),
+        json!({"tail": 70_001}),
+        json!({"head": 1000, "tail": 300_000}),
+    ];
+    for (keep, before) in kinds.iter().flat_map(|keep| [1, 9000, 60_000].map(|n| (keep, n))) {
+        let witness = tempfile::tempdir().unwrap();
+        let gate = witness.path().join("gate");
+        let script = format!(
+            "seq 0 {}; until [ -e {} ]; do sleep 0.01; done; seq {before} {}; exit 7",
+            before - 1,
+            gate.display(),
+            COUNT - 1,
+        );
+        let capture = json!({"mode": "memory", "keep": keep, "chunk_times": true});
+        let mut holder = Holder::launch(&json!({
+            "a": sh(&script, json!([["stdout", {"capture": capture}]])),
+        }));
+        holder.until(|holder| !holder.started.is_empty());
+        let first = numbers(before).len() as u64;
+        let captures = std::sync::Arc::clone(&holder.started[0].captures);
+        eventually("the first part", || {
+            let size = captures.get("stdout".parse().unwrap()).unwrap().size();
+            size.length + size.dropped == first
+        });
+        holder.die_at(DeathPoint::OutputMoved);
+        std::fs::write(&gate, "").unwrap();
+        holder.await_death(DeathPoint::OutputMoved);
+        let (_engine, events) = holder.adopt();
+        let ended = &ends(&events, 1)[0];
+        assert_eq!(ended.status, 7 << 8);
+        check(ended, &numbers(COUNT));
     }
 }
 

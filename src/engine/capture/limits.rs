@@ -5,12 +5,19 @@
 //! reader has time to read what the counters promised. The writer announces each overwriting write
 //! in the [`Counters`], and counts it afterwards. So the counters show which bytes are intact at
 //! any moment, even if the writer dies during a write.
+//!
+//! The engine moves bytes from a pipe to the file within the kernel, and the file's position with
+//! them: see [`sys::splice`]. If the engine is killed before it has counted them, the next writer
+//! reads from the position, of which a second holder has a duplicate, how many they were.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use super::counters::{Counters, Phase};
+use crate::engine::death_points::{self, DeathPoint};
+use crate::engine::sys;
 use crate::spec::KeepSpec;
 
 /// The least slack of a ring.
@@ -82,6 +89,23 @@ impl Limits {
         self.tail.clamp(LEAST_SLACK, MOST_SLACK)
     }
 
+    /// The most bytes of one write to the ring: fewer than the ring's size, so that the position
+    /// behind the write differs from that before it.
+    fn most_written(self) -> u64 {
+        if self.has_tail() { self.slack() } else { LEAST_SLACK / 2 }
+    }
+
+    /// The length of the stream behind the last write, whose end is at this position of the file;
+    /// `counted` is the length before that write.
+    fn reached(self, counted: u64, position: u64) -> u64 {
+        if counted < self.head {
+            // A write ends at the end of the head at the latest.
+            return position.clamp(counted, self.head);
+        }
+        let (before, ring) = (self.place(counted).0, self.ring());
+        counted + (position.saturating_sub(self.head) + ring - (before - self.head)) % ring
+    }
+
     /// The size of the ring.
     fn ring(self) -> u64 {
         self.tail + self.slack()
@@ -141,18 +165,98 @@ impl Limits {
 pub(in crate::engine) struct LimitedWriter {
     limits: Limits,
     file: File,
+    /// The position of `file`.
+    position: u64,
     counters: File,
     written: u64,
 }
 
 impl LimitedWriter {
-    /// Begins a stream, or continues one of an earlier writer.
+    /// Begins a stream, or continues one of a writer that has counted all its bytes.
     ///
     /// # Errors
-    /// The OS error of reading the counters.
-    pub(super) fn new(limits: Limits, file: File, counters: File) -> io::Result<LimitedWriter> {
+    /// The OS error of reading the counters, or of setting the file's position.
+    pub(super) fn new(limits: Limits, mut file: File, counters: File) -> io::Result<LimitedWriter> {
         let written = Counters::read(&counters)?.written;
-        Ok(LimitedWriter { limits, file, counters, written })
+        let position = file.seek(SeekFrom::Start(limits.place(written).0))?;
+        Ok(LimitedWriter { limits, file, position, counters, written })
+    }
+
+    /// Continues the stream of a writer that was killed, with a duplicate of its `file`.
+    ///
+    /// # Errors
+    /// The OS error of reading or writing the counters, or of reading the file's position.
+    pub(super) fn resume(
+        limits: Limits,
+        mut file: File,
+        counters: File,
+    ) -> io::Result<LimitedWriter> {
+        let position = file.stream_position()?;
+        let written = limits.reached(Counters::read(&counters)?.written, position);
+        let writer = LimitedWriter { limits, file, position, counters, written };
+        writer.count(written)?;
+        Ok(writer)
+    }
+
+    /// The number of bytes of the stream so far, dropped ones included.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The data file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Moves the next bytes of a pipe to the file, at most `room`; returns their number, 0 at the
+    /// end.
+    ///
+    /// # Errors
+    /// `EAGAIN` if the pipe is empty, or the OS error of storing the bytes.
+    pub(super) fn splice(&mut self, reader: &OwnedFd, room: usize) -> io::Result<usize> {
+        let mut total = 0;
+        while total < room {
+            match self.splice_some(reader, room - total) {
+                Ok(0) => break,
+                Ok(moved) => total += moved,
+                // The next call returns the error again.
+                Err(_) if total > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    /// As [`splice`](Self::splice), up to the end of the head, or what one write to the ring may
+    /// overwrite.
+    fn splice_some(&mut self, reader: &OwnedFd, room: usize) -> io::Result<usize> {
+        let (at, together) = self.limits.place(self.written);
+        let mut most = together.min(room as u64);
+        if self.written >= self.limits.head {
+            most = most.min(self.limits.most_written());
+            if self.limits.has_tail() {
+                most = most.min(sys::bytes_in_pipe(reader)? as u64);
+                if most == 0 {
+                    return Ok(0);
+                }
+                self.count(self.written + most)?;
+            }
+        }
+        self.go_to(at)?;
+        let moved = sys::splice(reader, &self.file, most as usize)?;
+        death_points::reach(DeathPoint::OutputMoved);
+        self.position += moved as u64;
+        self.written += moved as u64;
+        self.count(self.written)?;
+        Ok(moved)
+    }
+
+    /// Sets the file's position.
+    fn go_to(&mut self, at: u64) -> io::Result<()> {
+        if self.position != at {
+            self.position = self.file.seek(SeekFrom::Start(at))?;
+        }
+        Ok(())
     }
 
     /// Stores the next bytes.
@@ -162,28 +266,31 @@ impl LimitedWriter {
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let head = self.limits.head.saturating_sub(self.written).min(bytes.len() as u64) as usize;
         let (head, rest) = bytes.split_at(head);
-        self.file.write_all_at(head, self.written)?;
+        self.store(head)?;
         self.written += head.len() as u64;
-        if self.limits.tail == 0 {
-            self.written += rest.len() as u64;
-        } else {
-            for piece in rest.chunks(self.limits.slack() as usize) {
+        for piece in rest.chunks(self.limits.most_written() as usize) {
+            if self.limits.has_tail() {
                 self.count(self.written + piece.len() as u64)?;
                 self.store(piece)?;
-                self.written += piece.len() as u64;
             }
+            self.written += piece.len() as u64;
+            // Before the count, as if the bytes were stored.
+            self.go_to(self.limits.place(self.written).0)?;
+            self.count(self.written)?;
         }
-        self.count(self.written)
+        if rest.is_empty() { self.count(self.written) } else { Ok(()) }
     }
 
-    /// Puts a piece into the ring, in at most two parts.
-    fn store(&self, piece: &[u8]) -> io::Result<()> {
+    /// Puts a piece into the head, or into the ring in at most two parts.
+    fn store(&mut self, piece: &[u8]) -> io::Result<()> {
         let mut offset = self.written;
         let mut piece = piece;
         while !piece.is_empty() {
             let (at, together) = self.limits.place(offset);
             let (part, rest) = piece.split_at((piece.len() as u64).min(together) as usize);
-            self.file.write_all_at(part, at)?;
+            self.go_to(at)?;
+            self.file.write_all(part)?;
+            self.position += part.len() as u64;
             offset += part.len() as u64;
             piece = rest;
         }
@@ -306,6 +413,22 @@ mod tests {
             // The file's size is bounded by the kept bytes and the slack.
             let room = limits.head.saturating_add(limits.ring());
             prop_assert!(file.metadata().unwrap().len() <= room);
+        }
+
+        /// The position behind a write of any allowed length shows that length.
+        #[test]
+        fn the_position_shows_what_is_not_counted(
+            head in limit(), tail in limit(), counted in 0u64..1_000_000, more in 0u64..1_200_000,
+        ) {
+            let limits = limits(head, tail);
+            let (at, together) = limits.place(counted);
+            let most = if counted < limits.head { together } else { limits.most_written() };
+            let more = more.min(together).min(most);
+            prop_assert_eq!(limits.reached(counted, at + more), counted + more);
+            // The next write may have begun to set its position.
+            prop_assert_eq!(limits.reached(counted + more, at + more), counted + more);
+            let next = limits.place(counted + more).0;
+            prop_assert_eq!(limits.reached(counted, next), counted + more);
         }
 
         /// After the death of a writer during a write, its counters cover no byte that it may have

@@ -1,9 +1,9 @@
 //! The creation of captures: files, pipes, and orders for slow steps.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -47,11 +47,15 @@ pub(in crate::engine) enum Writer {
 }
 
 /// The destination of the output that the engine reads from a pipe.
-pub(in crate::engine) enum Store {
-    /// Appended to a file, from this offset on.
-    File(File, u64),
-    /// The same, on a file system or kernel without splice.
-    WithoutSplice(File, u64),
+pub(in crate::engine) struct Store {
+    target: Target,
+    /// Whether the file system and the kernel support splice, as far as known.
+    splices: bool,
+}
+
+enum Target {
+    /// Written at the position of a file.
+    File(File),
     /// Stored within limits.
     Limited(LimitedWriter),
     /// Discarded.
@@ -59,13 +63,27 @@ pub(in crate::engine) enum Store {
 }
 
 impl Store {
+    /// A store that discards all bytes.
+    pub(in crate::engine) fn nothing() -> Store {
+        Target::Nothing.into()
+    }
+
     /// The number of descriptors.
     pub(in crate::engine) fn descriptors(&self) -> usize {
-        match self {
-            Store::File(..) | Store::WithoutSplice(..) => 1,
+        match &self.target {
+            Target::File(_) => 1,
             // The data file and the counters.
-            Store::Limited(_) => 2,
-            Store::Nothing => 0,
+            Target::Limited(_) => 2,
+            Target::Nothing => 0,
+        }
+    }
+
+    /// The open file that a second holder needs besides the pipe, if any. Of a capture within
+    /// limits, only the file's position shows what has left the pipe since the last count.
+    pub(in crate::engine) fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.target {
+            Target::Limited(writer) => Some(writer.file().as_fd()),
+            Target::File(_) | Target::Nothing => None,
         }
     }
 
@@ -79,17 +97,15 @@ impl Store {
         reader: &OwnedFd,
         room: usize,
     ) -> Option<io::Result<usize>> {
-        let Store::File(file, offset) = self else { return None };
-        let moved = sys::splice(reader, file, offset, room);
+        let moved = match &mut self.target {
+            Target::File(file) if self.splices => sys::splice(reader, file, room),
+            Target::Limited(writer) if self.splices => writer.splice(reader, room),
+            _ => return None,
+        };
         let refused = [libc::EINVAL, libc::ENOSYS, libc::EPERM];
         let errno = moved.as_ref().err().and_then(io::Error::raw_os_error);
-        if errno.is_none_or(|errno| !refused.contains(&errno)) {
-            return Some(moved);
-        }
-        if let Store::File(file, offset) = std::mem::replace(self, Store::Nothing) {
-            *self = Store::WithoutSplice(file, offset);
-        }
-        None
+        self.splices = errno.is_none_or(|errno| !refused.contains(&errno));
+        self.splices.then_some(moved)
     }
 
     /// Stores the next bytes.
@@ -97,15 +113,17 @@ impl Store {
     /// # Errors
     /// The OS error of storing them.
     pub(in crate::engine) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Store::File(file, offset) | Store::WithoutSplice(file, offset) => {
-                file.write_all_at(bytes, *offset)?;
-                *offset += bytes.len() as u64;
-                Ok(())
-            }
-            Store::Limited(writer) => writer.write(bytes),
-            Store::Nothing => Ok(()),
+        match &mut self.target {
+            Target::File(file) => file.write_all(bytes),
+            Target::Limited(writer) => writer.write(bytes),
+            Target::Nothing => Ok(()),
         }
+    }
+}
+
+impl From<Target> for Store {
+    fn from(target: Target) -> Store {
+        Store { target, splices: true }
     }
 }
 
@@ -116,7 +134,6 @@ impl Capture {
     ///
     /// # Errors
     /// The OS error; then no file remains.
-    /// The OS error; nothing is left behind.
     pub(in crate::engine) fn open(
         spec: CaptureSpec,
         dirs: &CaptureDirs,
@@ -211,11 +228,11 @@ impl Capture {
                 let store = match (self.layout(), counters) {
                     (Layout::Limited(limits), Some(counters)) => {
                         let file = create_data(0o600, false)?;
-                        Store::Limited(LimitedWriter::new(limits, file, counters)?)
+                        Target::Limited(LimitedWriter::new(limits, file, counters)?)
                     }
-                    _ => Store::File(create_data(0o600, false)?, 0),
+                    _ => Target::File(create_data(0o600, false)?),
                 };
-                Writer::Pipe { source, reader, store, chunk_times }
+                Writer::Pipe { source, reader, store: store.into(), chunk_times }
             }
             WrittenBy::CaptureWriter => {
                 if self.named_data().is_none() {
@@ -227,34 +244,41 @@ impl Capture {
         })
     }
 
-    /// Reopens the files of a capture that an engine in another program has begun.
+    /// Reopens the files of a capture that an engine in another program has begun; `file` is the
+    /// [shared file](Store::shared_file) of an engine that was killed.
     ///
     /// # Errors
     /// The OS error of opening the files.
-    pub(in crate::engine) fn reopen(&self) -> io::Result<(Store, Option<ChunkLog>)> {
+    pub(in crate::engine) fn reopen(
+        &self,
+        file: Option<OwnedFd>,
+    ) -> io::Result<(Store, Option<ChunkLog>)> {
         let open = |path| File::options().read(true).write(true).open(path);
-        let store = match self.layout() {
+        let (target, length) = match self.layout() {
             Layout::Limited(limits) => {
-                let writer = LimitedWriter::new(limits, open(&self.path)?, open(&self.counters)?)?;
-                Store::Limited(writer)
+                let counters = open(&self.counters)?;
+                let writer = match file {
+                    Some(file) => LimitedWriter::resume(limits, file.into(), counters)?,
+                    None => LimitedWriter::new(limits, open(&self.path)?, counters)?,
+                };
+                let length = writer.written();
+                (Target::Limited(writer), length)
             }
             _ => {
-                let file = open(&self.path)?;
-                let length = file.metadata()?.len();
-                Store::File(file, length)
+                let mut file = open(&self.path)?;
+                let length = file.seek(SeekFrom::End(0))?;
+                (Target::File(file), length)
             }
         };
         let chunk_times = match self.chunk_times.as_os_str().is_empty() {
             true => None,
             false => {
                 let mut chunk_times = ChunkLog::new(open(&self.chunk_times)?)?;
-                if let Store::File(_, length) = store {
-                    chunk_times.catch_up(TimePoint::now().monotonic_nanos, length)?;
-                }
+                chunk_times.catch_up(TimePoint::now().monotonic_nanos, length)?;
                 Some(chunk_times)
             }
         };
-        Ok((store, chunk_times))
+        Ok((target.into(), chunk_times))
     }
 }
 

@@ -93,7 +93,7 @@ impl Io {
             return false;
         };
         let watched = sys::set_nonblocking(&reader)
-            .and_then(|()| self.open_pipe(serial, index, reader, (Store::Nothing, None)));
+            .and_then(|()| self.open_pipe(serial, index, reader, (Store::nothing(), None)));
         match watched {
             Ok(pipe) => {
                 output.open(pipe);
@@ -177,7 +177,7 @@ impl Driver {
             Err(error) => {
                 tracing::error!(pid, %error, "cannot watch a capture writer any more");
                 sys::set_nonblocking(&reader)?;
-                let open = self.io.open_pipe(serial, index, reader, (Store::Nothing, None))?;
+                let open = self.io.open_pipe(serial, index, reader, (Store::nothing(), None))?;
                 process.output.truncate(index, Truncation::Error);
                 process.output.open(open);
             }

@@ -185,10 +185,11 @@ impl Driver {
             let writer = HandoverCaptureWriter::new(pid, pidfd);
             return self.restore_capture_writer((serial, index), process, writer, reader);
         }
-        self.resume_pipe((serial, index), process, reader)
+        self.resume_pipe((serial, index), process, reader, None)
     }
 
-    /// Reads on from a pipe of another engine into its capture.
+    /// Reads on from a pipe of another engine into its capture; `file` is the capture's
+    /// [shared file](Store::shared_file).
     ///
     /// # Errors
     /// The OS error of opening the capture's files, or of watching the pipe.
@@ -197,14 +198,15 @@ impl Driver {
         (serial, index): (u64, usize),
         process: &mut Process,
         reader: OwnedFd,
+        file: Option<OwnedFd>,
     ) -> io::Result<()> {
         let capture = process.output.at(index).ok_or(io::ErrorKind::NotFound)?;
         let store = match capture.written_by() {
-            WrittenBy::Engine if !capture.is_frozen() => capture.reopen()?,
+            WrittenBy::Engine if !capture.is_frozen() => capture.reopen(file)?,
             // The capture writer has failed; or the capture is over and its file read-only, and a
             // full pipe must not block a survivor.
             WrittenBy::Engine | WrittenBy::CaptureWriter | WrittenBy::Process => {
-                (Store::Nothing, None)
+                (Store::nothing(), None)
             }
         };
         let open = self.io.open_pipe(serial, index, reader, store)?;

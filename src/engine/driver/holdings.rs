@@ -53,12 +53,18 @@ impl Driver {
         let pidfd = child.or_else(|| process.pidfd());
         let mut captures = Vec::new();
         for open in process.output.all_open() {
-            let (reader, writer) = match open {
+            let (reader, writer, file) = match open {
                 OpenCapture::File { .. } => continue,
-                OpenCapture::Pipe(Pipe { reader, .. }) => (reader, None),
-                OpenCapture::CaptureWriter { reader, pid, .. } => (reader, self.held_writer(*pid)?),
+                OpenCapture::Pipe(Pipe { reader, store, .. }) => {
+                    (reader, None, store.shared_file())
+                }
+                OpenCapture::CaptureWriter { reader, pid, .. } => {
+                    (reader, self.held_writer(*pid)?, None)
+                }
             };
-            captures.push(HeldCapture { index: open.index(), reader: reader.try_clone()?, writer });
+            let file = file.map(|file| file.try_clone_to_owned()).transpose()?;
+            let (index, reader) = (open.index(), reader.try_clone()?);
+            captures.push(HeldCapture { index, reader, writer, file });
         }
         let pidfd = pidfd.map(OwnedFd::try_clone).transpose()?;
         Ok(Holding { id: process.id.clone(), pidfd, captures })
@@ -123,14 +129,15 @@ impl Driver {
     /// Adds an adopted process, and reads on from the pipes of its captures.
     fn adopt_process(&mut self, mut process: Process, captures: Vec<HeldCapture>) -> u64 {
         let serial = self.next_serial;
-        for HeldCapture { index, reader, writer } in captures {
+        for HeldCapture { index, reader, writer, file } in captures {
             let reader = self.take(reader);
+            let file = file.map(|file| self.take(file));
             let resumed = match writer {
                 Some(HeldWriter { pid, pidfd }) => {
                     let writer = (pid, Ok(self.take(pidfd)));
                     self.resume_capture_writer((serial, index), &mut process, writer, reader)
                 }
-                None => self.resume_pipe((serial, index), &mut process, reader),
+                None => self.resume_pipe((serial, index), &mut process, reader, file),
             };
             if let Err(error) = resumed {
                 tracing::error!(proc_id = %process.id, %error, "cannot resume reading a capture");

@@ -19,12 +19,12 @@ use crate::path_bytes;
 use crate::spec::{ProcId, Validated};
 
 /// The version of these messages. Every change of their meaning or form increases it.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Whether a worker of this version holds the descriptors of processes, and becomes the keeper if
 /// that is killed.
 pub(in crate::keeper) fn is_holder(version: u32) -> bool {
-    version >= 6
+    version >= 7
 }
 
 /// Whether a keeper understands workers of this version. It sends messages newer than version 4
@@ -292,13 +292,13 @@ pub enum ToWorker {
         /// The outcome.
         acceptance: Acceptance,
     },
-    /// What the worker needs to become the keeper, since version 6. The descriptors of the
+    /// What the worker needs to become the keeper, since version 7. The descriptors of the
     /// instance's locks cross beside it.
     Estate(Box<Estate>),
-    /// The descriptors of a process, in place of earlier ones, since version 6. They cross beside
+    /// The descriptors of a process, in place of earlier ones, since version 7. They cross beside
     /// it, in their order.
     Held(HoldingFrame),
-    /// The descriptors of a process are not needed any more, since version 6.
+    /// The descriptors of a process are not needed any more, since version 7.
     Released(ProcId),
 }
 
@@ -361,7 +361,8 @@ mod tests {
     #[test]
     fn frames_of_a_second_holder_keep_their_bytes() {
         use crate::keeper::format::CaptureFrame;
-        let captures = vec![CaptureFrame { index: 1, reader: true, writer: Some((7, true)) }];
+        let captures =
+            vec![CaptureFrame { index: 1, reader: true, writer: Some((7, true)), file: None }];
         let held = HoldingFrame { id: "a".into(), pidfd: Some(true), captures };
         for (message, wanted) in [
             (ToWorker::Held(held), &b"\x81\xa4Held\x93\xa1a\xc3\x91\x93\x01\xc3\x92\x07\xc3"[..]),

@@ -72,15 +72,19 @@ pub struct CaptureFrame<F = bool> {
     pub reader: F,
     /// The pid and the pidfd of its writer.
     pub writer: Option<(i32, F)>,
+    /// Its open file, if it has limits and the engine writes it.
+    #[serde(default = "Option::default")]
+    pub file: Option<F>,
 }
 
 impl HoldingFrame<OwnedFd> {
     /// Converts the engine's holding.
     pub fn new(holding: Holding) -> Self {
-        let capture = |HeldCapture { index, reader, writer }| CaptureFrame {
+        let capture = |HeldCapture { index, reader, writer, file }| CaptureFrame {
             index,
             reader,
             writer: writer.map(|HeldWriter { pid, pidfd }| (pid, pidfd)),
+            file,
         };
         let captures = holding.captures.into_iter().map(capture).collect();
         HoldingFrame { id: holding.id, pidfd: holding.pidfd, captures }
@@ -88,10 +92,11 @@ impl HoldingFrame<OwnedFd> {
 
     /// Converts it back for the engine.
     pub fn into_holding(self) -> Holding {
-        let capture = |CaptureFrame { index, reader, writer }| HeldCapture {
+        let capture = |CaptureFrame { index, reader, writer, file }| HeldCapture {
             index,
             reader,
             writer: writer.map(|(pid, pidfd)| HeldWriter { pid, pidfd }),
+            file,
         };
         let captures = self.captures.into_iter().map(capture).collect();
         Holding { id: self.id, pidfd: self.pidfd, captures }
@@ -116,6 +121,7 @@ impl<F> HoldingFrame<F> {
                     Some((pid, pidfd)) => Some((pid, change(pidfd)?)),
                     None => None,
                 },
+                file: capture.file.map(&mut change).transpose()?,
             })
         });
         Ok(HoldingFrame { id: self.id, pidfd, captures: captures.collect::<Result<_, E>>()? })
@@ -186,9 +192,10 @@ impl SuccessionState {
         open.extend(self.listeners.held.iter().map(|one| one.fd()));
         for HoldingFrame { pidfd, captures, .. } in &self.holdings {
             open.extend(pidfd);
-            for CaptureFrame { reader, writer, .. } in captures {
+            for CaptureFrame { reader, writer, file, .. } in captures {
                 open.push(*reader);
                 open.extend(writer.as_ref().map(|(_, pidfd)| *pidfd));
+                open.extend(file);
             }
         }
         open
