@@ -1,7 +1,9 @@
-//! Paths in messages, journals and upgrades: serde's own form of a path refuses one that is not UTF-8.
+//! Paths in messages, journals and upgrades: serde's own form of a path refuses one that is not
+//! UTF-8.
 //!
-//! A path that is UTF-8 is a string, as serde has it, so what was written before is read and nothing changes; any other is its
-//! bytes. For `#[serde(with = "path_bytes")]`, `path_bytes::optional` and `path_bytes::list`.
+//! A path that is UTF-8 is a string, as serde has it, so what was written before is read and
+//! nothing changes; any other is its bytes. For `#[serde(with = "path_bytes")]`,
+//! `path_bytes::optional` and `path_bytes::list`.
 
 use std::ffi::OsString;
 use std::fmt;

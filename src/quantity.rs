@@ -1,8 +1,10 @@
-//! Durations and sizes as people write them, for specs, configuration, command line and HTTP queries alike.
+//! Durations and sizes as people write them, for specs, configuration, command line and HTTP
+//! queries alike.
 //!
-//! A duration is a number of seconds, or numbers with units (`1h30m`, `500ms`). A size is a number of bytes, or a number with a unit
-//! of a power of 1024 (`64M`, `1GiB`). [`Seconds`] and [`ByteSize`] implement [`FromStr`] for options and queries, and serde and
-//! JSON Schema for JSON: both read a number or a string, and write a number.
+//! A duration is a number of seconds, or numbers with units (`1h30m`, `500ms`). A size is a number
+//! of bytes, or a number with a unit of a power of 1024 (`64M`, `1GiB`). [`Seconds`] and
+//! [`ByteSize`] implement [`FromStr`] for options and queries, and serde and JSON Schema for JSON:
+//! both read a number or a string, and write a number.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +23,8 @@ pub const DURATION_FORM: &str =
 pub const SIZE_FORM: &str =
     "a number of bytes, or a number with K, M, G or T (powers of 1024) such as 64M or 1GiB";
 
-/// A duration of 0 to [`Seconds::MAX`] seconds. It keeps the number as it was given, so that it is written back unchanged.
+/// A duration of 0 to [`Seconds::MAX`] seconds. It keeps the number as it was given, so that it is
+/// written back unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub struct Seconds(f64);
 

@@ -1,8 +1,10 @@
-//! A value made of files that others replace while the program runs, such as certificates and tokens: it is made again by the first
-//! use after one of its files has changed. What cannot be used keeps the former value in place.
+//! A value made of files that others replace while the program runs, such as certificates and
+//! tokens: it is made again by the first use after one of its files has changed. What cannot be
+//! used keeps the former value in place.
 //!
-//! A use costs one `stat` for each file. That holds on every file system and for every way of replacing: in place, by a rename, and by
-//! a link that leads elsewhere, as Kubernetes does it. inotify would have to watch each directory on the way.
+//! A use costs one `stat` for each file. That holds on every file system and for every way of
+//! replacing: in place, by a rename, and by a link that leads elsewhere, as Kubernetes does it.
+//! inotify would have to watch each directory on the way.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;

@@ -1,8 +1,9 @@
 //! Names of signals, as Linux numbers them on x86-64 and aarch64.
 //!
 //! Real-time signals are counted as programs see them under glibc: 34 is `SIGRTMIN`, 35 to 63 are
-//! `SIGRTMIN+1` to `SIGRTMIN+29`, 64 is `SIGRTMAX`. The kernel's first two, 32 and 33, which glibc keeps
-//! for itself, have no name there; a process may still die by one, so they are called `SIG32` and `SIG33`.
+//! `SIGRTMIN+1` to `SIGRTMIN+29`, 64 is `SIGRTMAX`. The kernel's first two, 32 and 33, which glibc
+//! keeps for itself, have no name there; a process may still die by one, so they are called `SIG32`
+//! and `SIG33`.
 
 use std::borrow::Cow;
 
@@ -129,7 +130,8 @@ pub fn signal_number(text: &str) -> Option<i32> {
     named.map(|(number, _)| number).or_else(|| alias().map(|(_, number)| *number))
 }
 
-/// The names of the signals of a set, in order of number; signal N is bit N - 1, as in `/proc/PID/stat`.
+/// The names of the signals of a set, in order of number; signal N is bit N - 1, as in
+/// `/proc/PID/stat`.
 pub fn signal_set(bits: u64) -> Vec<SignalName> {
     NAMES
         .iter()

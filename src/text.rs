@@ -6,7 +6,8 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 /// What is wrong with a text in UTF-16.
 pub(crate) const UTF_16: &str = "the text is UTF-16: convert it to UTF-8";
 
-/// A text without the byte order mark that it may begin with; its first character is that of a spec or a configuration file, which is ASCII.
+/// A text without the byte order mark that it may begin with; its first character is that of a spec
+/// or a configuration file, which is ASCII.
 ///
 /// # Errors
 /// [`UTF_16`], where that is what it is in.

@@ -7,7 +7,8 @@ use nix::unistd::{Group, Uid, User};
 /// The user map of a user namespace in which every user has a number.
 const WHOLE_MAP: [&str; 3] = ["0", "0", "4294967295"];
 
-/// Whether users without a number in our user namespace share this one: the kernel shows them all as the overflow user.
+/// Whether users without a number in our user namespace share this one: the kernel shows them all
+/// as the overflow user.
 pub fn is_ambiguous(uid: u32) -> bool {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     is_ambiguous_in(uid, &read("/proc/sys/kernel/overflowuid"), &read("/proc/self/uid_map"))

@@ -1,4 +1,5 @@
-//! The engine as the actors see it. It lives in the keeper; see [`keeper_link`](super::keeper_link).
+//! The engine as the actors see it. It lives in the keeper; see
+//! [`keeper_link`](super::keeper_link).
 
 use tokio::sync::oneshot;
 

@@ -224,7 +224,8 @@ impl Handle {
         Ok(())
     }
 
-    /// The last record of a process, once it has ended; none if it is unknown, or deleted meanwhile.
+    /// The last record of a process, once it has ended; none if it is unknown, or deleted
+    /// meanwhile.
     pub fn await_end(
         &self,
         id: ProcId,

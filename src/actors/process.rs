@@ -126,8 +126,8 @@ impl Actor for ProcessActor {
     type Context = Context<Self>;
 }
 
-/// The process is deleted. Sent by the [`Supervisor`](super::supervisor::Supervisor) before it drops
-/// the actor: without it, the questions that wait would be asked again.
+/// The process is deleted. Sent by the [`Supervisor`](super::supervisor::Supervisor) before it
+/// drops the actor: without it, the questions that wait would be asked again.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Deleted;

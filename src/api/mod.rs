@@ -1,8 +1,8 @@
 //! The bodies of the HTTP API: what a client sends and what it is answered.
 //!
-//! Each is one type. The service writes or reads it, the command line's client is the other side, and
-//! the API's description and the page's types are made of it ([`definitions`]). Uses [`report`] for
-//! results, and nothing that moves.
+//! Each is one type. The service writes or reads it, the command line's client is the other side,
+//! and the API's description and the page's types are made of it ([`definitions`]). Uses [`report`]
+//! for results, and nothing that moves.
 //!
 //! [`report`]: crate::report
 

@@ -14,7 +14,8 @@ use super::{
 /// Where the API's description keeps schemas.
 const COMPONENTS: &str = "#/components/schemas/";
 
-/// Every body's schema, results and specs included, as the components of an OpenAPI 3.1 description.
+/// Every body's schema, results and specs included, as the components of an OpenAPI 3.1
+/// description.
 pub fn definitions() -> Map<String, Value> {
     let settings = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into());
@@ -42,8 +43,8 @@ pub fn definitions() -> Map<String, Value> {
     all
 }
 
-/// Adds the definitions of a published schema. They get a prefix, for others have some of their names.
-/// The root is added under `root`.
+/// Adds the definitions of a published schema. They get a prefix, for others have some of their
+/// names. The root is added under `root`.
 fn publish(schema: Schema, prefix: &str, root: Option<&str>, all: &mut Map<String, Value>) {
     let mut schema = Value::from(schema);
     let named = |name: &str| match name {

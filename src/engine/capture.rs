@@ -425,8 +425,8 @@ impl Capture {
         &self.path
     }
 
-    /// Whether the file must be [examined](Self::examine_named_file) before the freeze: a named file,
-    /// which may be on any file system.
+    /// Whether the file must be [examined](Self::examine_named_file) before the freeze: a named
+    /// file, which may be on any file system.
     pub(super) fn needs_examination(&self) -> bool {
         self.named_data().is_some() && self.layout() == Layout::Plain
     }

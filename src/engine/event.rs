@@ -122,8 +122,8 @@ pub struct Ended {
     /// The raw wait status; 0 if there was no child.
     pub status: i32,
     /// Its resource usage, including the children that it waited for; all zero if there was no
-    /// child, or it is lost or `unmeasured`. `ru_maxrss` is negative if unknown, because the kernel's count starts
-    /// with the memory of the cloning process: see `mem::text_pages`.
+    /// child, or it is lost or `unmeasured`. `ru_maxrss` is negative if unknown, because the
+    /// kernel's count starts with the memory of the cloning process: see `mem::text_pages`.
     #[serde(with = "rusage")]
     pub rusage: libc::rusage,
     /// Its last `/proc/PID/stat`, as a zombie.

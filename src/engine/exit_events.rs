@@ -1,9 +1,9 @@
 //! Exit statuses of processes that are no children of ours, from the process connector: the kernel
 //! multicasts the end of each thread of the host on a netlink socket.
 //!
-//! This is the source for kernels before Linux 6.15, which keep no status for a pidfd. It needs root
-//! in the initial namespaces. The kernel queues the event before the pidfd becomes readable: after
-//! an end, its status is already in the socket.
+//! This is the source for kernels before Linux 6.15, which keep no status for a pidfd. It needs
+//! root in the initial namespaces. The kernel queues the event before the pidfd becomes readable:
+//! after an end, its status is already in the socket.
 
 use std::collections::HashMap;
 use std::io;

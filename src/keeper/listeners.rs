@@ -267,7 +267,8 @@ mod tests {
             PassedListener { address: tcp.address.clone(), file: None, fd: 999_999 },
         ];
         let text = serde_json::to_string(&passed).unwrap();
-        // The second one was not inherited, the third one does not listen, and the last one is not open.
+        // The second one was not inherited, the third one does not listen, and the last one is not
+        // open.
         let found = inherited(Some(&text), &[unix, stream.as_raw_fd(), 999_999]);
         let found: Vec<_> = found.iter().map(|one| (&one.address, one.file)).collect();
         assert_eq!(found, [(&Address::Unix(path.clone()), file_at(&path))]);

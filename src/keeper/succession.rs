@@ -7,8 +7,9 @@
 //! a worker. No pipe is without a reader meanwhile, and the lock of the instance stays held.
 //!
 //! A worker does not become the keeper if no process runs and no state directory keeps results:
-//! then there is nothing to continue, and clients end such an instance by SIGKILL. Nor if that was the main process of a service manager's unit:
-//! the service manager ends the unit, and starts it again.
+//! then there is nothing to continue, and clients end such an instance by SIGKILL. Nor if that was
+//! the main process of a service manager's unit: the service manager ends the unit, and starts it
+//! again.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

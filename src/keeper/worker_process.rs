@@ -225,7 +225,8 @@ impl WorkerProcess {
             return;
         }
         if let Err(error) = encode(message, &mut self.out) {
-            // The worker would never receive this message; a new one starts from the complete state.
+            // The worker would never receive this message; a new one starts from the complete
+            // state.
             tracing::error!(%error, "cannot encode a message to the worker, restarting it");
             self.kill();
         }

@@ -50,7 +50,8 @@ impl OutputRange {
         self.end = (from + part.end).clamp(self.at, end);
     }
 
-    /// The largest part within `part` that splits no character; `growing` while more may be captured.
+    /// The largest part within `part` that splits no character; `growing` while more may be
+    /// captured.
     ///
     /// # Errors
     /// The OS error of reading the capture.
@@ -120,8 +121,8 @@ impl OutputRange {
     }
 }
 
-/// Reads captured bytes into `buf`. If the process has truncated its file meanwhile, the rest of `buf`
-/// stays as it is: zeros, as in results and as in a hole of a file.
+/// Reads captured bytes into `buf`. If the process has truncated its file meanwhile, the rest of
+/// `buf` stays as it is: zeros, as in results and as in a hole of a file.
 fn fill(view: &mut View, at: u64, buf: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {

@@ -1,11 +1,11 @@
 //! Finds positions at which UTF-8 text can be cut without splitting a character.
 
-/// For a position within a character, the number of the character's bytes before and after it. `None`
-/// if the position is between two characters, or in invalid UTF-8.
+/// For a position within a character, the number of the character's bytes before and after it.
+/// `None` if the position is between two characters, or in invalid UTF-8.
 ///
-/// `before` and `after` are the three bytes before and after the position, or fewer at the ends of the
-/// text. With `growing`, a character that the end of the text cuts off counts, because its remaining
-/// bytes may still follow.
+/// `before` and `after` are the three bytes before and after the position, or fewer at the ends of
+/// the text. With `growing`, a character that the end of the text cuts off counts, because its
+/// remaining bytes may still follow.
 pub fn boundary(before: &[u8], after: &[u8], growing: bool) -> Option<(usize, usize)> {
     let back = 1 + before.iter().rev().take(3).position(|byte| byte & 0xc0 != 0x80)?;
     let begun = before.get(before.len().checked_sub(back)?..)?;

@@ -9,9 +9,10 @@ use crate::report::ProcessRecord;
 use crate::report::samples::SampleHistory;
 use crate::spec::ProcId;
 
-/// A question about one process. Handled by the [`Supervisor`](crate::actors::supervisor::Supervisor),
-/// which forwards it to the [`ProcessActor`](crate::actors::process::ProcessActor). The answer is
-/// none if the process is unknown. Dropping the request withdraws the question.
+/// A question about one process. Handled by the
+/// [`Supervisor`](crate::actors::supervisor::Supervisor), which forwards it to the
+/// [`ProcessActor`](crate::actors::process::ProcessActor). The answer is none if the process is
+/// unknown. Dropping the request withdraws the question.
 pub trait ProcessQuestion: Message<Result = Option<Self::Answer>> + Clone + Send + 'static {
     /// The type of the answer.
     type Answer: Send;

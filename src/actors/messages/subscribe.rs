@@ -23,8 +23,8 @@ pub struct Subscribe {
 pub enum Subscribed {
     /// The present state, and every later change.
     From(Snapshot, Subscription),
-    /// Every change after the cursor. If [`seq`](super::Change::seq) has a gap, the changes in it are
-    /// coalesced into later ones.
+    /// Every change after the cursor. If [`seq`](super::Change::seq) has a gap, the changes in it
+    /// are coalesced into later ones.
     After(Subscription),
     /// The cursor is of another run, or older than the deletions that the log still has: the reader
     /// begins with a snapshot.

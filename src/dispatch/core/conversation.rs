@@ -28,7 +28,8 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Turns a change into messages: two for each process, one for a deletion, one for the shutdown.
+    /// Turns a change into messages: two for each process, one for a deletion, one for the
+    /// shutdown.
     pub fn change(&mut self, what: ChangeKind, out: &mut Outbox) {
         match what {
             ChangeKind::Started(record) => self.started(record, out),

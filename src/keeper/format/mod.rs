@@ -7,9 +7,10 @@
 //! | state | [`UpgradeState`] | a keeper and the program that it becomes |
 //! | succession | [`SuccessionState`] | a worker and the keeper that it becomes, of the same build |
 //!
-//! Socket and journal hold [frames](frame): MessagePack, a struct as an array of its fields in their
-//! order, a variant by its name. The state is MessagePack with the names of the fields. So the order
-//! of the fields *is* the format, and what a reader does not know it cannot skip. The rule:
+//! Socket and journal hold [frames](frame): MessagePack, a struct as an array of its fields in
+//! their order, a variant by its name. The state is MessagePack with the names of the fields. So
+//! the order of the fields *is* the format, and what a reader does not know it cannot skip. The
+//! rule:
 //!
 //! - **Only append.** A new field goes to the end of its struct, with `#[serde(default)]`; a new
 //!   variant goes to the end of its enum. Nothing is renamed, moved, removed or given another type.
@@ -19,12 +20,12 @@
 //! - A variant that only newer peers know is sent only to a peer that has asked for it.
 //!
 //! Types of other rooms are parts of these formats, and the rule holds for them as well: `Started`,
-//! `Ended`, `StopFailure`, `StopOrder` and the handover of the engine, `Validated` and `Identity` of
-//! the specs, `LogSettings` of the configuration, the handovers of `instance` and `listeners`, and
-//! `Mode` of `meaning`.
+//! `Ended`, `StopFailure`, `StopOrder` and the handover of the engine, `Validated` and `Identity`
+//! of the specs, `LogSettings` of the configuration, the handovers of `instance` and `listeners`,
+//! and `Mode` of `meaning`.
 //!
-//! Tests hold this: `upgrade_state/tests.rs` and `journal/tests.rs` read the fixtures of each version
-//! in `tests/fixtures/`, and compare what is written now with the latest, byte by byte.
+//! Tests hold this: `upgrade_state/tests.rs` and `journal/tests.rs` read the fixtures of each
+//! version in `tests/fixtures/`, and compare what is written now with the latest, byte by byte.
 
 pub mod frame;
 mod journal_entry;

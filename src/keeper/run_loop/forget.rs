@@ -1,4 +1,5 @@
-//! Deletes ended processes: from the table, the engine and the journal, once their files are removed.
+//! Deletes ended processes: from the table, the engine and the journal, once their files are
+//! removed.
 
 use std::sync::Arc;
 

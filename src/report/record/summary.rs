@@ -34,17 +34,18 @@ pub struct Summary<'a> {
     status: Option<&'a Status>,
     /// The times of start and end.
     times: SummaryTimes,
-    /// The arguments, joined by spaces and truncated to 200 bytes; null if they are no longer known.
+    /// The arguments, joined by spaces and truncated to 200 bytes; null if they are no longer
+    /// known.
     command: Option<String>,
     /// The labels of the spec.
     labels: &'a IndexMap<String, String>,
-    /// The total CPU time of the process and of the children that it has waited for, in seconds; null
-    /// while it runs or if unknown.
+    /// The total CPU time of the process and of the children that it has waited for, in seconds;
+    /// null while it runs or if unknown.
     cpu: Option<f64>,
     /// The maximum resident memory, in bytes; null while the process runs or if unknown.
     maxrss: Option<u64>,
-    /// Up to 30 of the samples: seconds since the start, CPU seconds so far, resident bytes; null if the
-    /// process is not sampled.
+    /// Up to 30 of the samples: seconds since the start, CPU seconds so far, resident bytes; null
+    /// if the process is not sampled.
     history: Option<Vec<(f64, f64, u64)>>,
 }
 
@@ -105,8 +106,8 @@ impl ProcessRecord {
         }
     }
 
-    /// The present resource usage; `None` if the process does not run, or its `/proc` files cannot be
-    /// read.
+    /// The present resource usage; `None` if the process does not run, or its `/proc` files cannot
+    /// be read.
     pub fn stats(&self, context: &ResultContext) -> Option<Stats> {
         let pid = self.pid.filter(|_| self.is_running())?;
         let stat = context.reader.stat(pid, self.stat.as_ref())?;

@@ -69,7 +69,8 @@ pub(super) struct FdContents {
     pub(super) fds: Vec<(FdName, Option<FdContent>)>,
     /// The output that is omitted from the result, and the reasons.
     pub(super) notices: Vec<String>,
-    /// By fd, the offset of the first byte in the capture; only if the result shall contain offsets.
+    /// By fd, the offset of the first byte in the capture; only if the result shall contain
+    /// offsets.
     pub(super) offsets: Option<IndexMap<String, u64>>,
     /// The number of captured bytes that still fit into the result.
     room: u64,

@@ -1,9 +1,10 @@
-//! Results as streams, generated while they are sent, so that a large capture is never completely in
-//! memory.
+//! Results as streams, generated while they are sent, so that a large capture is never completely
+//! in memory.
 //!
-//! serde serializes a result by its type, with a hole for each capture. The stream reads and encodes
-//! the captures piece by piece. The range of each capture is fixed when the stream is created. JSON
-//! needs no lengths in advance. MessagePack does, so for MessagePack the stream reads text twice.
+//! serde serializes a result by its type, with a hole for each capture. The stream reads and
+//! encodes the captures piece by piece. The range of each capture is fixed when the stream is
+//! created. JSON needs no lengths in advance. MessagePack does, so for MessagePack the stream reads
+//! text twice.
 
 mod contents;
 mod encoding;

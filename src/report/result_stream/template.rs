@@ -1,5 +1,5 @@
-//! Serializes a result by its own type, with holes for captured bytes, which are inserted while it is
-//! sent.
+//! Serializes a result by its own type, with holes for captured bytes, which are inserted while it
+//! is sent.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
