@@ -67,7 +67,7 @@ pub struct Welcome {
     socket: KeeperSocket,
 }
 
-/// The socket to the keeper, with what has come over it.
+/// The socket to the keeper, with the received bytes and descriptors.
 pub struct KeeperSocket {
     socket: UnixStream,
     decoder: Decoder,
@@ -232,7 +232,7 @@ struct Answers {
 /// The work of the sending task.
 enum Outgoing {
     Command(Box<ToKeeper>),
-    /// Report when the system has taken everything before.
+    /// A request to report when the system has taken all earlier messages.
     Flush(oneshot::Sender<()>),
 }
 
@@ -294,7 +294,7 @@ impl KeeperLink {
         }
     }
 
-    /// A flag of whether the keeper is there, which stays up to date.
+    /// A flag that shows whether the keeper is connected.
     pub fn is_up(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.up)
     }

@@ -29,7 +29,7 @@ use crate::spec::{Identity, ProcId};
 use questions::Waiting;
 pub use questions::{Answer, Forward};
 
-/// What the actors of all processes share.
+/// The shared state of all processes' actors.
 #[derive(Clone)]
 pub struct ProcessContext {
     /// Runs the processes.
@@ -45,7 +45,7 @@ pub struct ProcessContext {
 /// The actor.
 pub struct ProcessActor {
     id: ProcId,
-    /// What the request asked for; none if an earlier worker started the process and lost that.
+    /// The requested identity; none if an earlier worker started the process and lost it.
     identity: Option<Arc<Identity>>,
     shared: Arc<ProcessContext>,
     /// From the start on, if the process is sampled.
@@ -127,7 +127,7 @@ impl Actor for ProcessActor {
 }
 
 /// The process is deleted. Sent by the [`Supervisor`](super::supervisor::Supervisor) before it
-/// drops the actor: without it, the questions that wait would be asked again.
+/// drops the actor: without this message, the waiting queries would be sent again.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Deleted;

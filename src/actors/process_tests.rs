@@ -28,7 +28,7 @@ struct Mailbox {
     /// Whether each record was of a running process.
     changed: Rc<RefCell<Vec<bool>>>,
     watched: Rc<RefCell<usize>>,
-    /// What the results answer.
+    /// The record that the results return.
     record: Rc<RefCell<Option<Arc<ProcessRecord>>>>,
 }
 
@@ -226,7 +226,7 @@ async fn usage_has_the_sampling_history_and_its_peaks() {
     assert_eq!(*fixture.mailbox.watched.borrow(), 1, "the sampler watches the process");
     let history = usage.history.unwrap();
     assert!(history.peaks().is_none(), "no sample yet");
-    // As the sampler does.
+    // Adds a sample as the sampler does.
     let now = ProcFs::default().read_stat(std::process::id() as i32).unwrap();
     history.add(TimePoint::now(), &now);
     let usage = soon(fixture.query::<GetUsage>()).await.unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! Bounds of what a worker starts and keeps. A request that exceeds one is refused as a whole; the
-//! error names the setting.
+//! Bounds on the processes that a worker starts and keeps. A request that exceeds one is refused as
+//! a whole; the error names the setting.
 
 use crate::engine::Captures;
 use crate::spec::{CaptureSpec, FdName, KeepSpec, ProcId, Validated, ValidatedFd};

@@ -66,7 +66,7 @@ impl ShutdownRequests {
 struct Foreground {
     id: ProcId,
     actors: Handle,
-    /// Whether it got one; the next one kills it.
+    /// Whether it has received a signal; the next one kills it.
     signaled: bool,
 }
 

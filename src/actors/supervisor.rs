@@ -64,7 +64,7 @@ pub struct Supervisor {
     /// The condition that the worker waits for, as logged.
     progress: Option<Progress>,
     done: Option<oneshot::Sender<()>>,
-    /// The bounds of what is started and kept.
+    /// The bounds on started and kept processes.
     quota: Quota,
     /// The bytes in captures of running processes, and the time of that measurement.
     taken_by_running: Option<(Instant, u64)>,
@@ -82,7 +82,7 @@ struct Owned {
     captures: Option<Arc<Captures>>,
     /// The bytes in its captures since its end.
     taken: u64,
-    /// What the request asked for; none if an earlier worker lost that.
+    /// The requested identity; none if an earlier worker lost it.
     identity: Option<Arc<Identity>>,
     /// Whether the process's actor has published the end: consequences must reach the results after
     /// it.

@@ -439,7 +439,7 @@ impl Capture {
         }
     }
 
-    /// The outcome of the last look at the named file; `None` before the first.
+    /// The outcome of the last examination of the named file; `None` before the first.
     pub(super) fn seen(&self) -> Option<Seen> {
         self.named_data().and_then(|named| named.seen())
     }
@@ -449,8 +449,8 @@ impl Capture {
         self.named_data().is_some()
     }
 
-    /// Fixes the captured output for ever: of a named file, in the state of the last look. Removes
-    /// an empty file of ours.
+    /// Fixes the captured output for ever: of a named file, in the state of the last examination.
+    /// Removes an empty file of ours.
     pub(super) fn freeze(&self) {
         let size = match self.needs_examination() {
             true => {

@@ -74,7 +74,7 @@ pub(crate) enum Command {
 
 /// A request to pause.
 pub(crate) struct Quiesce {
-    /// Receives the handover once no process is being made.
+    /// Receives the handover once no process is being started.
     pub(crate) reply: mpsc::Sender<Handover>,
     /// The driver resumes when the other end is dropped.
     pub(crate) resume: mpsc::Receiver<()>,

@@ -51,8 +51,7 @@ use process_map::ProcessMap;
 use request::{AtomicGroup, PipeGroup};
 use sealing::Sealer;
 
-/// Most jobs that wait for a spawning thread or a clone helper; more would hold descriptors in
-/// vain.
+/// Most jobs that wait for a spawning thread or a clone helper; more would only hold descriptors.
 const MAX_QUEUED_JOBS: usize = 8;
 /// Time that jobs wait without a free thread or clone helper before more are started.
 const POOL_STALL: Duration = Duration::from_millis(20);

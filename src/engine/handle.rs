@@ -106,12 +106,12 @@ impl Engine {
         self.send(Command::ShareHoldings);
     }
 
-    /// Waits until no process is being made, and then pauses the engine until the returned
+    /// Waits until no process is being started, and then pauses the engine until the returned
     /// [`Quiesced`] is dropped. The returned [`Handover`] is for the next program. All events up to
     /// the pause have been reported.
     ///
     /// # Errors
-    /// Some process was still being made after `patience`; the engine goes on.
+    /// Some process was still being started after `patience`; the engine continues.
     pub fn quiesce(&self, patience: Duration) -> Result<(Handover, Quiesced), StillStarting> {
         let (reply, handover) = mpsc::channel();
         let (release, resume) = mpsc::channel();

@@ -150,7 +150,7 @@ pub enum Reply {
 pub struct GetPage {
     /// The last process of the page before; none: begin with the first.
     pub after: Option<Cursor>,
-    /// The maximum number of accepted processes to look at.
+    /// The maximum number of accepted processes to examine.
     pub max: usize,
 }
 

@@ -151,7 +151,7 @@ impl ChangeLog {
     }
 }
 
-/// What a change of a process's record is, by those that were known before.
+/// The kind of a change of a process's record, by the record before.
 pub(super) fn what(record: &Arc<ProcessRecord>, before: Option<&Arc<ProcessRecord>>) -> ChangeKind {
     let record = Arc::clone(record);
     match before {
@@ -185,7 +185,7 @@ mod tests {
         }))
     }
 
-    /// What a reader believes that there is.
+    /// Applies a change to a reader's set of processes.
     fn apply(there: &mut std::collections::BTreeSet<ProcId>, what: &ChangeKind) {
         match (what.id().cloned(), what) {
             (Some(id), ChangeKind::Deleted(_)) => drop(there.remove(&id)),
@@ -240,8 +240,8 @@ mod tests {
     }
 
     proptest! {
-        /// However late and however little at a time somebody reads: the order holds, no process's
-        /// last change is missing, and what is there in the end is what was there.
+        /// However late and little a reader reads, the order is kept, no process's last change is
+        /// missing, and the reader ends with the existing processes.
         #[test]
         fn late_readers_come_to_the_same_end(
             steps in proptest::collection::vec((0u8..6, any::<bool>()), 1..60),

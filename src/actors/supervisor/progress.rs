@@ -1,4 +1,4 @@
-//! The log of what an ending worker waits for: at once, and repeatedly while it lasts.
+//! Logs what an ending worker waits for, immediately and repeatedly.
 
 use std::time::Duration;
 

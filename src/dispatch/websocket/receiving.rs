@@ -85,7 +85,7 @@ impl Connection {
                     "ignoring a request before the registration"
                 );
             }
-            // The end of the connection shows the scheduler that nobody answers.
+            // The end of the connection shows the scheduler that no answer follows.
             _ if over => {}
             Parsed::Bad { err } => self.refuse(raw.clone(), err, ctx),
             Parsed::Request(request) => match Call::of(request) {

@@ -80,14 +80,14 @@ pub(in crate::engine) struct Named {
     removed: AtomicBool,
 }
 
-/// The progress of a look at a file.
+/// The progress of an examination of a file.
 #[derive(Default)]
 struct Look {
     going: bool,
     seen: Option<Seen>,
 }
 
-/// The outcome of a look at a file.
+/// The outcome of an examination of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Seen {
     /// Whether a process has the file open for writing.
@@ -238,8 +238,8 @@ impl Named {
         self.looked().seen
     }
 
-    /// Looks at the file on another thread, which may wait for the file system and then calls
-    /// `done`. Only one look runs at a time.
+    /// Examines the file on another thread, which may wait for the file system and then calls
+    /// `done`. Only one examination runs at a time.
     pub(super) fn examine(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
         if std::mem::replace(&mut self.looked().going, true) {
             return;

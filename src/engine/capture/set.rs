@@ -61,8 +61,8 @@ impl Captures {
         Named::find_all(captured.filter_map(|one| one.named.as_ref().zip(one.named())), deadline);
     }
 
-    /// Looks at the named files that must be examined before their captures are frozen. Waits until
-    /// `deadline` at most.
+    /// Examines the named files for which this is necessary before their captures are frozen. Waits
+    /// until `deadline` at most.
     pub(crate) fn see_named(&self, deadline: Instant) {
         let (looking, looked) = mpsc::channel::<()>();
         for capture in self.captured().filter(|capture| capture.needs_examination()) {

@@ -127,7 +127,7 @@ impl View {
             _ => {}
         }
         let Some(held) = capture.hold_existing()? else { return Ok(View::empty()) };
-        // One look at a growing file finds both its length and the start of its bytes.
+        // A single examination of a growing file yields both its length and the start of its bytes.
         let size = end.map_or_else(|| capture.size_of_held(&held), Ok)?;
         let kind = Plain::kind(held, capture.base(&size));
         Ok(View { length: size.length, kind })

@@ -28,7 +28,7 @@ impl Io {
         }
     }
 
-    /// The state of a process's captures. Starts the looks at named files that are still missing.
+    /// The state of a process's captures. Starts the missing examinations of named files.
     pub(super) fn check_drain(&self, serial: u64, process: &Process) -> DrainCheck {
         let output = &process.output;
         let storing = output.all_open().iter().filter(|open| is_finishing(open, output));

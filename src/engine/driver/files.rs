@@ -1,5 +1,5 @@
 //! The driver's part in captures with named files: these may be on a hung file system, so other
-//! threads look at them and report the outcome.
+//! threads examine them and report the outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::engine::process::output::{OpenCapture, Output};
 use crate::engine::sys::Writers;
 use crate::engine::timers::Alarm;
 
-/// Interval between looks at a file that a survivor still writes.
+/// Interval between examinations of a file that a survivor still writes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Io {
@@ -42,8 +42,8 @@ impl Io {
         false
     }
 
-    /// Whether the file of a capture was looked at since the end of its capture writer, if it must
-    /// be; otherwise starts a look.
+    /// Whether the file of a capture was examined since the end of its capture writer, if this is
+    /// necessary; otherwise starts an examination.
     pub(super) fn is_examined(&self, serial: u64, output: &Output, index: usize) -> bool {
         let capture = output.at(index);
         let unseen =
@@ -51,7 +51,7 @@ impl Io {
         unseen.inspect(|capture| examine(capture, serial, &self.mailbox)).is_none()
     }
 
-    /// Looks again at the files that still have writers.
+    /// Examines the files that still have writers again.
     pub(super) fn examine_files(&self, serial: u64, output: &Output) {
         let open = output.all_open().iter();
         let files = open.filter(|open| matches!(open, OpenCapture::File { .. }));
@@ -61,7 +61,8 @@ impl Io {
             .for_each(|capture| examine(capture, serial, &self.mailbox));
     }
 
-    /// Starts the missing looks at the files of open captures; returns whether there are any.
+    /// Starts the missing examinations of the files of open captures; returns whether there are
+    /// any.
     pub(super) fn examine_unseen(&self, serial: u64, output: &Output) -> bool {
         let captures = output.all_open().iter().filter_map(|open| output.at(open.index()));
         let unseen =

@@ -18,7 +18,7 @@ const TURN: usize = 1024 * 1024;
 /// Timeout for a capture writer to store its input, after the drain timeout, if no process writes
 /// to it any more: a hung file system delays the end of a process no longer.
 pub(in crate::engine) const CAPTURE_WRITER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Timeout for a look at a named file, after the drain timeout.
+/// Timeout for the examination of a named file, after the drain timeout.
 const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Polling interval for the progress of capture writers.
 pub(super) const CAPTURE_WRITER_POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -451,7 +451,7 @@ fn a_draining_process_goes_on_after_an_upgrade() {
         StopState::Signaled { cause: StopCause::Timeout, until: Some(4 * SECOND) };
     driver.await_descendant(7);
     assert_eq!(driver.on(Input::Resumed), ["set Kill 4"]);
-    // And one with nothing left to wait for.
+    // A process whose tree is gone.
     let mut driver = Driver::new(0);
     driver.process.state = State::Draining(exit());
     assert_eq!(driver.on(Input::Resumed), ["set DrainTimeout 3", "seal"]);

@@ -46,7 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 impl Driver {
-    /// Does one step; `ticket` is for a step that asks something.
+    /// Does one step; `ticket` is for a step with a request.
     fn step(&mut self, step: &Step, ticket: u64) {
         match *step {
             Step::Plan(timeout) if self.process.is_launching() => {
@@ -113,9 +113,8 @@ impl Driver {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: a process ends exactly once and starts at most once,
-    /// each request is answered exactly once, no alarm is left at the end, and after it nothing is
-    /// done any more.
+    /// For any inputs in any order, a process ends exactly once and starts at most once, and each
+    /// request is answered exactly once. No alarm is left at the end, and no effect follows it.
     #[test]
     fn any_order(captures in 0usize..3, group in any::<bool>(), steps in steps()) {
         let mut driver = Driver::new(captures);
