@@ -11,6 +11,7 @@
 //! the child, so that no file is opened as a wrong user or in a wrong directory. Every fd is tried.
 
 mod attributes;
+mod sandbox;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, RawFd};

@@ -16,6 +16,7 @@ mod file_size;
 mod files;
 mod inherited;
 mod privileges;
+mod sandbox;
 mod strings;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,7 @@ pub(super) use executable::Executable;
 pub(super) use fd_action::FdAction;
 pub use inherited::Inherited;
 pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
+pub(super) use sandbox::{CapabilitySets, MountTree, SandboxStep};
 use strings::{c_string, errno_of, pointers};
 
 /// The settings that all processes of an engine share.
@@ -146,6 +148,7 @@ struct Resources {
     executable: Executable,
     env: environment::Environment,
     switch: accounts::Switch,
+    sandbox: sandbox::SandboxSteps,
     /// The limit on file sizes, if this program sets one.
     file_size: Option<ChildAttribute>,
     /// Our descriptors for the child: that of the executable, if it was opened.
@@ -183,9 +186,14 @@ impl Resources {
         let fit = env.as_ref().map_or(Ok(()), |env| arguments::check(proc, env));
         failures.extend(fit.err());
         let switch = switch.map_err(|more| failures.extend(more));
-        match (env, switch, file_size, failures.is_empty()) {
-            (Ok(env), Ok(switch), Ok(file_size), true) => {
-                Ok(Resources { executable, env, switch, file_size, sources })
+        let sandbox = switch.as_ref().map_err(|()| ()).and_then(|switch| {
+            let (attributes, privileges) = (&proc.attributes, &context.privileges);
+            let surroundings = sandbox::Surroundings { attributes, privileges, switch };
+            sandbox::plan(&surroundings).map_err(|more| failures.extend(more))
+        });
+        match (env, switch, file_size, sandbox) {
+            (Ok(env), Ok(switch), Ok(file_size), Ok(sandbox)) if failures.is_empty() => {
+                Ok(Resources { executable, env, switch, sandbox, file_size, sources })
             }
             _ => {
                 failures.extend(not_made(proc, made));
@@ -253,13 +261,18 @@ impl LaunchPlan {
         context: &LaunchContext,
     ) -> Result<LaunchPlan, Vec<StartFailure>> {
         let LaunchRequest { proc, made, status } = request;
-        let Resources { executable, env, switch, file_size, mut sources } =
+        let Resources { executable, env, switch, sandbox, file_size, mut sources } =
             Resources::find(&proc, &made, context)?;
         let LaunchContext { inherited, privileges, .. } = context;
         let by_other = switch.other.is_some();
         let named: Vec<RawFd> = proc.fds.iter().map(|(fd, _)| fd.number()).collect();
-        let planned =
-            attributes::plan(&proc.attributes, switch, privileges, inherited.nofile, &named);
+        let planned = attributes::plan(
+            &proc.attributes,
+            (switch, sandbox),
+            privileges,
+            inherited.nofile,
+            &named,
+        );
         let cwd = working_directory(proc.attributes.cwd.as_deref());
         let _ = status.early().set(Resolved {
             exe: Some(attributes::below(cwd.as_deref(), &proc.exe)),

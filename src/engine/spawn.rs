@@ -454,7 +454,8 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
         };
         let (stage, path) = attribute
             .map_or((Stage::Session, None), |attribute| (attribute.stage, attribute.path.clone()));
-        StartFailure::new(stage, errno, path)
+        let detail = attribute.and_then(|attribute| attribute.remedy(errno)).map(str::to_owned);
+        StartFailure { detail, ..StartFailure::new(stage, errno, path) }
     });
     let failed: Vec<StartFailure> = attribute.into_iter().chain(fd_failures(plan)).collect();
     if !failed.is_empty() {

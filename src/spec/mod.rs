@@ -10,6 +10,7 @@
 //! This module does not access the system: paths and fds are resolved when the process is started.
 
 mod attributes;
+mod capability;
 mod captures;
 mod diagnose;
 mod environment;
@@ -22,6 +23,7 @@ mod object;
 mod parse;
 mod read;
 mod remedy;
+mod sandbox;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ pub use attributes::{
     Account, Bound, IoClass, IoPriority, LimitPair, Resource, ResourceLimits, SignalRef,
     SignalsSpec, StopSpec,
 };
+pub use capability::Capability;
 pub use captures::{CaptureFile, CaptureMode, CaptureSpec, Compression, Encoding, KeepSpec};
 pub use environment::{
     EnvSpec, INHERITED_BY_OTHERS, Inherit, VarSpec, VarValue, is_inherited_by_others,
@@ -46,6 +49,7 @@ pub use fds::{
 pub use id::{FdName, ProcId};
 pub use identity::{Identity, SYSTEMD_UNAPPLIED};
 pub use read::{diagnose, from_json, from_msgpack, from_valid_json};
+pub use sandbox::{NetworkAccess, Sandbox, SandboxProfile, SandboxSpec};
 pub use schema::schema;
 pub use types::{
     OomPolicy, ProcSpec, ScopeProperties, SliceProperties, StartRequest, SystemdProperties,

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
-    Account, Bound, FdEntry, FdName, FdSpec, Fds, Inherit, LimitPair, ProcId, ProcSpec, Resource,
-    SignalRef, StartRequest, VarSpec, VarValue,
+    Account, Bound, Capability, FdEntry, FdName, FdSpec, Fds, Inherit, LimitPair, ProcId, ProcSpec,
+    Resource, SignalRef, StartRequest, VarSpec, VarValue,
 };
 
 /// The JSON Schema (draft 2020-12) of a whole request.
@@ -69,6 +69,13 @@ schema_of! {
         "oneOf": [
             {"type": "string"},
             {"type": "integer", "minimum": 0, "maximum": 4294967295u32},
+        ],
+    });
+    Capability as "Capability": |_| json_schema!({
+        "description": "A capability's name, with or without CAP_, or its number.",
+        "oneOf": [
+            {"type": "string"},
+            {"type": "integer", "minimum": 0, "maximum": Capability::MAX},
         ],
     });
     Bound as "Bound": |_| json_schema!({

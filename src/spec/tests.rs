@@ -1,6 +1,7 @@
 //! Tests of reading and validation as a whole.
 
 mod error_places;
+mod sandbox;
 
 use super::*;
 use crate::quantity::Seconds;
@@ -194,8 +195,8 @@ fn attributes() -> impl Strategy<Value = ProcSpec> {
     let limits = prop::collection::vec((resource, pair), 0..3);
     let labels = prop::collection::vec((".*", ".*"), 0..3);
     let ends = (prop::option::of(signal()), signals, prop::option::of(seconds()), stop);
-    (who, places, scheduling, limits, labels, ends).prop_map(
-        |(who, places, scheduling, limits, labels, ends)| ProcSpec {
+    (who, places, scheduling, limits, labels, ends, sandbox::sandbox()).prop_map(
+        |(who, places, scheduling, limits, labels, ends, sandbox)| ProcSpec {
             user: who.0,
             group: who.1,
             groups: who.2,
@@ -212,6 +213,7 @@ fn attributes() -> impl Strategy<Value = ProcSpec> {
             signals: ends.1,
             timeout: ends.2.and_then(Seconds::new),
             stop: ends.3,
+            sandbox,
             ..ProcSpec::default()
         },
     )

@@ -8,6 +8,7 @@ use super::ProcId;
 use super::attributes::{Account, IoPriority, ResourceLimits, SignalRef, SignalsSpec, StopSpec};
 use super::environment::EnvSpec;
 use super::fds::Fds;
+use super::sandbox::SandboxSpec;
 use super::unique_keys::{unique_keys, unique_keys_up_to};
 use crate::quantity::Seconds;
 
@@ -109,6 +110,9 @@ pub struct ProcSpec {
     /// How the process is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopSpec>,
+    /// Restrictions of the process; by default none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sandbox: SandboxSpec,
 }
 
 /// Whether a value is its type's default and can be omitted.

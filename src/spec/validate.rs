@@ -1,6 +1,7 @@
 //! Validation of a whole request before any of its processes starts.
 
 mod attributes;
+mod sandbox;
 
 use std::collections::{HashMap, HashSet};
 
@@ -446,6 +447,7 @@ impl std::io::Write for Hash {
 fn in_one_order(spec: &mut ProcSpec) {
     spec.env.vars.sort_unstable_keys();
     spec.labels.sort_unstable_keys();
+    spec.sandbox = spec.sandbox.in_one_form();
     spec.rlimits.sort_unstable_by(|a, _, b, _| a.name().cmp(b.name()));
     if let Fds::ByName(fds) = &mut spec.fds {
         fds.sort_unstable_by(|a, _, b, _| a.number().cmp(&b.number()));

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, CaptureSpec, EnvSpec, FdName, IoPriority, OpenFlags, ProcId, ResourceLimits,
+    Account, CaptureSpec, EnvSpec, FdName, IoPriority, OpenFlags, ProcId, ResourceLimits, Sandbox,
     SystemdProperties,
 };
 
@@ -104,6 +104,8 @@ pub struct Attributes {
     pub pdeath_signal: Option<i32>,
     /// Dispositions and mask of signals.
     pub signals: SignalSets,
+    /// Restrictions.
+    pub sandbox: Sandbox,
 }
 
 impl Attributes {
@@ -159,6 +161,8 @@ attributes! {
     PdeathSignal = "pdeath_signal",
     /// The working directory, and the file mode creation mask.
     Cwd = "cwd",
+    /// A part of the sandbox.
+    Sandbox = "sandbox",
 }
 
 /// Sets of signals; signal N is bit N - 1.

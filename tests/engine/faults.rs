@@ -30,6 +30,7 @@ fn everything(dir: &str) -> Value {
         "io_priority": {"class": "idle"},
         "pdeath_signal": "KILL",
         "signals": {"ignore": ["USR1"], "block": ["USR2"]},
+        "sandbox": {"no_new_privs": true, "hidden_paths": ["/var/tmp"], "network": "loopback"},
         "fds": [
             ["stdin", {"data": {"text": "in"}}],
             ["stdout", capture("memory")],

@@ -18,3 +18,4 @@ mod faults;
 mod holdings;
 mod processes;
 mod report;
+mod sandbox;

@@ -3,6 +3,8 @@
 //! The C library's functions for users and groups would also change every thread of the process,
 //! and count the child as one of them.
 
+use std::ffi::CStr;
+
 use super::{attempt, put_opened};
 use crate::engine::failpoints::Call;
 use crate::engine::plan::{
@@ -74,6 +76,7 @@ fn set(what: &AttributeValue) -> Result<(), i32> {
         }
         AttributeValue::Null(target, flags) => return put_opened(c"/dev/null", *flags, 0, *target),
         AttributeValue::DeathSignal(signum, parent) => return set_death_signal(*signum, *parent),
+        AttributeValue::Sandbox(step) => return super::sandbox::take(step),
         AttributeValue::Umask(mask) => {
             // SAFETY: the call takes no pointer, cannot fail, and changes nothing but this child.
             unsafe { libc::umask(*mask) };
@@ -97,10 +100,18 @@ fn set_limit(resource: u32, limit: &libc::rlimit64) -> Result<(), i32> {
 }
 
 fn set_oom_score_adj(text: &str) -> Result<(), i32> {
-    let fd = attempt(Call::Attribute(Attribute::OomScoreAdj), || open_oom_score_adj().into())?
-        as libc::c_int;
+    let open = Call::Attribute(Attribute::OomScoreAdj);
+    write_own(c"/proc/self/oom_score_adj", text, open, Call::OomWrite)
+}
+
+/// Writes a text to a file of the child's own in `/proc`.
+///
+/// # Errors
+/// The errno.
+pub(super) fn write_own(file: &CStr, text: &str, open: Call, write: Call) -> Result<(), i32> {
+    let fd = attempt(open, || open_own(file).into())? as libc::c_int;
     // SAFETY: the kernel reads as many bytes as the text has.
-    let written = attempt(Call::OomWrite, || unsafe {
+    let written = attempt(write, || unsafe {
         libc::write(fd, text.as_ptr().cast(), text.len()) as libc::c_long
     });
     // SAFETY: the child's own descriptor, from the call above.
@@ -111,13 +122,13 @@ fn set_oom_score_adj(text: &str) -> Result<(), i32> {
 /// Attempts to open a file while a sibling's set-up can make opening fail.
 const TRIES: u32 = 100;
 
-/// Opens the child's own file. The child still shares the memory of the keeper, which others may
-/// not inspect, so the kernel makes root the owner of the file. The keeper permits inspection for
-/// the moment of this call.
-fn open_oom_score_adj() -> libc::c_int {
+/// Opens a file of the child's own. The child still shares the memory of the keeper, which others
+/// may not inspect, so the kernel makes root the owner of the file. The keeper permits inspection
+/// for the moment of this call.
+fn open_own(file: &CStr) -> libc::c_int {
     let flags = libc::O_WRONLY | libc::O_CLOEXEC;
     // SAFETY: the path is a C string.
-    let open = || unsafe { libc::open(c"/proc/self/oom_score_adj".as_ptr(), flags) };
+    let open = || unsafe { libc::open(file.as_ptr(), flags) };
     let mut fd = open();
     let mut tries = 0;
     while fd < 0 && super::errno() == libc::EACCES && tries < TRIES {

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::accounts::Switch;
 use super::child_attribute::{AttributeValue, ChildAttribute};
 use super::privileges::{Privileges, Shed};
+use super::sandbox::SandboxSteps;
 use super::strings::c_string;
 use crate::engine::failure::Stage;
 use crate::spec::{Attribute, Attributes, Bound, IoClass, IoPriority, LimitPair, Resource};
@@ -27,7 +28,7 @@ pub(super) struct ChildAttributes {
 /// numbers are in `fds`.
 pub(super) fn plan(
     attributes: &Attributes,
-    switch: Switch,
+    (switch, sandbox): (Switch, SandboxSteps),
     privileges: &Privileges,
     nofile: Option<libc::rlimit>,
     fds: &[RawFd],
@@ -36,7 +37,12 @@ pub(super) fn plan(
     let early = &mut planned.early;
     scheduling(attributes, early);
     let Switch { attributes: accounts, other } = switch;
-    let shed = privileges.shed(other.as_ref().map(|other| other.uid));
+    let shed = if sandbox.capabilities {
+        Shed::default()
+    } else {
+        privileges.shed(other.as_ref().map(|other| other.uid))
+    };
+    early.extend(sandbox.before);
     let mut set = |stage, what| early.push(ChildAttribute { stage, path: None, what });
     if shed.bounding != 0 {
         set(Stage::Attribute(Attribute::Capabilities), AttributeValue::Bounding(shed.bounding));
@@ -47,6 +53,7 @@ pub(super) fn plan(
         set(Stage::Attribute(Attribute::Keyring), AttributeValue::Keyring);
     }
     early.extend(accounts);
+    early.extend(sandbox.after);
     let mut set = |stage, path, what| early.push(ChildAttribute { stage, path, what });
     if shed.sets {
         let Shed { no_new_privileges, .. } = shed;
@@ -64,6 +71,7 @@ pub(super) fn plan(
         }
     }
     by_permissions(attributes, early);
+    early.extend(sandbox.last);
     planned
 }
 
@@ -239,7 +247,8 @@ mod tests {
         let mut attributes = validated.procs[0].attributes.clone();
         let plan = |attributes: &Attributes| {
             let switch = Accounts::new().switch(attributes).unwrap();
-            super::plan(attributes, switch, &Privileges::of_root(), None, &[1])
+            let sandbox = SandboxSteps::default();
+            super::plan(attributes, (switch, sandbox), &Privileges::of_root(), None, &[1])
         };
         let stages = |all: &[ChildAttribute]| {
             all.iter().map(|attribute| attribute.stage).collect::<Vec<Stage>>()

@@ -3,7 +3,9 @@
 use std::ffi::CString;
 use std::os::fd::RawFd;
 
+use super::sandbox::{POLICY, SandboxStep};
 use crate::engine::failure::Stage;
+use crate::spec::Attribute;
 
 /// One attribute, with all that the child needs to set it.
 pub(in crate::engine) struct ChildAttribute {
@@ -12,6 +14,19 @@ pub(in crate::engine) struct ChildAttribute {
     /// The subject of a failure: a path, a user.
     pub(in crate::engine) path: Option<String>,
     pub(in crate::engine) what: AttributeValue,
+}
+
+impl ChildAttribute {
+    /// The remedy for a failure, if the error alone does not show it.
+    pub(in crate::engine) fn remedy(&self, errno: i32) -> Option<&'static str> {
+        match &self.what {
+            AttributeValue::Sandbox(step) => Some(step.remedy(errno)),
+            AttributeValue::Bounding(_) if self.stage == Stage::Attribute(Attribute::Sandbox) => {
+                Some(POLICY)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The value of an attribute.
@@ -40,6 +55,8 @@ pub(in crate::engine) enum AttributeValue {
     Null(RawFd, libc::c_int),
     /// The death signal, and the pid of the expected parent.
     DeathSignal(i32, libc::pid_t),
+    /// A step into the sandbox.
+    Sandbox(SandboxStep),
     Umask(libc::mode_t),
     Cwd(CString),
 }

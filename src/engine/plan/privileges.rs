@@ -23,6 +23,8 @@ pub(in crate::engine) struct Privileges {
     root: bool,
     sets: Sets,
     bounding: u64,
+    /// The capabilities that the kernel has.
+    known: u64,
     /// Whether processes may gain privileges by exec.
     gain: bool,
 }
@@ -54,7 +56,8 @@ impl Privileges {
             root: nix::unistd::geteuid().is_root(),
             // If the sets cannot be read, assume all capabilities: then all are dropped.
             sets: Sets::now().unwrap_or(Sets { effective: !0, permitted: !0, inheritable: !0 }),
-            bounding: bounding_set(),
+            bounding: capabilities(|bounding| bounding == 1),
+            known: capabilities(|bounding| bounding >= 0),
             gain,
         }
     }
@@ -63,7 +66,32 @@ impl Privileges {
     #[cfg(test)]
     pub(super) fn of_root() -> Privileges {
         let sets = Sets { effective: !0, permitted: !0, inheritable: 0 };
-        Privileges { root: true, sets, bounding: !0, gain: false }
+        Privileges { root: true, sets, bounding: !0, known: !0, gain: false }
+    }
+
+    /// Whether this program has these effective capabilities.
+    pub(super) fn has(&self, capabilities: u64) -> bool {
+        self.sets.effective & capabilities == capabilities
+    }
+
+    /// The permitted capabilities of this program.
+    pub(super) fn permitted(&self) -> u64 {
+        self.sets.permitted
+    }
+
+    /// The bounding set of this program.
+    pub(super) fn bounding(&self) -> u64 {
+        self.bounding
+    }
+
+    /// The capabilities that the kernel has.
+    pub(super) fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// Whether the user of this program is root.
+    pub(super) fn is_root(&self) -> bool {
+        self.root
     }
 
     /// The privileges that a process drops when it changes to this user, or keeps ours.
@@ -107,11 +135,13 @@ impl Sets {
     }
 }
 
-/// The bounding set of the calling thread, a bit for each capability.
-fn bounding_set() -> u64 {
+/// The capabilities for which PR_CAPBSET_READ returns a fitting value, a bit for each: 1 for those in
+/// the bounding set of the calling thread, negative for those that the kernel does not have.
+fn capabilities(fits: impl Fn(libc::c_int) -> bool) -> u64 {
     // SAFETY: PR_CAPBSET_READ takes no pointer and changes nothing.
-    let has = |capability: u64| unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability) } == 1;
-    (0..64).filter(|capability| has(*capability)).fold(0, |set, capability| set | 1 << capability)
+    let read = |capability: u64| unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability) };
+    let fitting = (0..64).filter(|capability| fits(read(*capability)));
+    fitting.fold(0, |set, capability| set | 1 << capability)
 }
 
 #[cfg(test)]
@@ -120,7 +150,7 @@ mod tests {
 
     fn privileges(root: bool, set: u64, gain: bool) -> Privileges {
         let sets = Sets { effective: set, permitted: set, inheritable: 0 };
-        Privileges { root, sets, bounding: 0x1ff, gain }
+        Privileges { root, sets, bounding: 0x1ff, known: 0x1ff, gain }
     }
 
     #[test]

@@ -101,6 +101,41 @@ const ERRORS_OF_KEYS: &[(&str, &str)] = &[
     (r#""cpu_affinity": [0, 8192]"#, "cpu_affinity[1]: CPU 8192 is out of range"),
     (r#""io_priority": {"class": "idle", "level": 1}"#, "io_priority.level: the idle class"),
     (r#""io_priority": {"class": "best-effort", "level": 8}"#, "io_priority.level: 8 is out"),
+    (r#""sandbox": {"profile": "lax"}"#, "sandbox.profile: unknown variant `lax`"),
+    (r#""sandbox": {"pid_namespace": true}"#, "sandbox.pid_namespace: unknown key"),
+    (
+        r#""sandbox": {"capabilities": ["CAP_MAGIC"]}"#,
+        "sandbox.capabilities[0]: unknown capability \"CAP_MAGIC\": expected a name such as CAP_NET_RAW, or a number from 0 to 63",
+    ),
+    (
+        r#""sandbox": {"capabilities": ["chown", 64]}"#,
+        "sandbox.capabilities[1]: unknown capability 64: ",
+    ),
+    (
+        r#""sandbox": {"hidden_paths": ["x"]}"#,
+        "sandbox.hidden_paths[0]: path \"x\" is not absolute",
+    ),
+    (
+        r#""sandbox": {"hidden_paths": ["/a/../b"]}"#,
+        "sandbox.hidden_paths[0]: path \"/a/../b\" has the component . or ..",
+    ),
+    (r#""sandbox": {"hidden_paths": ["/"]}"#, "sandbox.hidden_paths[0]: / cannot be hidden"),
+    (
+        r#""sandbox": {"hidden_paths": ["/a", "/a//b"]}"#,
+        "sandbox.hidden_paths[1]: /a/b is below /a, which is hidden",
+    ),
+    (
+        r#""sandbox": {"read_only_paths": ["/a"], "hidden_paths": ["/a/"]}"#,
+        "sandbox.hidden_paths[0]: /a is also in read_only_paths; list it once",
+    ),
+    (
+        r#""sandbox": {"profile": "basic", "read_only_paths": ["/var/tmp/x"]}"#,
+        "sandbox.read_only_paths[0]: /var/tmp/x is in /var/tmp, which private_tmp replaces",
+    ),
+    (
+        r#""sandbox": {"writable_paths": ["/a"], "read_only_paths": ["/ab"]}"#,
+        "sandbox.writable_paths[0]: /a is below none of read_only_paths",
+    ),
     (r#""rlimits": {"cpu": [2, 1]}"#, "rlimits.cpu: the soft limit is above the hard one"),
     (r#""rlimits": {"cpu": ["unlimited", 1]}"#, "rlimits.cpu: the soft limit is above"),
     (r#""rlimits": {"cpu": -1}"#, "rlimits.cpu: invalid limit -1: expected 0 or more"),

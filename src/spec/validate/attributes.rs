@@ -50,6 +50,7 @@ impl Check {
             io_priority: spec.io_priority,
             pdeath_signal: spec.pdeath_signal.map(SignalRef::number),
             signals: self.signals(&place.key("signals"), spec),
+            sandbox: self.sandbox(&place.key("sandbox"), &spec.sandbox),
         }
     }
 
