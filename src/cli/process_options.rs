@@ -1,5 +1,6 @@
 //! The options that describe one process, the same for `procstar run` and `procstar start`.
 
+mod sandbox;
 mod values;
 
 use std::ffi::OsString;
@@ -7,6 +8,7 @@ use std::ffi::OsString;
 use clap::{Args, ValueHint};
 use indexmap::IndexMap;
 
+use self::sandbox::{SandboxOptions, option_of};
 use self::values::{Bounds, Label, Variable};
 use crate::quantity::Seconds;
 use crate::spec::{
@@ -81,6 +83,9 @@ pub struct ProcessOptions {
     #[arg(short, long, value_name = "SIGNAL", value_parser = values::signal)]
     #[arg(help_heading = "Stopping")]
     signal: Option<SignalRef>,
+
+    #[command(flatten)]
+    sandbox: SandboxOptions,
 }
 
 /// Whose environment the process inherits.
@@ -137,6 +142,7 @@ impl ProcessOptions {
             labels: self.label.into_iter().map(|Label(key, value)| (key, value)).collect(),
             timeout: self.timeout,
             stop,
+            sandbox: self.sandbox.spec(),
             ..ProcSpec::default()
         })
     }
@@ -191,11 +197,11 @@ pub(super) fn text(what: &str, value: OsString) -> Result<String, String> {
 /// The text of an error of the spec for users of the command line: it names the option instead of a
 /// place in the spec, which they did not write.
 pub(super) fn option_error(error: &SpecError) -> String {
-    let key = error.place.segments().iter().skip(2).find_map(|segment| match segment {
+    let mut keys = error.place.segments().iter().skip(2).filter_map(|segment| match segment {
         Segment::Key(key) => Some(key.as_str()),
         Segment::Index(_) => None,
     });
-    let option = match key {
+    let option = match keys.next() {
         Some("argv" | "exe") => "CMD",
         Some("cwd") => "--cwd",
         Some("env") => "--env",
@@ -207,6 +213,7 @@ pub(super) fn option_error(error: &SpecError) -> String {
         Some("stop") => "--grace or --signal",
         Some("user") => "--user",
         Some("group") => "--group",
+        Some("sandbox") => option_of(keys.next().unwrap_or_default()),
         _ => return error.to_string(),
     };
     format!("{option}: {}", error.advice())

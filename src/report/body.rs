@@ -19,7 +19,7 @@ use super::status::{ProcState, Status};
 use super::times::Times;
 use super::word::Word;
 use crate::engine::{Relation, Survivor};
-use crate::spec::{CaptureSpec, Compression};
+use crate::spec::{CaptureSpec, Compression, Sandbox};
 
 /// A result. `T` represents captured bytes: in a stream, the place at which they are inserted.
 ///
@@ -74,6 +74,8 @@ pub struct ResultBody<'a, T> {
     #[serde(default)]
     #[schemars(!default)]
     pub labels: Cow<'a, IndexMap<String, String>>,
+    /// The sandbox, with the values of its profile; null without one.
+    pub sandbox: Option<Cow<'a, Sandbox>>,
     /// Requests of its spec that were not fulfilled although it was started; and output that is too
     /// large for this result.
     #[serde(default)]

@@ -328,6 +328,9 @@ impl ProcessRecord {
             cwd: cwd.map(Cow::from),
             env: env.map(Cow::Borrowed),
             labels: Cow::Borrowed(self.labels()),
+            sandbox: identity
+                .map(|identity| Cow::Borrowed(&identity.sandbox))
+                .filter(|sandbox| !sandbox.is_none()),
             warnings: self.warnings(notices),
             group_id: Cow::from(&context.group_id),
             agent: Cow::Borrowed(&context.agent),

@@ -62,8 +62,9 @@ pub enum NetworkAccess {
 ///
 /// The worker sends it to the keeper, which writes it to the journal. So new fields are only
 /// appended, with a default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(!default)]
 pub struct Sandbox {
     /// Whether no program that the process executes can gain privileges.
     pub no_new_privs: bool,

@@ -10,6 +10,7 @@ use super::{format, humanize};
 use crate::cli::printable::printable;
 use crate::report::capture::CaptureReport;
 use crate::report::times::Rfc3339;
+use crate::spec::{NetworkAccess, Sandbox};
 
 /// Prints each process in detail.
 ///
@@ -73,6 +74,7 @@ fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
     }
     add("directory", proc.cwd.as_deref().unwrap_or_default().to_owned());
     add("labels", proc.labels());
+    add("sandbox", proc.sandbox.as_ref().map(sandbox).unwrap_or_default());
     add("pid", proc.pid.map_or_else(String::new, |pid| pid.to_string()));
     times(proc, &mut add);
     resources(proc, wide, &mut add);
@@ -84,6 +86,37 @@ fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
     }
     add("survivors", survivors(proc));
     lines
+}
+
+/// What a sandbox takes away, in the words of a spec.
+fn sandbox(sandbox: &Sandbox) -> String {
+    let mut parts = Vec::new();
+    if sandbox.no_new_privs {
+        parts.push("no_new_privs".to_owned());
+    }
+    if let Some(capabilities) = &sandbox.capabilities {
+        let names: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+        parts.push(format!("capabilities: {names}"));
+    }
+    if sandbox.private_tmp {
+        parts.push("private_tmp".to_owned());
+    }
+    for (what, paths) in [
+        ("read-only", &sandbox.read_only_paths),
+        ("writable", &sandbox.writable_paths),
+        ("hidden", &sandbox.hidden_paths),
+    ] {
+        if !paths.is_empty() {
+            parts.push(format!("{what}: {}", paths.join(" ")));
+        }
+    }
+    match sandbox.network {
+        NetworkAccess::Host => {}
+        NetworkAccess::Loopback => parts.push("network: loopback".to_owned()),
+        NetworkAccess::None => parts.push("network: none".to_owned()),
+    }
+    parts.join("; ")
 }
 
 fn survivors(proc: &Proc) -> String {
@@ -140,6 +173,19 @@ fn captured(capture: &CaptureReport, running: bool) -> String {
 mod tests {
     use super::*;
     use crate::cli::client::proc::sample;
+    use crate::spec::SandboxProfile;
+
+    #[test]
+    fn a_sandbox_is_shown_by_what_it_takes_away() {
+        let strict = Sandbox {
+            writable_paths: vec!["/w".into(), "/x".into()],
+            ..Sandbox::of(SandboxProfile::Strict)
+        };
+        assert_eq!(
+            sandbox(&strict),
+            "no_new_privs; capabilities: none; private_tmp; read-only: /; writable: /w /x; network: none"
+        );
+    }
 
     #[test]
     fn unknown_survivors_are_not_reported_as_none() {

@@ -32,6 +32,19 @@ function leftBehind({ times, survivors, survivor_count: known }) {
   return survivors ? `${count(survivors.length)} descendants, and there may be others` : "not known: an orphan may come from this process or from another";
 }
 
+/** What a sandbox takes away, in the words of a spec. */
+export function restrictions(sandbox) {
+  const { capabilities, network } = sandbox;
+  const paths = (what, list) => (list.length ? `${what}: ${list.join(" ")}` : null);
+  return [
+    sandbox.no_new_privs && "no_new_privs",
+    capabilities && `capabilities: ${capabilities.length ? capabilities.join(" ") : "none"}`,
+    sandbox.private_tmp && "private_tmp",
+    paths("read-only", sandbox.read_only_paths), paths("writable", sandbox.writable_paths), paths("hidden", sandbox.hidden_paths),
+    network !== "host" && `network: ${network}`,
+  ].filter(Boolean).join("; ");
+}
+
 /** A process's command, outcome and resource usage. */
 export function details(id, result) {
   const { times, usage, io, peak, status } = result;
@@ -45,6 +58,7 @@ export function details(id, result) {
       ["ID", h("code", {}, id)], ["Command", command], ["Executable", result.exe && h("code", {}, result.exe)],
       ["Directory", result.cwd ? h("code", {}, result.cwd) : "procstar's own"],
       ["Labels", Object.keys(result.labels).length ? h("span", { class: "labels" }, ...Object.entries(result.labels).map(([key, value]) => h("span", { class: "label" }, `${key}=${value}`))) : null],
+      ["Sandbox", result.sandbox && restrictions(result.sandbox)],
       ["Group", result.group_id], ["Agent", `${result.agent.user}@${result.agent.host}, version ${result.agent.version}`],
     ]),
     table("Outcome", [

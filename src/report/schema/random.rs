@@ -16,7 +16,7 @@ use crate::report::capture::{CaptureReason, CaptureReport};
 use crate::report::cgroup::{CgroupAccounting, CgroupCpuStat, CgroupMemory, CgroupPids};
 use crate::report::samples::SampleHistory;
 use crate::report::{AgentInfo, AsOf, FdResult, ProcessRecord, ResultBody, ResultContext, Word};
-use crate::spec::{Compression, FdName, Identity};
+use crate::spec::{Compression, FdName, Identity, Sandbox};
 
 /// The schema as it is published.
 static PUBLISHED: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
@@ -140,13 +140,24 @@ fn resolved() -> impl Strategy<Value = Resolved> {
 }
 
 fn identity() -> impl Strategy<Value = Identity> {
-    (few(any::<String>()), any::<String>(), any::<Option<String>>(), texts(), any::<bool>())
-        .prop_map(|(argv, exe, cwd, labels, systemd)| Identity {
+    (
+        few(any::<String>()),
+        any::<String>(),
+        any::<Option<String>>(),
+        texts(),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(argv, exe, cwd, labels, systemd, boxed)| Identity {
             argv,
-            exe,
             cwd,
             labels,
             systemd,
+            sandbox: Sandbox {
+                hidden_paths: if boxed { vec![exe.clone()] } else { Vec::new() },
+                ..Sandbox::default()
+            },
+            exe,
             ..Identity::default()
         })
 }
