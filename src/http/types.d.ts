@@ -187,6 +187,8 @@ export interface ProcResult {
   rusage: ResultRusage | null;
   /** Its history, oldest first; null if it is not sampled. */
   samples: Array<ResultSample> | null;
+  /** The sandbox, with the values of its profile; null without one. */
+  sandbox: ResultSandbox | null;
   /** Its state. */
   state: ResultProcState;
   /** The exit status; null while it runs. */
@@ -227,6 +229,9 @@ export interface ResultAgentInfo {
   /** The program's version. */
   version: string;
 }
+
+/** A capability's name, with or without CAP_, or its number. */
+export type ResultCapability = string | number;
 
 /** Why a capture ended before its end. */
 export type ResultCaptureReason = "held_open" | "not_started" | "error" | "truncated" | "overwritten" | "gone" | "changed";
@@ -362,6 +367,9 @@ export interface ResultIoReport {
   /** Bytes sent to storage, or waiting to be sent. */
   write_bytes: number;
 }
+
+/** The network that a process can reach. */
+export type ResultNetworkAccess = "host" | "loopback" | "none";
 
 /** Observed maxima of the process itself. */
 export interface ResultPeak {
@@ -520,6 +528,24 @@ export interface ResultSample {
   utime: number;
   /** Mapped memory, in bytes. */
   vsize: number;
+}
+
+/** The sandbox of a process, with the keys of its profile.  The worker sends it to the keeper, which writes it to the journal. So new fields are only appended, with a default. */
+export interface ResultSandbox {
+  /** All capabilities that the process has or can gain, sorted; `None` for no change. */
+  capabilities: Array<ResultCapability> | null;
+  /** Hidden paths. */
+  hidden_paths: Array<string>;
+  /** The network. */
+  network: ResultNetworkAccess;
+  /** Whether no program that the process executes can gain privileges. */
+  no_new_privs: boolean;
+  /** Whether `/tmp` and `/var/tmp` are empty directories of its own. */
+  private_tmp: boolean;
+  /** Read-only paths. */
+  read_only_paths: Array<string>;
+  /** Writable paths below read-only ones. */
+  writable_paths: Array<string>;
 }
 
 /** The resource usage of a running process at a moment. */

@@ -74,7 +74,7 @@ fn lines(id: &str, proc: &Proc, wide: bool, out: &Out) -> Vec<String> {
     }
     add("directory", proc.cwd.as_deref().unwrap_or_default().to_owned());
     add("labels", proc.labels());
-    add("sandbox", proc.sandbox.as_ref().map(sandbox).unwrap_or_default());
+    add("sandbox", proc.sandbox.as_deref().map(sandbox).unwrap_or_default());
     add("pid", proc.pid.map_or_else(String::new, |pid| pid.to_string()));
     times(proc, &mut add);
     resources(proc, wide, &mut add);

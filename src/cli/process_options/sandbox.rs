@@ -8,40 +8,47 @@ use crate::spec::{Capability, NetworkAccess, SandboxProfile, SandboxSpec};
 
 /// The sandbox of one process.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Sandbox")]
 pub struct SandboxOptions {
     /// Restrict the process by a profile, `basic` or `strict`; the options below replace its values
     #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    #[arg(help_heading = "Sandbox")]
     sandbox: Option<SandboxProfile>,
 
     /// Let no program that the process executes gain privileges, as sudo does
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(help_heading = "Sandbox")]
     #[arg(default_missing_value = "true")]
     no_new_privs: Option<bool>,
 
     /// Have only this capability, or `none`; may be repeated
     #[arg(long, value_name = "NAME")]
+    #[arg(help_heading = "Sandbox")]
     capability: Vec<Capabilities>,
 
     /// Have an empty /tmp and /var/tmp
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(help_heading = "Sandbox")]
     #[arg(default_missing_value = "true")]
     private_tmp: Option<bool>,
 
     /// Make this path and all below read-only; may be repeated
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(help_heading = "Sandbox")]
     read_only: Vec<String>,
 
     /// Keep this path below a read-only one writable; may be repeated
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(help_heading = "Sandbox")]
     writable: Vec<String>,
 
     /// Hide this path and all below; may be repeated
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(help_heading = "Sandbox")]
     hidden: Vec<String>,
 
     /// Network that the process can reach: `host`, `loopback` or `none`
     #[arg(long, value_name = "NETWORK", value_parser = network)]
+    #[arg(help_heading = "Sandbox")]
     network: Option<NetworkAccess>,
 }
 

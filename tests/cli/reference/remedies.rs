@@ -2,6 +2,19 @@
 
 /// Remedies of errors whose text has these words; the first that fits counts.
 const REMEDIES: &[(&str, &str)] = &[
+    ("has the component . or ..", "Write the path of the sandbox as `realpath` prints it."),
+    (
+        "is also in …; list it once",
+        "Keep the path in one list of the sandbox: hidden, read-only or writable.",
+    ),
+    (
+        "which is hidden with all below",
+        "Remove the path, or hide the other directories one by one.",
+    ),
+    (
+        "which private_tmp replaces",
+        "Use a directory outside of `/tmp` and `/var/tmp`, or set `private_tmp` to false.",
+    ),
     // Words that would fit a row below, too.
     ("start fewer or smaller processes", "Start fewer or smaller processes at once."),
     ("is not a pipe; make it", "Make the other end a `pipe-write`: [pipes](spec.md#pipes)."),
