@@ -186,7 +186,7 @@ impl Resources {
         let fit = env.as_ref().map_or(Ok(()), |env| arguments::check(proc, env));
         failures.extend(fit.err());
         let switch = switch.map_err(|more| failures.extend(more));
-        let sandbox = switch.as_ref().map_err(|()| ()).and_then(|switch| {
+        let sandbox = switch.as_ref().ok().map_or(Err(()), |switch| {
             let (attributes, privileges) = (&proc.attributes, &context.privileges);
             let surroundings = sandbox::Surroundings { attributes, privileges, switch };
             sandbox::plan(&surroundings).map_err(|more| failures.extend(more))

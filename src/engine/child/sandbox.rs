@@ -70,8 +70,8 @@ pub(super) fn take(step: &SandboxStep) -> Result<(), i32> {
         SandboxStep::NoNewPrivileges => {
             let (yes, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
             // SAFETY: the call takes no pointer, and changes nothing but this child.
-            call(|| {
-                unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, none, none, none) }.into()
+            call(|| unsafe {
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, none, none, none).into()
             })?;
         }
     }
@@ -85,19 +85,9 @@ fn mount(
     flags: libc::c_ulong,
     data: &CStr,
 ) -> Result<(), i32> {
+    let (source, target, kind) = (source.as_ptr(), target.as_ptr(), kind.as_ptr());
     // SAFETY: all are live C strings, which every file system here takes for its data.
-    call(|| {
-        unsafe {
-            libc::mount(
-                source.as_ptr(),
-                target.as_ptr(),
-                kind.as_ptr(),
-                flags,
-                data.as_ptr().cast(),
-            )
-        }
-        .into()
-    })?;
+    call(|| unsafe { libc::mount(source, target, kind, flags, data.as_ptr().cast()).into() })?;
     Ok(())
 }
 
@@ -213,8 +203,8 @@ fn set_capabilities(sets: CapabilitySets) -> Result<(), i32> {
     let none: libc::c_ulong = 0;
     for capability in (0..64 as libc::c_ulong).filter(|capability| ambient >> capability & 1 == 1) {
         // SAFETY: the call takes no pointer, and changes nothing but this child.
-        call(|| {
-            unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, none, none) }.into()
+        call(|| unsafe {
+            libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, none, none).into()
         })?;
     }
     Ok(())
