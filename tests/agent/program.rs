@@ -387,7 +387,7 @@ async fn each_connect_problem_has_its_own_message_and_exit_status_1() {
 }
 
 #[actix::test]
-async fn large_messages_both_ways() {
+async fn large_messages_are_sent_and_received() {
     let mut server = MockServer::start(Behaviour::default());
     let agent = Agent::of(server.addr, &server.identity);
     let (mut session, _) = welcome(&mut server).await;

@@ -70,7 +70,7 @@ fn pipes_files_and_captures() {
 }
 
 #[test]
-fn bad_input_is_exit_code_2_and_names_the_place() {
+fn invalid_input_is_exit_code_2_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
     let good = format!(r#""good": {{"argv": ["/usr/bin/touch", {trace:?}]}}"#);
@@ -128,7 +128,7 @@ fn all_errors_in_the_input_are_reported_at_once() {
 }
 
 #[test]
-fn output_is_written_whole_or_not_at_all() {
+fn results_are_written_completely_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let spec = json!({"specs": {"a": {"argv": ["/bin/true"]}}}).to_string();
     let path = dir.path().join("out.json");

@@ -193,7 +193,7 @@ fn captured_output_is_shown_as_it_comes() {
 }
 
 #[test]
-fn captured_output_is_complete_however_much_it_is() {
+fn captured_output_of_any_size_is_complete() {
     let size = 3_000_000;
     let script = format!("head -c {size} /dev/zero; echo last >&2");
     let output = output(&["--capture", "-r", "/dev/null", "sh", "-c", &script]);
@@ -251,7 +251,7 @@ fn a_signal_is_passed_on_and_the_exit_code_returned() {
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
         assert_eq!(rest(from), format!("got {said}\n"));
-        eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+        eventually("the end of the tree", || !pids.iter().any(|pid| is_there(*pid)));
     }
 }
 
@@ -266,21 +266,21 @@ fn a_second_signal_kills_and_so_does_the_grace() {
     kill(procstar, Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert_eq!(rest(from), "");
-    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("the end of the tree", || !pids.iter().any(|pid| is_there(*pid)));
 
     let (mut child, from, pids) = start(&["--grace", "0.2"], DEAF);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert_eq!(rest(from), "got TERM\n");
-    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("the end of the tree", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
 #[test]
-fn a_timeout_leaves_nothing() {
+fn a_timeout_leaves_no_process() {
     let (mut child, from, pids) = start(&["-t", "0.5", "-k", "0.2", "--signal", "INT"], DEAF);
     assert_eq!(child.wait().unwrap().code(), Some(124));
     assert_eq!(rest(from), "got INT\n");
-    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("the end of the tree", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn quit_kills_at_once() {
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (None, Some(libc::SIGKILL)));
     assert_eq!(rest(from), "");
-    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("the end of the tree", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_process_inherits_the_terminal() {
 }
 
 #[test]
-fn ctrl_c_is_a_signal_to_the_process_and_no_stop() {
+fn ctrl_c_signals_the_process_without_stopping_it() {
     let mut terminal = Terminal::of(procstar(&["-k", "0.1", "sh", "-c", DEAF]));
     terminal.wait_for("\n");
     let pids: Vec<i32> =
@@ -315,7 +315,7 @@ fn ctrl_c_is_a_signal_to_the_process_and_no_stop() {
         terminal.type_in("\u{3}");
         eventually("the trap", || terminal.seen().matches("got INT").count() == count);
     }
-    assert!(pids.iter().all(|pid| is_there(*pid)), "it goes on");
+    assert!(pids.iter().all(|pid| is_there(*pid)), "the process continues");
     // The script has no trap for SIGQUIT. Its `sleep` may survive: shells without job control start
     // background commands with SIGQUIT ignored.
     terminal.type_in("\u{1c}");
@@ -336,7 +336,7 @@ fn on_a_terminal_a_signal_to_procstar_alone_is_passed_on() {
     kill(Pid::from_raw(terminal.pid()), Signal::SIGTERM).unwrap();
     assert_eq!(terminal.wait().code(), Some(6));
     assert!(terminal.seen().contains("got TERM"));
-    eventually("nothing is left of it", || !pids.iter().any(|pid| is_there(*pid)));
+    eventually("the end of the tree", || !pids.iter().any(|pid| is_there(*pid)));
 }
 
 /// On a terminal procstar is in the process group of its job: a signal of the job to its own group

@@ -31,7 +31,7 @@ impl Handler<StartAcknowledged> for Slow {
 }
 
 #[actix::test]
-async fn a_start_resolves_once_the_journal_holds_it() {
+async fn a_start_resolves_when_the_journal_has_it() {
     tokio::time::pause();
     let results = Results::default().start();
     let supervised = supervise(&results, EndWhen::Never, false);
@@ -58,7 +58,7 @@ async fn a_start_resolves_once_the_journal_holds_it() {
 }
 
 #[actix::test]
-async fn the_supervisor_starts_and_answers_with_the_keepers_word() {
+async fn the_supervisor_answers_after_the_keepers_acknowledgement() {
     tokio::time::pause();
     let results = Results::default().start();
     let supervised = supervise(&results, EndWhen::Never, true);

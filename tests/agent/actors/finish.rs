@@ -111,18 +111,18 @@ async fn the_agent_does_not_reconnect_if_the_scheduler_hangs_up_after_done() {
 }
 
 #[actix::test]
-async fn a_loss_during_the_last_message_is_the_end() {
+async fn a_connection_lost_during_the_last_message_is_not_replaced() {
     let (mut agent, scheduler) = Agent::registered().await;
     agent.start(&["a"]).await;
     agent.conn.do_send(Finish);
     settle().await;
-    assert!(agent.ended().is_none(), "done has not been told");
+    assert!(agent.ended().is_none(), "done has not been sent");
     scheduler.lose().await;
     assert_eq!(soon(&mut agent.outcome).await.unwrap(), Outcome::Finished);
 }
 
 #[actix::test]
-async fn finish_before_there_is_a_registered_connection_is_the_end_at_once() {
+async fn finish_without_a_registered_connection_ends_at_once() {
     for phase in ["waiting", "dialing", "registering"] {
         let plan: &[Plan] = match phase {
             "waiting" => &[Plan::Refuse],

@@ -24,7 +24,7 @@ async fn a_ping_every_20_s_and_no_more() {
 }
 
 #[actix::test]
-async fn sixty_seconds_without_a_byte_is_a_loss() {
+async fn sixty_seconds_without_a_byte_lose_the_connection() {
     let (mut agent, mut scheduler) = Agent::registered().await;
     sleep(secs(50)).await;
     // Any received byte counts, also of an incomplete message.

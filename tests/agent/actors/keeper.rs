@@ -489,7 +489,7 @@ async fn signal_outcomes_of_another_worker_are_ignored() {
 }
 
 #[actix::test]
-async fn a_later_worker_follows_the_noted_orders() {
+async fn a_later_worker_follows_recorded_shutdown_commands() {
     let orders = vec![ShutdownCommand::Idle, ShutdownCommand::Terminate];
     let memory = WorkerState { orders, any: true, ..WorkerState::default() };
     let mut later = later(left(), memory, EndWhen::NoneRuns);
@@ -574,7 +574,7 @@ async fn the_grace_period_continues_with_the_next_worker() {
 }
 
 #[test]
-fn an_order_is_noted_with_its_time() {
+fn a_shutdown_command_is_recorded_with_its_time() {
     let mut memory = WorkerState::default();
     let before = TimePoint::now().monotonic_nanos;
     memory.note(ShutdownCommand::Idle);
@@ -585,7 +585,7 @@ fn an_order_is_noted_with_its_time() {
     assert_eq!(memory.orders, [ShutdownCommand::Idle, ShutdownCommand::Kill]);
     assert!(memory.given.iter().all(|at| (before..=TimePoint::now().monotonic_nanos).contains(at)));
     assert_eq!(memory.given.len(), 2);
-    // An older version's order has no time, and none is invented.
+    // The command of an older version has no time, and gets none.
     let mut memory = WorkerState { orders: vec![ShutdownCommand::Idle], ..WorkerState::default() };
     memory.note(ShutdownCommand::Kill);
     assert!(memory.given.is_empty());

@@ -59,7 +59,7 @@ async fn sigterm_then_sigkill_after_60_s_then_the_end_after_5() {
 }
 
 #[actix::test]
-async fn sigterm_ends_as_soon_as_all_is_deleted() {
+async fn sigterm_ends_the_agent_when_all_processes_are_deleted() {
     let (mut s, journal) = running(EndWhen::Never, &["a"]).await;
     s.supervisor.send(Shutdown::Terminate).await.unwrap();
     s.engine.tell(ended("a", 15));
@@ -73,7 +73,7 @@ async fn sigterm_ends_as_soon_as_all_is_deleted() {
 }
 
 #[actix::test]
-async fn sigquit_kills_at_once_also_amid_sigterm() {
+async fn sigquit_kills_at_once_even_during_sigterm() {
     let (mut s, journal) = running(EndWhen::Never, &["a"]).await;
     s.supervisor.send(Shutdown::Terminate).await.unwrap();
     settle().await;
@@ -143,7 +143,7 @@ async fn exit_comes_after_the_last_result() {
 }
 
 #[actix::test]
-async fn exit_amid_a_shutdown_does_not_wait_for_deletions() {
+async fn exit_during_a_shutdown_does_not_wait_for_deletions() {
     for order in [Shutdown::Idle, Shutdown::Terminate, Shutdown::Kill] {
         let (mut s, journal) = running(EndWhen::NoneRuns, &["a"]).await;
         s.supervisor.send(order).await.unwrap();
@@ -158,7 +158,7 @@ async fn exit_amid_a_shutdown_does_not_wait_for_deletions() {
 }
 
 #[actix::test]
-async fn it_does_not_end_before_input_is_started() {
+async fn the_agent_does_not_end_before_its_input_is_started() {
     let (mut s, journal) = running(EndWhen::NoneRuns, &["a"]).await;
     s.engine.tell(ended("a", 0));
     sleep(secs(100)).await;

@@ -115,7 +115,7 @@ async fn pages_in_the_order_of_acceptance() {
 }
 
 #[actix::test]
-async fn numbers_of_all() {
+async fn counts_of_processes_by_state_and_end() {
     let results = results();
     results.do_send(changed(started("a")));
     results.do_send(changed(started("b")));
@@ -138,7 +138,7 @@ fn stop(signum: Option<i32>, grace: Option<u64>) -> CommandProcess {
 }
 
 #[actix::test]
-async fn the_engine_stops_as_it_is_asked() {
+async fn stop_requests_reach_the_engine() {
     tokio::time::pause();
     let s = supervise(&Journal::default().start(), EndWhen::Never, true);
     let stopped = |signum, grace: Option<u64>| {

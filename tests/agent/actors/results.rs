@@ -129,7 +129,7 @@ async fn a_failure_is_a_start_and_an_end() {
 }
 
 #[actix::test]
-async fn replies_bear_the_number_of_the_last_change() {
+async fn replies_contain_the_number_of_the_last_change() {
     let results = results();
     announce(&results, &["a", "b"]);
     let about = |question| ask(&results, question);

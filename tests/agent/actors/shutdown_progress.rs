@@ -54,7 +54,7 @@ async fn a_drain_reports_at_once_and_again_what_is_left() {
 }
 
 #[actix::test]
-async fn a_shutdown_reports_whom_it_waits_for_in_each_phase() {
+async fn a_shutdown_reports_its_awaited_processes_in_each_phase() {
     let s = new(EndWhen::Never, &["a"]).await;
     let log = Log::new();
     s.supervisor.do_send(Shutdown::Terminate);
@@ -75,7 +75,7 @@ async fn a_shutdown_reports_whom_it_waits_for_in_each_phase() {
 }
 
 #[actix::test]
-async fn a_worker_that_waits_for_its_work_says_so_without_a_warning() {
+async fn a_worker_that_waits_for_processes_logs_it_without_a_warning() {
     let unassigned_until = Some(Instant::now() + secs(600));
     let _s = new(EndWhen::Idle { unassigned_until }, &["a"]).await;
     let log = Log::new();

@@ -30,7 +30,7 @@ async fn reconnects_slow_down_if_the_scheduler_closes_at_once() {
 }
 
 #[actix::test]
-async fn connections_that_end_young_count_for_the_maximum() {
+async fn repeated_short_connections_count_as_failures() {
     let mut settings = options();
     settings.connect.count_max = Some(3);
     let mut agent = Agent::new(settings, &[]);
@@ -46,7 +46,7 @@ async fn connections_that_end_young_count_for_the_maximum() {
 }
 
 #[actix::test]
-async fn a_connection_that_lasts_ends_the_trouble() {
+async fn a_lasting_connection_resets_the_failures() {
     let mut settings = options();
     settings.connect.count_max = Some(3);
     let mut agent = Agent::new(settings, &[]);

@@ -91,7 +91,7 @@ fn unstamped(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_line_with_its_time_is_whole() {
+fn a_line_with_a_timestamp_is_complete() {
     let instance = Instance::new();
     let mut next = split(&instance);
     until_written(&instance, "one, ");
@@ -114,7 +114,7 @@ fn a_line_with_its_time_is_whole() {
 }
 
 #[test]
-fn the_time_of_a_line_is_that_of_its_beginning() {
+fn the_timestamp_of_a_line_is_that_of_its_beginning() {
     let instance = Instance::new();
     let script = "printf 'a'; read -t 0.05 <> <(:); echo b; echo c";
     instance.run(&["start", "--id", "a", "--", "bash", "-c", script]).good();

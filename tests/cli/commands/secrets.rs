@@ -78,7 +78,7 @@ fn a_job_of_the_same_user_does_not_read_the_tokens() {
 
 /// Every process of ours, and the processes that it makes.
 #[test]
-fn our_processes_are_not_dumpable_and_jobs_are() {
+fn keeper_and_worker_are_not_dumpable_but_jobs_are() {
     let instance = instance(&[]);
     let spec = json!({
         "zipped": {"argv": ["/bin/sh", "-c", "echo x; exec sleep 1000"],

@@ -117,7 +117,7 @@ fn colours_of_output_reach_a_terminal() {
 }
 
 #[test]
-fn top_lives_until_it_is_quit() {
+fn top_runs_until_it_is_quit() {
     let instance = Instance::new();
     instance.run(&["start", "--id", "first", "--", "sleep", "1000"]).good();
     let mut top = OnTerminal::new(instance.command(&["top", "-d", "0.1"]), 60);
@@ -164,7 +164,7 @@ fn quitting_by_a_signal_gives_the_terminal_back() {
 }
 
 #[test]
-fn a_page_is_stopped_and_goes_on() {
+fn top_is_suspended_and_resumed() {
     let instance = Instance::new();
     let mut shell =
         on_session(&instance, "set -m; procstar top; echo stopped $?; read x; fg; echo ended $?");

@@ -101,7 +101,7 @@ fn the_url_opens_a_session_once() {
 }
 
 #[test]
-fn a_browser_opens_it_or_it_is_printed() {
+fn ui_opens_a_browser_or_prints_the_url() {
     let instance = Instance::new();
     let (good, bad) = (browser(&instance, "good", 0), browser(&instance, "bad", 3));
     let ran = ui(&instance, &[], &[("BROWSER", &format!("/no/such:{bad}:{good} --new %s"))]);
@@ -122,7 +122,7 @@ fn a_browser_opens_it_or_it_is_printed() {
 }
 
 #[test]
-fn an_instance_without_tcp_says_so() {
+fn ui_reports_an_instance_without_tcp() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = procstar(&dir);
     command.args(["--agent", "--agent-host", "127.0.0.1", "--agent-port", "1"]);

@@ -171,7 +171,7 @@ fn without_an_answer(args: &[&str], later: &'static str) -> (Ran, usize) {
 
 /// It is unknown whether the service executed the request, so a signal or start is not sent twice.
 #[test]
-fn a_request_that_may_do_harm_is_not_sent_twice() {
+fn a_request_that_is_not_safe_to_repeat_is_not_sent_twice() {
     for (args, why) in [
         (&["kill", "-s", "USR1", "a"][..], "the signal may have been sent"),
         (&["start", "--id", "a", "--", "/bin/true"], "the processes may have been started"),
@@ -185,7 +185,7 @@ fn a_request_that_may_do_harm_is_not_sent_twice() {
 
 /// If the second attempt is refused, the first one has been executed.
 #[test]
-fn a_request_that_does_no_harm_is_sent_again() {
+fn a_request_that_is_safe_to_repeat_is_sent_again() {
     const UNKNOWN: &str = "404 {\"errors\": [{\"status\": \"404\", \"detail\": \"unknown process: a; list processes with 'procstar ps'\"}]}";
     const ENDED: &str =
         "409 {\"errors\": [{\"status\": \"409\", \"detail\": \"process has ended: a\"}]}";

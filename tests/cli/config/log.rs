@@ -53,7 +53,7 @@ fn the_log_is_plain_lines_on_standard_error() {
 }
 
 #[test]
-fn a_log_that_nobody_takes_ends_nothing() {
+fn a_log_that_cannot_be_written_ends_nothing() {
     // A pipe without a reader, a full pipe and a full device.
     let (reader, gone) = io::pipe().unwrap();
     drop(reader);

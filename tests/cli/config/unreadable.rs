@@ -25,7 +25,7 @@ const AGENT: &[&str] = &["--agent", "--agent-host", "localhost"];
 const SERVE: &[&str] = &["--serve", "--serve-port", "0"];
 
 #[test]
-fn a_file_that_is_not_there_is_named_with_the_systems_reason() {
+fn a_missing_file_is_reported_with_the_systems_reason() {
     let dir = TempDir::new().unwrap();
     let missing = dir.path().join("missing");
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

@@ -78,7 +78,7 @@ fn a_link_that_another_user_has_planted_is_refused() {
 }
 
 #[test]
-fn results_take_the_place_of_a_link_and_roots_are_private() {
+fn results_replace_a_link_and_those_of_root_are_private() {
     let dir = sticky();
     let at = |name: &str| dir.path().join(name);
     let trace = at("trace");

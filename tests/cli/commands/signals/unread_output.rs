@@ -24,7 +24,7 @@ fn full(fifo: &File) {
 }
 
 #[test]
-fn output_that_nobody_reads_does_not_hold_up_an_end() {
+fn unread_output_does_not_delay_the_end() {
     for (signal, by) in
         [(Signal::SIGINT, "SIGINT"), (Signal::SIGTERM, "SIGTERM"), (Signal::SIGQUIT, "SIGKILL")]
     {
@@ -46,7 +46,7 @@ fn output_that_nobody_reads_does_not_hold_up_an_end() {
 }
 
 #[test]
-fn results_that_nobody_reads_do_not_hold_up_an_end() {
+fn unread_results_do_not_delay_the_end() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
         let dir = tempfile::tempdir().unwrap();
         let (to, held) = unread(&dir);
@@ -75,7 +75,7 @@ fn results_that_nobody_reads_do_not_hold_up_an_end() {
 }
 
 #[test]
-fn commands_that_nobody_reads_end_by_every_signal() {
+fn every_signal_ends_a_command_with_unread_output() {
     let service = Instance::new();
     service
         .run(&["start", "--id", "a", "--", "sh", "-c", "head -c 300000 /dev/zero; exec sleep 1000"])
@@ -93,7 +93,7 @@ fn commands_that_nobody_reads_end_by_every_signal() {
 }
 
 #[test]
-fn events_that_nobody_reads_end_by_every_signal() {
+fn every_signal_ends_events_with_unread_output() {
     let service = Instance::new();
     let mut number = 0;
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
