@@ -55,7 +55,7 @@ pub(crate) use confine::can_restrict_calls;
 use counters::{Counters, Phase};
 pub use intact::Loss;
 use limits::Limits;
-pub(super) use make::{Store, Writer};
+pub(super) use make::{CaptureInput, Store};
 pub(super) use named::HandoverFile;
 use named::{Named, Seen};
 pub(crate) use named::{held_file, request_files_from};
@@ -567,7 +567,7 @@ mod tests {
         let dirs = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
         let spec = CaptureSpec::default();
         match Capture::open(spec, &dirs, "1", KeepSpec::default(), 0o600, true).unwrap() {
-            (capture, Writer::Itself(source)) => (capture, source),
+            (capture, CaptureInput::Itself(source)) => (capture, source),
             _ => panic!("written by the process"),
         }
     }

@@ -166,14 +166,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::engine::capture::{CaptureDirs, Writer};
+    use crate::engine::capture::{CaptureDirs, CaptureInput};
     use crate::spec::{CaptureSpec, KeepSpec};
 
     fn opened(dir: &Path, guarded: bool) -> (Capture, File) {
         let dirs = CaptureDirs { files: dir.into(), memory: dir.into() };
         let (spec, none) = (CaptureSpec::default(), KeepSpec::default());
         match Capture::open(spec, &dirs, "1", none, 0o600, guarded).unwrap() {
-            (capture, Writer::Itself(source)) => (capture, source.into()),
+            (capture, CaptureInput::Itself(source)) => (capture, source.into()),
             _ => panic!("written by the process"),
         }
     }

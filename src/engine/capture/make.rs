@@ -18,8 +18,8 @@ use crate::engine::failpoints::{self, Call};
 use crate::engine::sys;
 use crate::spec::{CaptureMode, CaptureSpec, KeepSpec};
 
-/// The writer of a new capture, with its descriptors.
-pub(in crate::engine) enum Writer {
+/// The way of the output into a new capture, with the descriptors.
+pub(in crate::engine) enum CaptureInput {
     /// The process writes the file itself.
     Itself(OwnedFd),
     /// The process writes a named file, which the spawning thread opens.
@@ -141,10 +141,10 @@ impl Capture {
         default: KeepSpec,
         mode: u32,
         guarded: bool,
-    ) -> io::Result<(Capture, Writer)> {
+    ) -> io::Result<(Capture, CaptureInput)> {
         let mut capture = Capture::plan(spec, dirs, name, default);
         let made = capture.make(mode).inspect_err(|_| capture.remove_own())?;
-        if let (Writer::Itself(file), true) = (&made, guarded) {
+        if let (CaptureInput::Itself(file), true) = (&made, guarded) {
             capture.add_guard(file);
         }
         Ok((capture, made))
@@ -189,7 +189,7 @@ impl Capture {
         capture
     }
 
-    fn make(&self, mode: u32) -> io::Result<Writer> {
+    fn make(&self, mode: u32) -> io::Result<CaptureInput> {
         let create_with = |mode, path: &Path, append| {
             failpoints::check(Call::CaptureFile)?;
             File::options()
@@ -220,8 +220,8 @@ impl Capture {
             Ok::<_, io::Error>((reader, source))
         };
         Ok(match self.written_by() {
-            WrittenBy::Process if self.spec.file.is_some() => Writer::Named(Order::of(self)),
-            WrittenBy::Process => Writer::Itself(create_data(mode, true)?.into()),
+            WrittenBy::Process if self.spec.file.is_some() => CaptureInput::Named(Order::of(self)),
+            WrittenBy::Process => CaptureInput::Itself(create_data(mode, true)?.into()),
             WrittenBy::Engine => {
                 let (reader, source) = pipe()?;
                 sys::set_nonblocking(&reader)?;
@@ -232,14 +232,14 @@ impl Capture {
                     }
                     _ => Target::File(create_data(0o600, false)?),
                 };
-                Writer::Pipe { source, reader, store: store.into(), chunk_times }
+                CaptureInput::Pipe { source, reader, store: store.into(), chunk_times }
             }
             WrittenBy::CaptureWriter => {
                 if self.named_data().is_none() {
                     create_data(0o600, false)?;
                 }
                 let (reader, source) = pipe()?;
-                Writer::CaptureWriter { source, reader, order: Order::of(self) }
+                CaptureInput::CaptureWriter { source, reader, order: Order::of(self) }
             }
         })
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Driver;
 use super::io::Io;
 use crate::clock::TimePoint;
-use crate::engine::capture::{Capture, Captures, Truncation, Writer};
+use crate::engine::capture::{Capture, CaptureInput, Captures, Truncation};
 use crate::engine::failure::StartFailure;
 use crate::engine::options::EngineOptions;
 use crate::engine::plan::{ChildStatus, LaunchRequest, ParentFd};
@@ -208,17 +208,17 @@ impl FdMaker<'_> {
         })?;
         let mut task = None;
         let (made, open) = match writer {
-            Writer::Itself(source) => {
+            CaptureInput::Itself(source) => {
                 if !self.own_umask {
                     open_to(mode, &source);
                 }
                 (ParentFd::Source(source), OpenCapture::File { index })
             }
-            Writer::Named(order) => {
+            CaptureInput::Named(order) => {
                 task = Some(Task { index, order: order.within(within), writer: None });
                 (ParentFd::Later, OpenCapture::File { index })
             }
-            Writer::Pipe { source, reader, store, chunk_times } => {
+            CaptureInput::Pipe { source, reader, store, chunk_times } => {
                 open_to(mode, &source);
                 let open = self
                     .io
@@ -226,7 +226,7 @@ impl FdMaker<'_> {
                     .inspect_err(|_| capture.remove_own())?;
                 (ParentFd::Source(source), open)
             }
-            Writer::CaptureWriter { source, reader, order } => {
+            CaptureInput::CaptureWriter { source, reader, order } => {
                 open_to(mode, &source);
                 let other = reader.try_clone().inspect_err(|_| capture.remove_own())?;
                 let writer = Some((options.capture_writer.clone(), other));
