@@ -45,6 +45,7 @@
 pub mod actors;
 pub mod api;
 pub mod app;
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod config;

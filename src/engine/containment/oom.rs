@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Layout;
+
 /// The least age of a reading that precedes a kill. Seconds can pass between the kernel's decision
 /// and the visible end, because a large process's memory is freed first.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -91,38 +93,9 @@ impl OomWatch {
 
 /// The file that counts kills in this process's memory control group.
 fn counter_of(procfs: &Path) -> Option<PathBuf> {
-    let read = |name: &str| std::fs::read_to_string(procfs.join("self").join(name)).ok();
-    find_counter(&read("cgroup")?, &read("mountinfo")?)
-}
-
-/// The same, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
-fn find_counter(cgroup: &str, mountinfo: &str) -> Option<PathBuf> {
-    // Lines of `ID:CONTROLLERS:PATH`; cgroup v2 has no controllers there.
-    let group = |wanted: fn(&str) -> bool| {
-        let lines = cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-        lines.into_iter().find(|(controllers, _)| wanted(controllers)).map(|(_, path)| path)
-    };
-    let (kind, name, path) = match group(|controllers| has_word(controllers, "memory")) {
-        Some(path) => ("cgroup", "memory.oom_control", path),
-        None => ("cgroup2", "memory.events", group(str::is_empty)?),
-    };
-    mountinfo.lines().find_map(|line| {
-        let (mount, source) = line.split_once(" - ")?;
-        let mut source = source.split(' ');
-        let (fs, options) = (source.next()?, source.nth(1)?);
-        if fs != kind || (fs == "cgroup" && !has_word(options, "memory")) {
-            return None;
-        }
-        let mut mount = mount.split(' ').skip(3);
-        let (root, point) = (mount.next()?, mount.next()?);
-        // The mount may show only a part of the hierarchy.
-        let inside = Path::new(path).strip_prefix(root).ok()?;
-        Some(Path::new(point).join(inside).join(name))
-    })
-}
-
-fn has_word(list: &str, word: &str) -> bool {
-    list.split(',').any(|found| found == word)
+    let layout = Layout::read(procfs);
+    let v1 = layout.own_memory_group().map(|group| group.join("memory.oom_control"));
+    v1.or_else(|| layout.own_group().map(|group| group.join("memory.events")))
 }
 
 /// The count in a counter's file: `oom_kill N`.
@@ -142,22 +115,22 @@ impl HandoverOomKills {
 mod tests {
     use super::*;
 
-    const V1: &str = "5:devices:/\n4:cpu,memory:/a/b c\n0::/u\n";
-    const MOUNTS: &str = "30 29 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
-        31 30 0:27 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n\
-        32 30 0:28 /a /sys/fs/cgroup/memory rw shared:3 - cgroup cgroup rw,cpu,memory\n\
-        33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-
     #[test]
     fn the_counter_of_either_version_is_found() {
-        let found = |cgroup| find_counter(cgroup, MOUNTS).map(|path| path.display().to_string());
-        let v1 = "/sys/fs/cgroup/memory/b c/memory.oom_control";
-        assert_eq!(found(V1).as_deref(), Some(v1));
-        let v2 = "/sys/fs/cgroup/unified/u/x:y/memory.events";
-        assert_eq!(found("5:devices:/\n0::/u/x:y\n").as_deref(), Some(v2));
-        assert_eq!(found("5:devices:/\n"), None);
-        // The group is outside of the mount.
-        assert_eq!(found("4:memory:/elsewhere\n"), None);
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("self");
+        std::fs::create_dir(&own).unwrap();
+        let mounts = "32 30 0:28 /a /memory rw - cgroup cgroup rw,cpu,memory\n\
+            33 30 0:29 / /unified rw - cgroup2 cgroup2 rw\n";
+        std::fs::write(own.join("mountinfo"), mounts).unwrap();
+        for (cgroup, wanted) in [
+            ("4:cpu,memory:/a/b c\n0::/u\n", Some("/memory/b c/memory.oom_control")),
+            ("5:devices:/\n0::/u\n", Some("/unified/u/memory.events")),
+            ("5:devices:/\n", None),
+        ] {
+            std::fs::write(own.join("cgroup"), cgroup).unwrap();
+            assert_eq!(counter_of(dir.path()), wanted.map(PathBuf::from), "{cgroup}");
+        }
     }
 
     #[test]

@@ -1,0 +1,311 @@
+//! One control group of version 2.
+//!
+//! All files are opened relative to the group's directory, so a group that was removed and made
+//! again by somebody else is never mistaken for ours.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// Attempts to end a group without `cgroup.kill` (kernels before 5.14): members fork meanwhile.
+const KILL_ATTEMPTS: usize = 100;
+
+/// A control group, by its open directory.
+#[derive(Debug)]
+pub struct Group {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl Group {
+    /// Opens an existing group.
+    ///
+    /// # Errors
+    /// The OS error of opening its directory.
+    pub fn open(path: &Path) -> io::Result<Group> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        Ok(Group { path: path.to_path_buf(), dir: open(path, flags, Mode::empty())? })
+    }
+
+    /// Creates a group below this one.
+    ///
+    /// # Errors
+    /// The OS error of creating or opening its directory; a group that exists is an error.
+    pub fn create(&self, name: &str) -> io::Result<Group> {
+        mkdirat(&self.dir, name, Mode::from_bits_truncate(0o755))?;
+        self.child(name)
+    }
+
+    /// Opens a group below this one.
+    ///
+    /// # Errors
+    /// The OS error of opening its directory.
+    pub fn child(&self, name: &str) -> io::Result<Group> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
+        let dir = openat(&self.dir, name, flags, Mode::empty())?;
+        Ok(Group { path: self.path.join(name), dir })
+    }
+
+    /// Removes the empty group `name` below this one.
+    ///
+    /// # Errors
+    /// EBUSY while it has members or groups of its own.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(unlinkat(&self.dir, name, UnlinkatFlags::RemoveDir)?)
+    }
+
+    /// Its path when it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its directory, into which `clone3` can create a process.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Reads one of its files.
+    ///
+    /// # Errors
+    /// The OS error: ENOENT if the kernel or the controllers of the group have no such file, or if
+    /// the group was removed.
+    pub fn read(&self, file: &str) -> io::Result<String> {
+        let mut text = String::new();
+        self.file(file, OFlag::O_RDONLY)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Writes one of its files.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and EINVAL for a value that the kernel refuses.
+    pub fn write(&self, file: &str, value: &str) -> io::Result<()> {
+        self.file(file, OFlag::O_WRONLY)?.write_all(value.as_bytes())
+    }
+
+    fn file(&self, name: &str, access: OFlag) -> io::Result<File> {
+        let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        Ok(File::from(openat(&self.dir, name, flags, Mode::empty())?))
+    }
+
+    /// The controllers that groups below this one may have.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn controllers(&self) -> io::Result<Vec<String>> {
+        Ok(self.read("cgroup.controllers")?.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Enables a controller for the groups below this one.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and EBUSY while this group has members of its own.
+    pub fn enable(&self, controller: &str) -> io::Result<()> {
+        self.write("cgroup.subtree_control", &format!("+{controller}"))
+    }
+
+    /// Moves a process into the group; pid 0 is the writing process. It takes a lock of the kernel
+    /// against every fork and exit: creating a process in the group is cheaper.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and EACCES if the common ancestor is not ours to write.
+    pub fn enter(&self, pid: i32) -> io::Result<()> {
+        self.write("cgroup.procs", &pid.to_string())
+    }
+
+    /// Its members, those of the groups below left out. A zombie is not a member.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn members(&self) -> io::Result<Vec<i32>> {
+        Ok(self.read("cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Whether a process lives in it, or in a group below it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn is_populated(&self) -> io::Result<bool> {
+        Ok(self.read("cgroup.events")?.lines().any(|line| line == "populated 1"))
+    }
+
+    /// The file that reports POLLPRI when [`is_populated`](Self::is_populated) changes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn events(&self) -> io::Result<OwnedFd> {
+        Ok(self.file("cgroup.events", OFlag::O_RDONLY)?.into())
+    }
+
+    /// Kills every member, and those of the groups below. Members that fork meanwhile do not
+    /// escape.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and the OS error of a signal.
+    pub fn kill(&self) -> io::Result<()> {
+        match self.write("cgroup.kill", "1") {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.kill_each(),
+            done => done,
+        }
+    }
+
+    /// Kills the members one by one while they are frozen, for kernels without `cgroup.kill`.
+    fn kill_each(&self) -> io::Result<()> {
+        self.freeze(true)?;
+        let killed = self.kill_until_none();
+        // A killed member dies only after the thaw.
+        self.freeze(false)?;
+        killed
+    }
+
+    fn kill_until_none(&self) -> io::Result<()> {
+        let mut before = Vec::new();
+        // Freezing is not instantaneous: repeat until the list of members no longer changes.
+        for _ in 0..KILL_ATTEMPTS {
+            let members = self.members()?;
+            for pid in &members {
+                match nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(*pid),
+                    nix::sys::signal::SIGKILL,
+                ) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if members == before {
+                return Ok(());
+            }
+            before = members;
+        }
+        Err(io::Error::from_raw_os_error(libc::EAGAIN))
+    }
+
+    /// Stops every member, or lets all run on.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn freeze(&self, frozen: bool) -> io::Result<()> {
+        self.write("cgroup.freeze", if frozen { "1" } else { "0" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+    use crate::cgroup::{Layout, Usage};
+
+    /// A group for one test, below the group of this process.
+    struct TestGroup {
+        parent: Group,
+        name: String,
+        group: Group,
+    }
+
+    impl TestGroup {
+        fn new(name: &str) -> TestGroup {
+            let own = Layout::read(Path::new("/proc")).own_group().expect("no cgroup2 is mounted");
+            let parent = Group::open(&own).unwrap();
+            let name = format!("procstar-test-{name}-{}", std::process::id());
+            let group = parent.create(&name).unwrap_or_else(|error| {
+                panic!(
+                    "cannot create {}: {error}; run the tests as root",
+                    own.join(&name).display()
+                )
+            });
+            TestGroup { parent, name, group }
+        }
+
+        /// A shell that runs a script once it is a member of the group.
+        fn start(&self, script: &str) -> Child {
+            let script = format!("read _; {script}");
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &script]).stdin(Stdio::piped());
+            let mut child = shell.spawn().unwrap();
+            self.group.enter(child.id() as i32).unwrap();
+            child.stdin.take().unwrap().write_all(b"\n").unwrap();
+            child
+        }
+
+        fn await_populated(&self, wanted: bool) {
+            let events = self.group.events().unwrap();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while self.group.is_populated().unwrap() != wanted {
+                assert!(Instant::now() < deadline, "still populated: {}", !wanted);
+                let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+                poll(&mut fds, PollTimeout::from(1000_u16)).unwrap();
+            }
+        }
+    }
+
+    impl Drop for TestGroup {
+        fn drop(&mut self) {
+            let _ = self.group.kill();
+            if !std::thread::panicking() {
+                self.await_populated(false);
+                self.parent.remove(&self.name).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_daemon_in_a_session_of_its_own_dies_with_its_group() {
+        let test = TestGroup::new("daemon");
+        assert!(!test.group.is_populated().unwrap());
+        let mut child = test.start("setsid sleep 1000 & wait");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while test.group.members().unwrap().len() < 2 {
+            assert!(Instant::now() < deadline, "the daemon is no member");
+            std::thread::yield_now();
+        }
+        test.group.kill().unwrap();
+        child.wait().unwrap();
+        test.await_populated(false);
+        assert!(test.group.members().unwrap().is_empty());
+    }
+
+    #[test]
+    fn members_are_killed_one_by_one_without_the_kernels_file() {
+        let test = TestGroup::new("each");
+        let mut child = test.start("while :; do (:); done");
+        test.await_populated(true);
+        test.group.kill_each().unwrap();
+        child.wait().unwrap();
+        test.await_populated(false);
+    }
+
+    #[test]
+    fn figures_last_until_the_group_is_removed() {
+        let test = TestGroup::new("figures");
+        let mut child = test.start("for i in 1 2 3; do (:); done");
+        child.wait().unwrap();
+        let cpu = Usage::read(&test.group).cpu.expect("cpu.stat");
+        assert!(cpu.usage > 0, "{cpu:?}");
+        let other = test.parent.create(&format!("{}-gone", test.name)).unwrap();
+        test.parent.remove(&format!("{}-gone", test.name)).unwrap();
+        assert_eq!(other.read("cpu.stat").unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(Usage::read(&other), Usage::default());
+        assert!(other.as_fd().as_raw_fd() > 2);
+    }
+
+    #[test]
+    fn a_group_is_created_once() {
+        let test = TestGroup::new("once");
+        let error = test.parent.create(&test.name).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
+        assert_eq!(test.parent.child(&test.name).unwrap().path(), test.group.path());
+    }
+}
