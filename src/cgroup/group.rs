@@ -198,7 +198,7 @@ impl Group {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::fd::AsRawFd;
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
@@ -209,14 +209,14 @@ mod tests {
     use crate::cgroup::{Layout, Usage};
 
     /// A group for one test, below the group of this process.
-    struct TestGroup {
+    pub(crate) struct TestGroup {
         parent: Group,
         name: String,
         group: Group,
     }
 
     impl TestGroup {
-        fn new(name: &str) -> TestGroup {
+        pub(crate) fn new(name: &str) -> TestGroup {
             let own = Layout::read(Path::new("/proc")).own_group().expect("no cgroup2 is mounted");
             let parent = Group::open(&own).unwrap();
             let name = format!("procstar-test-{name}-{}", std::process::id());
@@ -227,6 +227,10 @@ mod tests {
                 )
             });
             TestGroup { parent, name, group }
+        }
+
+        pub(crate) fn group(&self) -> &Group {
+            &self.group
         }
 
         /// A shell that runs a script once it is a member of the group.

@@ -11,6 +11,7 @@
 
 mod clone;
 mod clone_helper;
+mod clone_into;
 mod explain;
 mod helper_pool;
 

@@ -42,6 +42,13 @@ impl Stack {
         Ok(stack)
     }
 
+    /// The lowest address of the room for the child, and the size of the room.
+    pub(in crate::engine) fn range(&self) -> (*mut libc::c_void, usize) {
+        let guard = page_size();
+        // SAFETY: the guard page is the first page of our own mapping.
+        (unsafe { self.base.byte_add(guard) }, self.size - guard)
+    }
+
     /// The address that the stack grows down from, aligned to a page.
     pub(in crate::engine) fn top(&self) -> *mut libc::c_void {
         // SAFETY: one past the end of our own mapping, whose size this is.
