@@ -176,6 +176,14 @@ impl ProcFs {
         }
     }
 
+    /// Reads `PID/cgroup`, also of a zombie.
+    ///
+    /// # Errors
+    /// The OS error of reading it.
+    pub fn read_cgroup(&self, pid: i32) -> io::Result<String> {
+        std::fs::read_to_string(self.path(pid, "cgroup"))
+    }
+
     /// Reads the peaks of memory since exec from `PID/status`; `None` for a zombie.
     ///
     /// # Errors

@@ -125,6 +125,7 @@ fn started() -> Event {
         captures: Captures::none(),
         policy: StopPolicy::default(),
         resolved: Resolved::default(),
+        group: None,
     }))
 }
 

@@ -16,6 +16,11 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 /// Attempts to end a group without `cgroup.kill` (kernels before 5.14): members fork meanwhile.
 const KILL_ATTEMPTS: usize = 100;
 
+/// The deepest groups below a process's own of which members are listed.
+const MAX_DEPTH: usize = 32;
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
+
 /// A control group, by its open directory.
 #[derive(Debug)]
 pub struct Group {
@@ -29,8 +34,7 @@ impl Group {
     /// # Errors
     /// The OS error of opening its directory.
     pub fn open(path: &Path) -> io::Result<Group> {
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-        Ok(Group { path: path.to_path_buf(), dir: open(path, flags, Mode::empty())? })
+        Ok(Group { path: path.to_path_buf(), dir: open(path, DIRECTORY, Mode::empty())? })
     }
 
     /// Creates a group below this one.
@@ -47,7 +51,7 @@ impl Group {
     /// # Errors
     /// The OS error of opening its directory.
     pub fn child(&self, name: &str) -> io::Result<Group> {
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
+        let flags = DIRECTORY | OFlag::O_NOFOLLOW;
         let dir = openat(&self.dir, name, flags, Mode::empty())?;
         Ok(Group { path: self.path.join(name), dir })
     }
@@ -58,6 +62,34 @@ impl Group {
     /// EBUSY while it has members or groups of its own.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         Ok(unlinkat(&self.dir, name, UnlinkatFlags::RemoveDir)?)
+    }
+
+    /// Removes the group `name` below this one, with the groups that its members have made in it.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub fn remove_all(&self, name: &str) -> io::Result<()> {
+        match self.remove(name) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                let group = self.child(name)?;
+                if group.is_populated()? {
+                    return Err(error);
+                }
+                group.names()?.iter().try_for_each(|name| group.remove_all(name))?;
+                self.remove(name)
+            }
+            done => done,
+        }
+    }
+
+    /// The names of the groups directly below this one.
+    ///
+    /// # Errors
+    /// The OS error of reading its directory.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let entries = std::fs::read_dir(&self.path)?.filter_map(Result::ok);
+        let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        Ok(groups.filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     /// Its path when it was opened.
@@ -121,12 +153,43 @@ impl Group {
         self.write("cgroup.procs", &pid.to_string())
     }
 
+    /// The file that a process enters the group by, when it writes `0` to it.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn entrance(&self) -> io::Result<OwnedFd> {
+        Ok(self.file("cgroup.procs", OFlag::O_WRONLY)?.into())
+    }
+
     /// Its members, those of the groups below left out. A zombie is not a member.
     ///
     /// # Errors
     /// As [`read`](Self::read).
     pub fn members(&self) -> io::Result<Vec<i32>> {
         Ok(self.read("cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Its members and those of the groups below.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn all_members(&self) -> io::Result<Vec<i32>> {
+        let mut members = Vec::new();
+        self.add_members(&mut members, MAX_DEPTH)?;
+        Ok(members)
+    }
+
+    fn add_members(&self, members: &mut Vec<i32>, depth: usize) -> io::Result<()> {
+        members.extend(self.members()?);
+        for name in if depth > 0 { self.names()? } else { Vec::new() } {
+            match self.child(&name) {
+                Ok(group) => group.add_members(members, depth - 1)?,
+                // Removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Whether a process lives in it, or in a group below it.

@@ -88,10 +88,23 @@ impl Layout {
     #[must_use]
     pub fn own_group(&self) -> Option<PathBuf> {
         let own = self.own.as_ref().filter(|_| !self.is_outside_namespace())?;
+        self.directory(own)
+    }
+
+    /// The directory of the group of version 2 in the text of a `/proc/PID/cgroup`, if a mount shows
+    /// it.
+    #[must_use]
+    pub fn directory_in(&self, cgroup: &str) -> Option<PathBuf> {
+        let name = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+        self.directory(Path::new(name))
+    }
+
+    /// The directory of a group of version 2, if a mount shows it.
+    fn directory(&self, name: &Path) -> Option<PathBuf> {
         self.mounts
             .iter()
             .filter(|mount| mount.version == Version::V2)
-            .find_map(|mount| mount.directory(own))
+            .find_map(|mount| mount.directory(name))
     }
 
     /// The directory of this process's group in the hierarchy of version 1 that has the memory

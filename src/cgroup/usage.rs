@@ -2,10 +2,12 @@
 //!
 //! They are read before the group is removed: afterwards every read fails.
 
+use serde::{Deserialize, Serialize};
+
 use super::Group;
 
 /// The figures of one group and the groups below it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Processes and threads.
     pub pids: Pids,
@@ -20,7 +22,7 @@ pub struct Usage {
 }
 
 /// Processes and threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pids {
     /// Their number now.
     pub current: Option<u64>,
@@ -31,7 +33,7 @@ pub struct Pids {
 }
 
 /// CPU time, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {
     /// All CPU time.
     pub usage: u64,
@@ -52,7 +54,7 @@ pub struct Cpu {
 }
 
 /// Memory, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// The amount now, page cache included.
     pub current: Option<u64>,
@@ -67,7 +69,7 @@ pub struct Memory {
 }
 
 /// How often a limit of memory took effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryEvents {
     /// Reclaimed below the protected amount.
     pub low: u64,
@@ -85,7 +87,7 @@ pub struct MemoryEvents {
 }
 
 /// I/O on one device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Io {
     /// The device's numbers, major and minor.
     pub device: (u32, u32),
@@ -100,7 +102,7 @@ pub struct Io {
 }
 
 /// The time in microseconds in which some member waited for a resource.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pressure {
     /// For a CPU.
     pub cpu: Option<u64>,

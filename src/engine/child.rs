@@ -5,7 +5,7 @@
 //! only functions that POSIX lists as async-signal-safe. It reads the [`LaunchPlan`], and writes
 //! the plan's [`ChildStatus`](super::plan::ChildStatus) and scratch space, which are atomics.
 //!
-//! The order: own session (except in our own job on the terminal), signals default and unblocked,
+//! The order: own control group, unless it was cloned into it, own session (except in our own job on the terminal), signals default and unblocked,
 //! sources moved, every other fd closed, the attributes of the spec (see [`plan`](super::plan)),
 //! its fds, the open-file limit, signals ignored and blocked, exec. The first failed attribute ends
 //! the child, so that no file is opened as a wrong user or in a wrong directory. Every fd is tried.
@@ -37,6 +37,7 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
     let status = &plan.status;
     // SAFETY: the call takes no pointer, and changes nothing but this child.
     status.pid().store(unsafe { libc::getpid() }, Relaxed);
+    enter_group(plan);
     if !plan.shares_terminal {
         // SAFETY: the call takes no pointer, and changes nothing but this child.
         if let Err(errno) = attempt(Call::Session, || unsafe { libc::setsid() }.into()) {
@@ -64,6 +65,16 @@ fn run(plan: &LaunchPlan) -> libc::c_int {
     report_cwd(plan);
     set_signals(plan);
     exec(plan)
+}
+
+/// Enters the control group, unless the child was cloned into it. Without it, the process runs as
+/// one without a group of its own.
+fn enter_group(plan: &LaunchPlan) {
+    if let Some(procs) = &plan.group_procs {
+        // SAFETY: the kernel reads one byte of a constant; the plan holds the file open.
+        let written = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
+        plan.status.in_group().store(if written == 1 { 1 } else { -errno() }, Relaxed);
+    }
 }
 
 /// Runs every action, also after one that failed; returns whether all succeeded.

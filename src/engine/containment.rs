@@ -2,14 +2,17 @@
 //!
 //! The driver asks these questions through one seam, [`Containment`], and names each process by its
 //! own number of it (the *serial*). How membership is known is the business of an implementation:
-//! [`ProcessTrees`] walks `/proc` from the child down, and attributes orphans by session, group and
-//! history. A control group per process is another one: the kernel keeps the list of members there.
+//! [`process_trees`] walks `/proc` from the child down, and attributes orphans by session, group and
+//! history. [`ControlGroups`] uses the kernel's list of members if the process has a control group,
+//! and the process tree for what has left the group, and for processes without a group.
 //!
 //! An implementation owns its tables. It reads `/proc` and sends signals; it waits for nothing,
 //! sets no alarm and reports no event: it returns what the driver is to wait for or to report.
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`control_groups`] | the implementation by a control group for each process |
+//! | [`group_table`] | the directories of the groups |
 //! | [`process_trees`] | the implementation by process trees: a record for each process, its children |
 //! | [`tree`] | one walk: find, stop, signal, kill a process with its descendants |
 //! | [`orphans`] | the children of ours that we have not made: the kernel's list of them, and the data of each |
@@ -18,6 +21,8 @@
 //! | [`oom`] | the kernel's count of OOM kills |
 
 mod attribution;
+mod control_groups;
+mod group_table;
 mod oom;
 mod orphans;
 mod process_trees;
@@ -27,14 +32,17 @@ mod tree;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(super) use control_groups::ControlGroups;
 pub(super) use oom::HandoverOomKills;
 pub(super) use orphans::HandoverOrphans;
-pub(super) use process_trees::ProcessTrees;
 
+use crate::cgroup::Usage;
 use crate::engine::event::Survivors;
 use crate::engine::failure::StopFailure;
+use crate::engine::group_order::GroupOrder;
 use crate::procfs::{RawIo, RawStat};
 use crate::spec::ProcId;
 
@@ -87,6 +95,8 @@ pub(super) struct HandoverMembers {
     pub(super) starttime: Option<u64>,
     /// The descendants that were found when it was stopped, and since, with their start times.
     pub(super) met: HashMap<i32, u64>,
+    /// The directory of its control group.
+    pub(super) group: Option<PathBuf>,
 }
 
 /// The membership of processes, and the operations on members.
@@ -113,6 +123,30 @@ pub(super) trait Containment: Send {
 
     /// The process is deleted.
     fn forget(&mut self, serial: u64);
+
+    // Control groups.
+
+    /// The control group that a new process is to get; `None` if it gets none.
+    fn order_group(&mut self, serial: u64, id: &ProcId) -> Option<GroupOrder>;
+
+    /// The process has this group, of an earlier engine.
+    fn adopt_group(&mut self, serial: u64, path: PathBuf);
+
+    /// The directory of its group.
+    fn group(&self, serial: u64) -> Option<&Path>;
+
+    /// Whether its group has members. A change is reported by a change of the file
+    /// `cgroup.events` in the group's directory.
+    fn group_is_populated(&self, serial: u64) -> bool;
+
+    /// Whether the child is outside of its group. It is not reaped.
+    fn has_left_group(&self, serial: u64, pid: i32) -> bool;
+
+    /// The figures of its group.
+    fn group_usage(&self, serial: u64) -> Option<Usage>;
+
+    /// Removes its group, if that has no members.
+    fn remove_group(&mut self, serial: u64);
 
     // Operations on all members.
 

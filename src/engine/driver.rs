@@ -9,6 +9,7 @@ mod drain;
 mod exit_statuses;
 mod exits;
 mod files;
+mod groups;
 mod handover;
 mod holdings;
 mod io;
@@ -28,7 +29,7 @@ use nix::sys::epoll::{EpollEvent, EpollTimeout};
 
 use crate::clock::monotonic;
 use crate::engine::command::{Command, Quiesce};
-use crate::engine::containment::{Containment, ProcessTrees};
+use crate::engine::containment::{Containment, ControlGroups};
 use crate::engine::event::Event;
 use crate::engine::handover::Handover;
 use crate::engine::mailbox::Mailbox;
@@ -44,7 +45,7 @@ use crate::procfs::ProcFs;
 use crate::spec::ProcId;
 use budget::Budget;
 use exit_statuses::ExitStatuses;
-use io::Io;
+use io::{Io, Watched};
 use message::DriverMessage;
 use poller::Source;
 use process_map::ProcessMap;
@@ -118,6 +119,8 @@ struct Driver {
     own_umask: bool,
     /// Whether a missing duplicate for the second holder was logged.
     holding_failed: bool,
+    /// Whether a missing control group was logged.
+    group_failed: bool,
     /// A request to pause.
     quiesce: Option<Quiesce>,
     stopped: bool,
@@ -144,7 +147,8 @@ impl Driver {
         let pool = SpawnPool::new(context, deliver)?;
         let mut io = Io::new(mailbox)?;
         io.poller.watch(pool.cloned(), Source::Cloned)?;
-        let containment = ProcessTrees::new(ProcFs::default(), pool.newborns());
+        let groups = options.groups.clone();
+        let containment = ControlGroups::new(ProcFs::default(), pool.newborns(), groups);
         let children_token = match containment.child_events() {
             Some(events) => io.poller.watch_once(events, Source::Children)?,
             None => 0,
@@ -173,6 +177,7 @@ impl Driver {
             sealer,
             own_umask: false,
             holding_failed: false,
+            group_failed: false,
             quiesce: None,
             stopped: false,
         })
@@ -241,8 +246,11 @@ impl Driver {
                 }
             }
             Some(Source::Watcher) => {
-                for serial in self.io.watcher.closed() {
-                    self.captures_may_have_ended(serial);
+                for watched in self.io.watcher.changed() {
+                    match watched {
+                        Watched::Capture(serial) => self.captures_may_have_ended(serial),
+                        Watched::Group(serial) => self.group_changed(serial),
+                    }
                 }
             }
             Some(Source::Cloned) => {

@@ -1,17 +1,20 @@
 //! The events of the engine: the start of a process, its end, and events between.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Usage;
 use crate::clock::TimePoint;
 use crate::engine::capture::{Captures, Truncation};
 use crate::engine::failure::{StartFailure, StopFailure};
 use crate::engine::holding::Holding;
 use crate::engine::rusage::{self, no_usage};
 use crate::engine::stop::{StopCause, StopPolicy};
+use crate::path_bytes;
 use crate::procfs::{RawIo, RawStat, RawStatm};
 use crate::spec::{FdName, ProcId};
 
@@ -108,6 +111,9 @@ pub struct Started {
     /// The resolved properties of its spec; as specified if the set-up is not over.
     #[serde(default)]
     pub resolved: Resolved,
+    /// The directory of its control group; `None` if it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path_bytes::optional")]
+    pub group: Option<PathBuf>,
 }
 
 /// The end of a process.
@@ -155,9 +161,23 @@ pub struct Ended {
     #[serde(default)]
     pub resolved: Resolved,
     // Last: frames hold no names, and an omitted field must not shift others.
-    /// Whether another process has reaped it, so that `rusage` is unknown and all zero.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unmeasured: bool,
+    /// Whether another process has reaped it, so that `rusage` is unknown and all zero. Written
+    /// also if false, but only with a field that follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmeasured: Option<bool>,
+    /// What its control group shows; `None` if it had none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Box<GroupEnd>>,
+}
+
+/// The control group of an ended process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupEnd {
+    /// Whether the process was outside of it at its end.
+    pub left: bool,
+    /// The figures of the group at the end of the process, with all of its members; `None` if they
+    /// cannot be read.
+    pub usage: Option<Usage>,
 }
 
 /// Descendants that outlive their process.
@@ -211,6 +231,11 @@ pub enum Relation {
 }
 
 impl Ended {
+    /// Whether another process has reaped it, so that `rusage` is unknown and all zero.
+    pub fn is_unmeasured(&self) -> bool {
+        self.unmeasured == Some(true)
+    }
+
     /// The end of a process that is gone, and whose exit status is lost.
     pub fn lost(started: Started) -> Ended {
         let mut cut_short = Vec::new();
@@ -237,7 +262,8 @@ impl Ended {
             captures: started.captures,
             cut_short,
             lost: true,
-            unmeasured: false,
+            unmeasured: None,
+            group: None,
             io: None,
             out_of_memory: false,
             cause: None,
@@ -262,6 +288,7 @@ impl Ended {
                 captures,
                 policy,
                 resolved: Resolved::default(),
+                group: None,
             })
         }
     }

@@ -55,7 +55,7 @@ pub enum Call {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, disarm, forget_exit_statuses, injected};
+pub use armed::{arm, disarm, forget_exit_statuses, injected, refuse_clone_into};
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -68,6 +68,17 @@ mod armed {
     static ERRNO: AtomicI32 = AtomicI32::new(0);
     static HIT: AtomicU8 = AtomicU8::new(0);
     static NO_EXIT_STATUS: AtomicBool = AtomicBool::new(false);
+    static NO_CLONE_INTO: AtomicBool = AtomicBool::new(false);
+
+    /// Sets whether the kernel appears not to know how to clone a child into a control group.
+    pub fn refuse_clone_into(yes: bool) {
+        NO_CLONE_INTO.store(yes, SeqCst);
+    }
+
+    /// Whether it appears to know it.
+    pub(in crate::engine) fn clones_into_groups() -> bool {
+        !NO_CLONE_INTO.load(SeqCst)
+    }
 
     /// Sets whether the kernel appears to keep no exit status for pidfds, as before Linux 6.15, and
     /// to hide the status of a zombie, as if it was reaped at once.
@@ -151,6 +162,18 @@ pub(super) fn check_exit_status() -> std::io::Result<()> {
     #[cfg(debug_assertions)]
     if !armed::keeps_exit_statuses() {
         return Err(std::io::Error::from_raw_os_error(libc::ENOTTY));
+    }
+    Ok(())
+}
+
+/// Checks whether the kernel is to appear as one that clones no child into a control group.
+///
+/// # Errors
+/// `ENOSYS` if it is.
+pub(super) fn check_clone_into() -> std::io::Result<()> {
+    #[cfg(debug_assertions)]
+    if !armed::clones_into_groups() {
+        return Err(std::io::Error::from_raw_os_error(libc::ENOSYS));
     }
     Ok(())
 }

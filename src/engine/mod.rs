@@ -25,6 +25,7 @@ mod exit_events;
 pub mod failpoints;
 mod failure;
 mod foreign;
+mod group_order;
 mod handle;
 mod handover;
 mod helpers;
@@ -53,7 +54,7 @@ pub use capture::{
 };
 pub(crate) use capture::{held_file, request_files_from};
 pub use command::ProcessCommand;
-pub use event::{Ended, Event, Relation, Resolved, Started, Survivor, Survivors};
+pub use event::{Ended, Event, GroupEnd, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};
 pub use handle::{Engine, Quiesced, StillStarting};
 pub use handover::{Handover, HandoverShared};

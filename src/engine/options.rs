@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cgroup::Group;
 use crate::engine::capture::CaptureDirs;
 use crate::engine::plan::Inherited;
 use crate::engine::restore::Restore;
@@ -38,4 +39,6 @@ pub struct EngineOptions {
     /// Whether to report each process's descriptors for a second holder, by
     /// [`Event::Held`](super::Event::Held).
     pub share_holdings: bool,
+    /// The control group below which each process gets one of its own; `None` for none.
+    pub groups: Option<Arc<Group>>,
 }

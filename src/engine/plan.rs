@@ -108,6 +108,8 @@ pub(super) struct LaunchPlan {
     /// The fds that are passed on in addition to those of the actions.
     pub(super) passed: Vec<RawFd>,
     pub(super) status: Arc<ChildStatus>,
+    /// `cgroup.procs` of the group that the child is to enter, if it is not cloned into it.
+    pub(super) group_procs: Option<OwnedFd>,
     /// The files that could not be made for fds.
     pub(super) not_made: Vec<NotMade>,
     /// Why files are refused, by the index of their fds.
@@ -310,6 +312,7 @@ impl LaunchPlan {
             kept,
             passed,
             status,
+            group_procs: None,
             not_made: Vec::new(),
             refused,
             _strings: strings,

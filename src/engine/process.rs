@@ -17,10 +17,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::cgroup::Usage;
 use crate::clock::{TimePoint, after};
 use crate::engine::capture::{Capture, Captures, Truncation, WrittenBy};
 use crate::engine::command::ProcessCommand;
-use crate::engine::event::{Ended, Event, Resolved, Started, Survivors};
+use crate::engine::event::{Ended, Event, GroupEnd, Resolved, Started, Survivors};
 use crate::engine::failure::StartFailure;
 use crate::engine::plan::ChildStatus;
 use crate::engine::stop::{StopCause, StopOrder, StopPolicy, StopState};
@@ -122,6 +123,8 @@ pub(super) struct Process {
     atomic_group: Option<u64>,
     /// Members that still have to end, by the tokens of their pidfds.
     pub(super) exiting: HashMap<u64, OwnedFd>,
+    /// Whether the members of its control group still have to end.
+    pub(super) awaits_group: bool,
     /// The floor of its `maxrss`.
     floor: Floor,
     /// Whether a second holder has its descriptors.
@@ -152,6 +155,7 @@ impl Process {
             capture_writers_until: None,
             atomic_group,
             exiting: HashMap::new(),
+            awaits_group: false,
             floor: Floor::default(),
             is_held: false,
             kept_pidfd: None,
@@ -243,6 +247,12 @@ impl Process {
     pub(in crate::engine) fn pid_in_setup(&self) -> Option<i32> {
         let status = self.status.as_ref().filter(|status| !status.has_failed())?;
         Some(status.pid().load(Ordering::Acquire)).filter(|pid| *pid != 0)
+    }
+
+    /// Whether the child in its set-up is a member of its control group.
+    pub(in crate::engine) fn is_in_group(&self) -> bool {
+        let status = self.status.as_ref();
+        status.is_some_and(|status| status.in_group().load(Ordering::Acquire) == 1)
     }
 
     /// Whether we have sent a SIGKILL to the child.
@@ -396,7 +406,7 @@ impl Process {
         if std::mem::replace(&mut self.start_reported, true) {
             return;
         }
-        let ChildFacts { pid, stat, statm } = *facts;
+        let ChildFacts { pid, stat, statm, group } = *facts;
         let early = self.status.as_ref().and_then(|status| status.early().get());
         let resolved = early.unwrap_or(&self.resolved).clone();
         fx.push(Effect::Report(Event::Started(Box::new(Started {
@@ -408,6 +418,7 @@ impl Process {
             captures: Arc::clone(self.output.captures()),
             policy: self.policy,
             resolved,
+            group,
         }))));
     }
 
@@ -445,7 +456,7 @@ impl Process {
         if !self.is_draining() {
             return;
         }
-        if !self.exiting.is_empty() {
+        if self.awaits_members() {
             self.set_alarms(fx);
             self.cancel_alarms(fx);
         }
@@ -461,9 +472,14 @@ impl Process {
         }
     }
 
+    /// Whether it waits for the end of descendants.
+    fn awaits_members(&self) -> bool {
+        !self.exiting.is_empty() || self.awaits_group
+    }
+
     /// The number of captures and descendants whose end it waits for.
     fn awaited(&self) -> usize {
-        self.output.open_count() + self.exiting.len()
+        self.output.open_count() + self.exiting.len() + usize::from(self.awaits_group)
     }
 
     /// Begins the drain timeout, unless its tree still has time: only the captures delay the end of
@@ -500,7 +516,7 @@ impl Process {
             return;
         };
         self.state = State::Sealing(exit);
-        if !self.exiting.is_empty() {
+        if self.awaits_members() {
             fx.push(Effect::ForgetDescendants);
         }
         self.cancel_all_alarms(fx);
@@ -528,9 +544,17 @@ impl Process {
         }
     }
 
-    /// The event of its end.
-    pub(super) fn ended(&mut self, exit: ChildExit, survivors: Survivors) -> Ended {
+    /// The event of its end; with the figures of its control group, if it has one.
+    pub(super) fn ended(
+        &mut self,
+        exit: ChildExit,
+        survivors: Survivors,
+        usage: Option<Option<Usage>>,
+    ) -> Ended {
+        let group = usage.map(|usage| Box::new(GroupEnd { left: exit.left_group, usage }));
         Ended {
+            unmeasured: (exit.unmeasured || group.is_some()).then_some(exit.unmeasured),
+            group,
             cause: self.cause(),
             survivors,
             id: self.id.clone(),
@@ -544,7 +568,6 @@ impl Process {
             captures: Arc::clone(self.output.captures()),
             cut_short: self.output.take_truncated(),
             lost: exit.lost,
-            unmeasured: exit.unmeasured,
             io: exit.io,
             out_of_memory: exit.out_of_memory,
             resolved: self.resolved.clone(),

@@ -26,10 +26,12 @@ use nix::sys::signal::{Signal::SIGKILL, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use crate::cgroup::Group;
 use crate::engine::capture::capture_writer::Order;
 use crate::engine::creds::Creds;
 use crate::engine::event::Resolved;
 use crate::engine::failure::{Stage, StartFailure};
+use crate::engine::group_order::GroupOrder;
 use crate::engine::owned_child::OwnedChild;
 use crate::engine::plan::{
     ChildStatus, FdAction, LaunchContext, LaunchPlan, LaunchRequest, SetupFailure,
@@ -51,6 +53,8 @@ pub(super) struct SpawnJob {
     pub(super) request: LaunchRequest,
     /// The slow steps before the clone.
     pub(super) tasks: Vec<Task>,
+    /// The control group that is to be created for it.
+    pub(super) group: Option<GroupOrder>,
 }
 
 /// A slow step of making a capture.
@@ -78,6 +82,10 @@ pub(super) struct Spawned {
     pub(super) resolved: Resolved,
     /// The floor of the child's `maxrss`.
     pub(super) floor: Floor,
+    /// Whether the child was made a member of its control group.
+    pub(super) in_group: bool,
+    /// Why no control group could be created.
+    pub(super) group_error: Option<io::Error>,
 }
 
 impl Spawned {
@@ -95,6 +103,8 @@ impl Spawned {
             not_made: Vec::new(),
             resolved: Resolved::default(),
             floor: Floor::default(),
+            in_group: false,
+            group_error: None,
         }
     }
 }
@@ -374,7 +384,7 @@ fn serve(shared: &Shared, deliver: &Deliver, stack: &Stack) {
 /// Plans a child, and clones it, or requests the clone from a clone helper if the identity of the
 /// parent matters; then the pool collects the result.
 fn spawn(job: SpawnJob, stack: &Stack, shared: &Shared) -> Option<Spawned> {
-    let SpawnJob { serial, request, tasks } = job;
+    let SpawnJob { serial, request, tasks, group } = job;
     let status = Arc::clone(&request.status);
     let for_main_thread = request.is_for_main_thread();
     let mut plan = match LaunchPlan::new(request, &shared.context) {
@@ -386,17 +396,27 @@ fn spawn(job: SpawnJob, stack: &Stack, shared: &Shared) -> Option<Spawned> {
         }
     };
     let (capture_writers, not_made) = carry_out(tasks, &mut plan);
+    let (group, group_error) = create(group);
     let floor = shared.text_pages.drop_before_clone();
     if for_main_thread {
+        // The child enters the group itself: few processes have a death signal.
+        plan.group_procs = group.as_ref().and_then(clone::procs_of);
         let pending = PendingSpawn::new(serial, plan, capture_writers, not_made, floor);
         let Err((pending, error)) = shared.helpers.submit(pending) else { return None };
         Some(pending.failed(error))
     } else {
-        let cloned = clone::here(&plan, stack);
-        Some(Spawned {
-            floor: floor.executed(),
-            ..outcome(serial, &plan, cloned, capture_writers, not_made)
-        })
+        let cloned = clone::here(&mut plan, stack, group.as_ref());
+        let made = outcome(serial, &plan, cloned, capture_writers, not_made);
+        let group_error = group_error.or(made.group_error);
+        Some(Spawned { floor: floor.executed(), group_error, ..made })
+    }
+}
+
+/// Creates the group of a process.
+fn create(order: Option<GroupOrder>) -> (Option<Group>, Option<io::Error>) {
+    match order.map(|order| order.carry_out()).transpose() {
+        Ok(group) => (group, None),
+        Err(error) => (None, Some(error)),
     }
 }
 
@@ -419,7 +439,11 @@ fn outcome(
             (None, failures, early)
         }
     };
-    Spawned { child, failures, capture_writers, not_made, resolved, ..Spawned::nothing(serial) }
+    let in_group = plan.status.in_group().load(Ordering::Acquire);
+    let group_error = (in_group < 0).then(|| io::Error::from_raw_os_error(-in_group));
+    let in_group = child.is_some() && in_group == 1;
+    let made = Spawned { child, failures, in_group, group_error, ..Spawned::nothing(serial) };
+    Spawned { capture_writers, not_made, resolved, ..made }
 }
 
 /// Makes the slow parts of captures; failures are recorded in the child's status, with those of

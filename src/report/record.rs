@@ -126,6 +126,7 @@ impl ProcessRecord {
             (None, ProcState::Terminated, None) => Reason::Exited,
             _ => Reason::Error,
         };
+        let is_measured = !(ended.lost || ended.is_unmeasured());
         let mut errors: Vec<String> = ended.failures.iter().map(ToString::to_string).collect();
         if ended.lost {
             errors.push(LOST.to_owned());
@@ -144,9 +145,9 @@ impl ProcessRecord {
             ending: Some(Box::new(Ending {
                 reason,
                 status,
-                rusage: match ended.lost || ended.unmeasured {
-                    true => Rusage::unknown(),
-                    false => Rusage::from(&ended.rusage),
+                rusage: match is_measured {
+                    true => Rusage::from(&ended.rusage),
+                    false => Rusage::unknown(),
                 },
                 cut_short: ended.cut_short,
                 survivors: ended.survivors,

@@ -87,6 +87,7 @@ mod tests {
             captures,
             policy: Default::default(),
             resolved: Default::default(),
+            group: None,
         };
         let identity = Identity { argv: vec!["x".into()], exe: "/x".into(), ..Identity::default() };
         let agent = AgentInfo { pid: 7, host: "h".into(), user: "u".into(), version: "2".into() };

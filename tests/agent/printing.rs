@@ -101,6 +101,7 @@ fn ended(id: &str) -> ProcessEntry {
         captures,
         policy: StopPolicy::default(),
         resolved: Default::default(),
+        group: None,
     };
     let ended = Ended { lost: false, ..Ended::lost(started.clone()) };
     ProcessEntry {

@@ -249,7 +249,7 @@ fn numbers(count: usize) -> Vec<u8> {
 /// are counted, and that the hash is that of the output.
 fn check(ended: &Ended, whole: &[u8]) {
     use sha2::Digest;
-    assert!(ended.unmeasured && !ended.lost, "{}", ended.id);
+    assert!(ended.is_unmeasured() && !ended.lost, "{}", ended.id);
     assert!(ended.cut_short.is_empty(), "{}: {:?}", ended.id, ended.cut_short);
     let capture = ended.captures.get("stdout".parse().unwrap()).unwrap();
     let (head, tail) = match capture.spec().keep {
@@ -427,7 +427,7 @@ fn without_a_kept_status_a_new_engine_reads_it_from_the_exit_event() {
     drop(engine.quiesce(DEADLINE).unwrap());
     gate.close().unwrap();
     for ended in ends(&events, COUNT) {
-        assert!(!ended.lost && ended.unmeasured, "{}", ended.id);
+        assert!(!ended.lost && ended.is_unmeasured(), "{}", ended.id);
         assert_eq!(ended.status, 9 << 8, "{}", ended.id);
     }
 }

@@ -13,6 +13,7 @@ mod support;
 
 mod captures;
 mod control;
+mod control_groups;
 #[cfg(debug_assertions)]
 mod faults;
 mod holdings;

@@ -52,7 +52,7 @@ fn the_next_keeper_adopts_the_processes_of_the_journal() {
     assert_eq!(welcome.memory, memory);
     std::fs::write(gate, "").unwrap();
     let ToWorker::Ended(runs) = worker.next() else { panic!("no end") };
-    assert!(!runs.lost && runs.unmeasured && runs.id.as_str() == "runs");
+    assert!(!runs.lost && runs.is_unmeasured() && runs.id.as_str() == "runs");
     assert_eq!(runs.status, 0);
     assert_eq!(stdout(&runs.captures), "runs\n");
     for id in ["ended", "runs", "dies"] {

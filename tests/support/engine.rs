@@ -28,6 +28,7 @@ pub fn options() -> EngineOptions {
         gain_privileges: false,
         restore: None,
         share_holdings: false,
+        groups: None,
     }
 }
 
@@ -89,6 +90,14 @@ impl EngineHarness {
         std::mem::forget(standstill);
         let (tx, events) = mpsc::channel();
         (resume(self.options(), &handover, tx), events)
+    }
+
+    /// This harness with the engine that continues the work of the present one.
+    pub fn continued(mut self, engine: Engine, events: mpsc::Receiver<Event>) -> EngineHarness {
+        // The present engine stays paused.
+        std::mem::forget(std::mem::replace(&mut self.engine, engine));
+        self.events = events;
+        self
     }
 
     /// Launches the processes of `{ID: PROC}`.

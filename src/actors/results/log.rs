@@ -182,6 +182,7 @@ mod tests {
             captures: Captures::none(),
             policy: crate::engine::StopPolicy::default(),
             resolved: crate::engine::Resolved::default(),
+            group: None,
         }))
     }
 

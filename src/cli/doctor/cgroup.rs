@@ -3,78 +3,20 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use ::procfs::process::MountInfo;
-use ::procfs::{FromBufRead, ProcessCGroups};
-
 use super::check::{Check, Level};
+use crate::cgroup::Layout;
+use crate::cgroup::layout::Mount;
 use crate::config::Env;
 
 /// All checks of control groups. `proc` is the mount point of the proc file system.
 pub(super) fn checks(proc: &Path, env: &Env) -> Vec<Check> {
-    let read = |name: &str| std::fs::read_to_string(proc.join("self").join(name));
-    let mounts = read("mountinfo").map(|text| mounts(&text)).unwrap_or_default();
-    let group = read("cgroup").ok().and_then(|text| own_group(&text));
+    let layout = Layout::read(proc);
     let controllers = |place: &Mount| {
-        let own = group.as_deref().map_or_else(|| place.at.clone(), |group| place.of(group));
+        let own = layout.own_group().unwrap_or_else(|| place.at.clone());
         std::fs::read_to_string(own.join("cgroup.controllers")).map(|text| (own, text))
     };
-    let v2 = mounts.iter().find(|mount| mount.kind == "cgroup2");
-    let v2 = v2.map(controllers);
-    vec![control_groups(&mounts, v2), service_manager(env, &reach)]
-}
-
-/// A mounted file system of control groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
-    /// `cgroup` or `cgroup2`.
-    kind: String,
-    /// The mounted group.
-    root: String,
-    /// The mount point.
-    at: PathBuf,
-    /// Whether it is a hierarchy of version 1 with the memory controller.
-    has_memory: bool,
-}
-
-impl Mount {
-    /// The path of a group in this file system.
-    fn of(&self, group: &str) -> PathBuf {
-        let below = match self.root.as_str() {
-            "/" => group,
-            root => group.strip_prefix(root).unwrap_or(""),
-        };
-        match below.trim_start_matches('/') {
-            "" => self.at.clone(),
-            below => self.at.join(below),
-        }
-    }
-}
-
-/// The mounts of control groups in a `mountinfo`. Invalid lines are skipped.
-fn mounts(text: &str) -> Vec<Mount> {
-    text.lines()
-        .filter_map(|line| MountInfo::from_line(line).ok())
-        .filter(|info| info.fs_type.starts_with("cgroup"))
-        .map(|info| Mount {
-            root: unescaped(&info.root),
-            at: unescaped(&info.mount_point.to_string_lossy()).into(),
-            has_memory: info.super_options.contains_key("memory"),
-            kind: info.fs_type,
-        })
-        .collect()
-}
-
-/// Decodes the octal escapes of a path in mountinfo, which the `procfs` crate leaves in place.
-fn unescaped(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
-}
-
-/// Our control group of version 2, from the text of `/proc/self/cgroup`.
-fn own_group(text: &str) -> Option<String> {
-    let groups = ProcessCGroups::from_buf_read(text.as_bytes()).ok()?;
-    groups.into_iter().find(|group| group.hierarchy == 0).map(|group| group.pathname)
+    let v2 = layout.v2().map(controllers);
+    vec![control_groups(&layout.mounts, v2), service_manager(env, &reach)]
 }
 
 type Controllers = std::io::Result<(PathBuf, String)>;
@@ -83,7 +25,7 @@ fn control_groups(mounts: &[Mount], v2: Option<Controllers>) -> Check {
     const NAME: &str = "control groups";
     let remedy = "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 with its controllers: \
                   limits and statistics per control group need it";
-    let v1_memory = mounts.iter().any(|mount| mount.kind == "cgroup" && mount.has_memory);
+    let v1_memory = mounts.iter().any(|mount| mount.has_memory);
     let (found, has_memory) = match v2 {
         None if mounts.is_empty() => ("not mounted".to_owned(), false),
         None => ("version 1 only".to_owned(), false),
@@ -144,24 +86,6 @@ mod tests {
 ";
 
     #[test]
-    fn mounts_are_found_at_any_path() {
-        let found = mounts(HYBRID);
-        let kinds: Vec<_> = found.iter().map(|mount| mount.kind.as_str()).collect();
-        assert_eq!(kinds, ["cgroup", "cgroup2"]);
-        assert_eq!(found[1].at, Path::new("/sys/fs/cgroup/unified"));
-        let odd = mounts("1 2 0:3 /pod /mnt/c\\040g rw - cgroup2 none rw,nsdelegate\nnonsense\n");
-        assert_eq!(odd[0].at, Path::new("/mnt/c g"));
-        assert_eq!(odd[0].of("/pod/x"), Path::new("/mnt/c g/x"));
-        assert!(mounts("").is_empty());
-    }
-
-    #[test]
-    fn own_group_is_that_of_version_2() {
-        assert_eq!(own_group("4:memory:/a\n0::/b/c\n").as_deref(), Some("/b/c"));
-        assert_eq!(own_group("4:memory:/a\n"), None);
-    }
-
-    #[test]
     fn control_groups_report_version_controllers_and_oom_detection() {
         let v2 = |text: &str| Some(Ok((PathBuf::from("/cg"), text.to_owned())));
         for (mounted, v2, level, found) in [
@@ -180,7 +104,7 @@ mod tests {
             ),
             ("", v2("cpu pids"), Level::Note, "version 2 at /cg: cpu, pids; OOM kills look"),
         ] {
-            let check = control_groups(&mounts(mounted), v2);
+            let check = control_groups(&Layout::parse("", mounted).mounts, v2);
             assert_eq!(check.level, level, "{check:?}");
             assert!(check.found.starts_with(found), "{check:?}");
         }

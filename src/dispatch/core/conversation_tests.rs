@@ -15,6 +15,7 @@ fn running(id: &str) -> Arc<ProcessRecord> {
         captures: Captures::none(),
         policy: StopPolicy::default(),
         resolved: Resolved::default(),
+        group: None,
     }))
 }
 

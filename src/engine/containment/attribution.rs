@@ -1,6 +1,6 @@
 //! Attribution of orphans to processes.
 //!
-//! The evidence is the session, the process group, or an earlier walk that found the orphan as a
+//! The evidence is the session, the process group, the control group, or an earlier walk that found the orphan as a
 //! descendant when a tree was stopped. An orphan in its own session is attributed to the only
 //! process that can have started it, if there is just one. If there are several, or the list of
 //! children was not read, the orphan's origin is unknown, and the result says so.
@@ -98,6 +98,9 @@ impl ProcessTrees {
         if let Some(serial) = self.on_terminal.filter(|_| stat.session == self.orphans.session) {
             let group = stat.pgrp == nix::unistd::getpgrp().as_raw();
             return Some((serial, if group { Relation::Group } else { Relation::Session }));
+        }
+        if let Some(serial) = self.groups.owner_of(&self.procfs, stat.pid) {
+            return Some((serial, Relation::Descendant));
         }
         let mut orphans = self.orphans.known.iter();
         let relative = orphans.find_map(|(pid, child)| match child {

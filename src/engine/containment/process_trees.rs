@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::group_table::GroupTable;
 use super::oom::OomWatch;
 use super::orphans::{Child, Orphans, SCAN_INTERVAL};
 use super::tree::{Refusal, Root, Tree, is_continued_after};
-use super::{
-    Containment, Delivery, HandoverContainment, HandoverMembers, LastUsage, Remaining, Target,
-};
+use super::{Delivery, HandoverContainment, HandoverMembers, LastUsage, Remaining, Target};
 use crate::engine::event::Survivors;
 use crate::engine::failure::StopFailure;
 use crate::engine::sys;
@@ -32,6 +32,8 @@ pub(in crate::engine) struct ProcessTrees {
     /// The process that is a part of our own job on the terminal, until its end.
     pub(super) on_terminal: Option<u64>,
     pub(super) orphans: Orphans,
+    /// The control groups of processes: their members belong to the trees.
+    pub(super) groups: GroupTable,
     oom: OomWatch,
 }
 
@@ -73,8 +75,9 @@ impl Record {
 
 impl ProcessTrees {
     /// No processes yet. `newborns` lists the children that are not yet reported to the driver.
-    pub(in crate::engine) fn new(procfs: ProcFs, newborns: Newborns) -> ProcessTrees {
+    pub(super) fn new(procfs: ProcFs, newborns: Newborns, groups: GroupTable) -> ProcessTrees {
         ProcessTrees {
+            groups,
             procfs,
             records: HashMap::new(),
             children: HashMap::new(),
@@ -85,12 +88,13 @@ impl ProcessTrees {
         }
     }
 
-    /// The roots of a process's tree besides its child: its orphans, and the descendants that were
-    /// found before, wherever they are now.
+    /// The roots of a process's tree besides its child: its orphans, the members of its control
+    /// group, and the descendants that were found before, wherever they are now.
     fn roots_of(&self, serial: u64) -> Vec<Root> {
         let met = self.records.get(&serial).into_iter().flat_map(|record| &record.met);
         let met = met.map(|(pid, starttime)| Root { pid: *pid, starttime: Some(*starttime) });
-        self.orphans.of(serial).map(Root::ours).chain(met).collect()
+        let members = self.groups.roots(&self.procfs, serial);
+        self.orphans.of(serial).map(Root::ours).chain(members).chain(met).collect()
     }
 
     /// Records the members of a tree, and those that refused a signal; returns the new refusals.
@@ -104,6 +108,11 @@ impl ProcessTrees {
         let record = self.records.entry(serial).or_default();
         record.meet(tree);
         record.refuse(signum, refusals)
+    }
+
+    /// The pid of a process's child.
+    pub(super) fn pid(&self, serial: u64) -> Option<i32> {
+        self.records.get(&serial)?.pid
     }
 
     /// Requests a scan after this time, unless one is due already.
@@ -146,8 +155,9 @@ fn is_gone(target: Target) -> bool {
     probe.is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
 }
 
-impl Containment for ProcessTrees {
-    fn child_made(&mut self, serial: u64, pid: i32) {
+/// See [`Containment`](super::Containment) for each operation.
+impl ProcessTrees {
+    pub(super) fn child_made(&mut self, serial: u64, pid: i32) {
         self.children.insert(pid, serial);
         self.orphans.is_ours(pid);
         self.oom.born(Instant::now());
@@ -155,20 +165,20 @@ impl Containment for ProcessTrees {
         (record.pid, record.unreaped) = (Some(pid), true);
     }
 
-    fn child_seen(&mut self, serial: u64, starttime: Option<u64>) {
+    pub(super) fn child_seen(&mut self, serial: u64, starttime: Option<u64>) {
         self.records.entry(serial).or_default().starttime = starttime;
     }
 
-    fn child_adopted(&mut self, serial: u64, pid: i32, starttime: Option<u64>) {
+    pub(super) fn child_adopted(&mut self, serial: u64, pid: i32, starttime: Option<u64>) {
         let record = self.records.entry(serial).or_default();
         (record.pid, record.starttime) = (Some(pid), starttime);
     }
 
-    fn shares_our_terminal(&mut self, serial: u64) {
+    pub(super) fn shares_our_terminal(&mut self, serial: u64) {
         self.on_terminal = Some(serial);
     }
 
-    fn child_reaped(&mut self, serial: u64) {
+    pub(super) fn child_reaped(&mut self, serial: u64) {
         let Some(record) = self.records.get_mut(&serial) else { return };
         record.unreaped = false;
         if let Some(pid) = record.pid {
@@ -178,7 +188,7 @@ impl Containment for ProcessTrees {
         self.orphans.reaped();
     }
 
-    fn ended(&mut self, serial: u64) {
+    pub(super) fn ended(&mut self, serial: u64) {
         if self.on_terminal == Some(serial) {
             self.on_terminal = None;
         }
@@ -190,12 +200,12 @@ impl Containment for ProcessTrees {
         }
     }
 
-    fn forget(&mut self, serial: u64) {
+    pub(super) fn forget(&mut self, serial: u64) {
         self.records.remove(&serial);
         self.records.shrink_if_sparse();
     }
 
-    fn signal_all(&mut self, serial: u64, target: Target, signum: i32) -> Delivery {
+    pub(super) fn signal_all(&mut self, serial: u64, target: Target, signum: i32) -> Delivery {
         let result = sys::pidfd_send_signal(target.pidfd, 0);
         if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
             return Delivery { result, failures: Vec::new() };
@@ -220,13 +230,13 @@ impl Containment for ProcessTrees {
         Delivery { result, failures: self.note(serial, tree, signum, refusals) }
     }
 
-    fn signal_remaining(&mut self, serial: u64, signum: i32) -> Vec<StopFailure> {
+    pub(super) fn signal_remaining(&mut self, serial: u64, signum: i32) -> Vec<StopFailure> {
         let rest = Tree::freeze(&self.procfs, self.roots_of(serial));
         let refusals = rest.signal(&self.procfs, signum);
         self.note(serial, rest, signum, refusals)
     }
 
-    fn kill_all(&mut self, serial: u64, target: Target) -> Delivery {
+    pub(super) fn kill_all(&mut self, serial: u64, target: Target) -> Delivery {
         self.notice_left_now();
         let lives = !is_gone(target);
         let mut roots = self.roots_of(serial);
@@ -241,7 +251,7 @@ impl Containment for ProcessTrees {
         Delivery { result, failures: self.note(serial, tree, libc::SIGKILL, refusals) }
     }
 
-    fn remaining(&mut self, serial: u64, kill: bool) -> Remaining {
+    pub(super) fn remaining(&mut self, serial: u64, kill: bool) -> Remaining {
         let roots = self.roots_of(serial);
         let record = self.records.entry(serial).or_default();
         let (leader, unreaped) = (record.pid, record.unreaped);
@@ -266,15 +276,15 @@ impl Containment for ProcessTrees {
         Remaining { awaited, failures: record.refuse(libc::SIGKILL, refusals) }
     }
 
-    fn survivors(&self, serial: u64) -> Survivors {
+    pub(super) fn survivors(&self, serial: u64) -> Survivors {
         self.find_survivors(serial)
     }
 
-    fn ran_out_of_memory(&mut self, _serial: u64) -> bool {
+    pub(super) fn ran_out_of_memory(&mut self, _serial: u64) -> bool {
         self.oom.has_killed()
     }
 
-    fn last_usage(&self, serial: u64) -> LastUsage {
+    pub(super) fn last_usage(&self, serial: u64) -> LastUsage {
         let pid = self.records.get(&serial).and_then(|record| record.pid);
         LastUsage {
             stat: pid.and_then(|pid| self.procfs.read_stat(pid).ok()),
@@ -282,43 +292,43 @@ impl Containment for ProcessTrees {
         }
     }
 
-    fn starttime(&self, serial: u64) -> Option<u64> {
+    pub(super) fn starttime(&self, serial: u64) -> Option<u64> {
         self.records.get(&serial)?.starttime
     }
 
-    fn child_events(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn child_events(&self) -> Option<BorrowedFd<'_>> {
         self.orphans.signals.as_ref().map(AsFd::as_fd)
     }
 
-    fn child_ended(&mut self) {
+    pub(super) fn child_ended(&mut self) {
         // A shell waits for the stop of a process of our job.
         let now = self.on_terminal.is_some();
         let wait = if now { Duration::ZERO } else { self.orphans.until_next_scan() };
         self.scan_in(wait);
     }
 
-    fn take_scan_request(&mut self) -> Option<Duration> {
+    pub(super) fn take_scan_request(&mut self) -> Option<Duration> {
         self.orphans.request.take()
     }
 
-    fn scan(&mut self) {
+    pub(super) fn scan(&mut self) {
         self.orphans.begin_scan();
         self.warn_unattributed();
         self.meet_orphans();
         self.orphans.reap_ended();
     }
 
-    fn begin_round(&mut self) {
+    pub(super) fn begin_round(&mut self) {
         self.orphans.seen = false;
     }
 
-    fn notice_left(&mut self) {
+    pub(super) fn notice_left(&mut self) {
         if !self.orphans.seen {
             self.notice_left_now();
         }
     }
 
-    fn notice_left_now(&mut self) {
+    pub(super) fn notice_left_now(&mut self) {
         self.orphans.seen = true;
         self.orphans.behind = self.orphans.is_long();
         if !self.orphans.behind {
@@ -326,23 +336,27 @@ impl Containment for ProcessTrees {
         }
     }
 
-    fn hand_over(&self, id_of: &dyn Fn(u64) -> Option<ProcId>) -> HandoverContainment {
+    pub(super) fn hand_over(&self, id_of: &dyn Fn(u64) -> Option<ProcId>) -> HandoverContainment {
         HandoverContainment { orphans: self.orphans.hand_over(id_of), kills: self.oom.kills() }
     }
 
-    fn hand_over_members(&self, serial: u64) -> HandoverMembers {
+    pub(super) fn hand_over_members(&self, serial: u64) -> HandoverMembers {
         let Some(record) = self.records.get(&serial) else { return HandoverMembers::default() };
         let Record { pid, starttime, ref met, .. } = *record;
-        HandoverMembers { pid, starttime, met: met.clone() }
+        let group = self.groups.path(serial).map(Path::to_path_buf);
+        HandoverMembers { pid, starttime, met: met.clone(), group }
     }
 
-    fn restore_members(&mut self, serial: u64, members: HandoverMembers) {
+    pub(super) fn restore_members(&mut self, serial: u64, members: HandoverMembers) {
         let record = self.records.entry(serial).or_default();
-        let HandoverMembers { pid, starttime, met } = members;
+        let HandoverMembers { pid, starttime, met, group } = members;
+        if let Some(path) = group {
+            self.groups.insert(serial, path);
+        }
         (record.pid, record.starttime, record.met) = (pid, starttime, met);
     }
 
-    fn restore(
+    pub(super) fn restore(
         &mut self,
         handover: HandoverContainment,
         serial_of: &dyn Fn(&ProcId) -> Option<u64>,

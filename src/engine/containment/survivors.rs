@@ -11,7 +11,7 @@ use crate::engine::event::{Relation, Survivor, Survivors};
 use crate::engine::sys;
 
 /// Most survivors of one process that are listed.
-const LISTED: usize = 64;
+pub(super) const LISTED: usize = 64;
 /// Most survivors that are counted.
 const COUNTED: usize = 4096;
 

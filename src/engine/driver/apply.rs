@@ -1,13 +1,15 @@
 //! The driver's part in the life of a process: it hands inputs to the process, and applies the
 //! effects.
 
+use std::path::Path;
+
 use super::Driver;
 use crate::clock::monotonic;
 use crate::engine::event::{Event, Survivors};
 use crate::engine::process::child::{ChildExit, ChildFacts};
 use crate::engine::process::effect::{Effect, Effects, ProcessAlarm};
 use crate::engine::process::output::OpenCapture;
-use crate::engine::process::{Input, Process, no_process};
+use crate::engine::process::{Input, no_process};
 use crate::engine::timers::Alarm;
 use crate::mem::shrink::Shrink;
 use crate::spec::ProcId;
@@ -67,12 +69,18 @@ impl Driver {
             // The program was never executed.
             Some(process) if process.has_failed() => Survivors::default(),
             // Its orphans went to another keeper, or to init.
-            _ if exit.lost || exit.unmeasured => Survivors::unknown(),
+            _ if (exit.lost || exit.unmeasured) && self.containment.group(serial).is_none() => {
+                Survivors::unknown()
+            }
             _ => self.containment.survivors(serial),
         };
+        let group = self.containment.group(serial).is_some();
+        let usage = group.then(|| self.containment.group_usage(serial));
+        self.retire_group(serial);
         self.containment.ended(serial);
         let Some(process) = self.processes.get_mut(&serial) else { return };
-        self.pending_events.push(Event::Ended(Box::new(process.ended(exit, survivors))));
+        let ended = process.ended(exit, survivors, usage);
+        self.pending_events.push(Event::Ended(Box::new(ended)));
     }
 
     fn answer_for(&mut self, serial: u64, ticket: Option<u64>, result: std::io::Result<()>) {
@@ -119,8 +127,10 @@ impl Driver {
             ProcessAlarm::SetupTimeout => {
                 let process = self.processes.get(&serial);
                 let silent = process.filter(|process| !process.is_start_reported());
-                let pid = silent.and_then(Process::pid_in_setup);
-                let facts = pid.map(|pid| self.see_child(serial, pid));
+                let child = silent.and_then(|process| {
+                    process.pid_in_setup().map(|pid| (pid, process.is_in_group()))
+                });
+                let facts = child.map(|(pid, in_group)| self.see_child(serial, pid, in_group));
                 self.on(serial, Input::SetupTimeout(facts));
             }
             ProcessAlarm::DrainTimeout => {
@@ -147,10 +157,11 @@ impl Driver {
     }
 
     /// Reads the `/proc` data of a new child for the event of its start.
-    pub(super) fn see_child(&mut self, serial: u64, pid: i32) -> Box<ChildFacts> {
+    pub(super) fn see_child(&mut self, serial: u64, pid: i32, in_group: bool) -> Box<ChildFacts> {
+        let group = self.containment.group(serial).filter(|_| in_group).map(Path::to_path_buf);
         let stat = self.procfs.read_stat(pid).ok();
         self.containment.child_seen(serial, stat.as_ref().map(|stat| stat.starttime));
-        Box::new(ChildFacts { pid, stat, statm: self.procfs.read_statm(pid).ok() })
+        Box::new(ChildFacts { pid, stat, statm: self.procfs.read_statm(pid).ok(), group })
     }
 
     /// Recounts the descriptors of a process after its child was made, or could not be.

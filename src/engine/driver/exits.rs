@@ -27,9 +27,10 @@ impl Driver {
     /// Handles a made child, or the failure to make one.
     pub(super) fn spawned(&mut self, spawned: Spawned) {
         self.last_spawned = Instant::now();
-        let Spawned { serial, child, failures, capture_writers, not_made, resolved, floor } =
+        let Spawned { serial, child, failures, capture_writers, not_made, resolved, floor, .. } =
             spawned;
         self.pool.taken(serial);
+        self.group_made(serial, spawned.in_group, spawned.group_error);
         let mut process = self.processes.get_mut(&serial);
         for (index, writer) in capture_writers {
             self.io.capture_writer_started((serial, index), process.as_deref_mut(), writer);
@@ -44,7 +45,7 @@ impl Driver {
             Some(child) => {
                 let pid = child.pid;
                 self.containment.child_made(serial, pid);
-                let facts = report.then(|| self.see_child(serial, pid));
+                let facts = report.then(|| self.see_child(serial, pid, true));
                 self.share(serial, Some(&child.pidfd));
                 Input::Spawned { live: self.watch_child(serial, child, false), facts, setup }
             }
@@ -125,6 +126,7 @@ fn reap(
         return reaped_elsewhere(serial, process, members, (procfs, events));
     }
     let LastUsage { stat, io } = members.last_usage(serial);
+    let left_group = members.has_left_group(serial, pid);
     match sys::reap(pid) {
         Ok(Some((status, mut rusage))) => {
             if process.floor().covers(rusage.ru_maxrss) {
@@ -132,7 +134,8 @@ fn reap(
             }
             let out_of_memory = was_oom_killed(serial, status, process, members);
             let blank = ChildExit::without_child();
-            Some(ChildExit { pid: Some(pid), status, rusage, stat, io, out_of_memory, ..blank })
+            let blank = ChildExit { left_group, rusage, ..blank };
+            Some(ChildExit { pid: Some(pid), status, stat, io, out_of_memory, ..blank })
         }
         Ok(None) => None,
         // Another reaper should not exist, but the process must not hang because of it.
@@ -152,6 +155,7 @@ fn reaped_elsewhere(
 ) -> Option<ChildExit> {
     let child = &process.live()?.child;
     let pid = child.pid;
+    let left_group = members.has_left_group(serial, pid);
     let state = foreign::state_of(procfs, (pid, &child.pidfd), members.starttime(serial));
     let state = match state {
         ForeignState::Unreaped | ForeignState::Lost => {
@@ -163,7 +167,8 @@ fn reaped_elsewhere(
         ForeignState::Ended(status, usage) => {
             let LastUsage { stat, io } = *usage;
             let out_of_memory = was_oom_killed(serial, status, process, members);
-            let blank = ChildExit { unmeasured: true, ..ChildExit::without_child() };
+            let unmeasured = true;
+            let blank = ChildExit { unmeasured, left_group, ..ChildExit::without_child() };
             Some(ChildExit { pid: Some(pid), status, stat, io, out_of_memory, ..blank })
         }
         ForeignState::Running => None,

@@ -94,6 +94,9 @@ impl Driver {
         let held: Vec<usize> = captures.iter().map(|capture| capture.index).collect();
         let starttime = started.stat.as_ref().map(|stat| stat.starttime);
         self.containment.child_adopted(self.next_serial, pid, starttime);
+        if let Some(group) = started.group.clone() {
+            self.containment.adopt_group(self.next_serial, group);
+        }
         let serial = self.adopt_process(Process::adopted(&started, &held), captures);
         let pidfd = match pidfd {
             Some(pidfd) => Ok(self.take(pidfd)),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
@@ -21,10 +22,18 @@ use crate::engine::timers::Timers;
 /// Bytes per read.
 const BUFFER: usize = 256 * 1024;
 
-/// Reports when a writer closes a file. Used only for captures that survivors of a process hold.
+/// Reports when a writer closes a file, and when a control group's members have come or ended. Used
+/// only for captures that survivors of a process hold, and for groups with such survivors.
 pub(super) struct Watcher {
     inotify: Inotify,
-    watches: HashMap<WatchDescriptor, u64>,
+    watches: HashMap<WatchDescriptor, Watched>,
+}
+
+/// What is watched, of the process with this number.
+#[derive(Clone, Copy)]
+pub(super) enum Watched {
+    Capture(u64),
+    Group(u64),
 }
 
 impl Watcher {
@@ -44,12 +53,20 @@ impl Watcher {
         if let Ok(held) = capture.hold()
             && let Ok(watch) = self.inotify.add_watch(&held.path(), flags)
         {
-            self.watches.insert(watch, serial);
+            self.watches.insert(watch, Watched::Capture(serial));
         }
     }
 
-    /// The processes with a watched file that a writer has closed.
-    pub(super) fn closed(&mut self) -> Vec<u64> {
+    /// Watches the control group of a process; returns whether that is possible.
+    pub(super) fn add_group(&mut self, group: &Path, serial: u64) -> bool {
+        let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT;
+        let watch = self.inotify.add_watch(&group.join("cgroup.events"), flags);
+        let watch = watch.map(|watch| self.watches.insert(watch, Watched::Group(serial)));
+        watch.is_ok()
+    }
+
+    /// What has changed: a writer has closed the capture, or the group has other members.
+    pub(super) fn changed(&mut self) -> Vec<Watched> {
         let events = self.inotify.read_events().unwrap_or_default();
         events.into_iter().filter_map(|event| self.watches.remove(&event.wd)).collect()
     }

@@ -92,6 +92,7 @@ impl Driver {
             self.shares_terminal = Some(serial);
             self.containment.shares_our_terminal(serial);
         }
+        let group = self.containment.order_group(serial, &process.id);
         let mut maker = FdMaker {
             serial,
             options: &self.options,
@@ -105,7 +106,7 @@ impl Driver {
         let tasks = maker.tasks;
         self.on(serial, Input::Planned { start, policy, status: Arc::clone(&status) });
         let request = LaunchRequest { proc, made, status };
-        self.pool.push(SpawnJob { serial, request, tasks });
+        self.pool.push(SpawnJob { serial, request, tasks, group });
     }
 
     /// Ends a process that cannot be started.

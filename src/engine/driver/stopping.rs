@@ -85,7 +85,9 @@ impl Driver {
         let kill = process.is_killed();
         let Remaining { awaited, failures } = self.containment.remaining(serial, kill);
         self.report_failures(serial, failures);
+        let awaits_group = self.watch_group(serial);
         let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.awaits_group = awaits_group;
         for pidfd in awaited {
             if let Ok(token) = self.io.poller.watch(&pidfd, Source::Descendant(serial)) {
                 process.exiting.insert(token, pidfd);
@@ -111,6 +113,7 @@ impl Driver {
     /// Stops waiting for the members of a process.
     pub(super) fn forget_exiting(&mut self, serial: u64) {
         let Some(process) = self.processes.get_mut(&serial) else { return };
+        process.awaits_group = false;
         for (token, pidfd) in std::mem::take(&mut process.exiting) {
             self.io.poller.unwatch(&pidfd, token);
         }

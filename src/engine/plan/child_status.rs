@@ -21,10 +21,11 @@ enum Word {
     Candidate,
     Failed,
     FailedErrno,
+    InGroup,
 }
 
 /// Number of words before the errors of the actions.
-const HEAD: usize = Word::FailedErrno as usize + 1;
+const HEAD: usize = Word::InGroup as usize + 1;
 /// Room for the longest path that the kernel returns, in bytes.
 const PATH_MAX: usize = 4096;
 
@@ -76,6 +77,12 @@ impl ChildStatus {
     /// Whether the child reached execve.
     pub(in crate::engine) fn reached_exec(&self) -> &AtomicI32 {
         self.word(Word::ReachedExec)
+    }
+
+    /// 1 if the child is a member of its control group, a negative errno if it could not enter it.
+    /// Set before a clone into the group; otherwise the child sets it.
+    pub(in crate::engine) fn in_group(&self) -> &AtomicI32 {
+        self.word(Word::InGroup)
     }
 
     /// The errno of execve, or 0.

@@ -1,5 +1,7 @@
 //! The data of a process's child, during its life and after its end.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::TimePoint;
@@ -23,6 +25,8 @@ pub(in crate::engine) struct ChildFacts {
     pub(in crate::engine) pid: i32,
     pub(in crate::engine) stat: Option<RawStat>,
     pub(in crate::engine) statm: Option<RawStatm>,
+    /// The directory of its control group.
+    pub(in crate::engine) group: Option<PathBuf>,
 }
 
 /// The data of a reaped child, or of one that could not be made.
@@ -42,6 +46,9 @@ pub(in crate::engine) struct ChildExit {
     /// Whether another process has reaped it, so that `rusage` is unknown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::engine) unmeasured: bool,
+    /// Whether it was outside of its control group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::engine) left_group: bool,
 }
 
 impl ChildExit {
@@ -55,6 +62,7 @@ impl ChildExit {
             stop: TimePoint::now(),
             lost: false,
             unmeasured: false,
+            left_group: false,
             io: None,
             out_of_memory: false,
         }

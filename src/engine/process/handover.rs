@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::engine::event::Resolved;
 use crate::engine::failure::StartFailure;
 use crate::engine::stop::{StopPolicy, StopState};
 use crate::mem::text_pages::Floor;
+use crate::path_bytes;
 use crate::spec::{FdName, ProcId};
 
 /// One process, as an upgrade hands it over.
@@ -53,6 +55,9 @@ pub struct HandoverProcess {
     /// The pidfd of the child that was reaped, if it is kept for a second holder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kept_pidfd: Option<RawFd>,
+    /// The directory of its control group.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "path_bytes::optional")]
+    group: Option<PathBuf>,
 }
 
 /// A capture that has not reached its end.
@@ -124,7 +129,12 @@ impl Process {
             HandoverPhase::Draining(exit) => exit.pid,
             HandoverPhase::Ended => None,
         };
-        let members = HandoverMembers { pid, starttime: handed.starttime, met: handed.tree };
+        let members = HandoverMembers {
+            pid,
+            starttime: handed.starttime,
+            met: handed.tree,
+            group: handed.group,
+        };
         let (state, child) = match handed.phase {
             HandoverPhase::Alive { pid, adopted, pidfd } => {
                 (State::Launching, Some(RestoredChild { pid, adopted, pidfd }))
@@ -193,6 +203,7 @@ impl Process {
             drains: self.drains,
             maxrss_floor: Some(self.floor.kib()),
             kept_pidfd: self.kept_pidfd.as_ref().map(AsRawFd::as_raw_fd),
+            group: members.group,
         })
     }
 }
@@ -227,6 +238,7 @@ impl HandoverProcess {
             drains: Some(8_000_000_000),
             maxrss_floor: None,
             kept_pidfd: None,
+            group: None,
         };
         let exit =
             ChildExit { pid: Some(43), status: 256, stop: start, ..ChildExit::without_child() };

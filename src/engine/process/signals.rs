@@ -68,12 +68,12 @@ impl Process {
 
     /// Whether its child has ended, and members of its tree still have time.
     pub(super) fn awaits_tree(&self) -> bool {
-        matches!(self.state, State::Draining(_)) && !self.exiting.is_empty()
+        matches!(self.state, State::Draining(_)) && self.awaits_members()
     }
 
     /// Whether the drain timeout must wait, because its tree has its own grace.
     pub(super) fn tree_has_time(&self) -> bool {
-        !self.exiting.is_empty() && !self.stop.is_killed()
+        self.awaits_members() && !self.stop.is_killed()
     }
 
     /// Whether it is being stopped: its tree will end with it.
@@ -231,7 +231,7 @@ impl Process {
     /// the rest of its tree.
     pub(super) fn cancel_alarms(&mut self, fx: &mut Effects) {
         self.set_deadline(None, fx);
-        if self.exiting.is_empty() {
+        if !self.awaits_members() {
             self.set_kill_alarm(None, fx);
         }
     }

@@ -47,7 +47,7 @@ fn child() -> LiveChild {
 }
 
 fn facts() -> Option<Box<ChildFacts>> {
-    Some(Box::new(ChildFacts { pid: 42, stat: None, statm: None }))
+    Some(Box::new(ChildFacts { pid: 42, stat: None, statm: None, group: None }))
 }
 
 fn exit() -> Box<ChildExit> {

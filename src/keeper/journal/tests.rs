@@ -12,7 +12,17 @@ fn started(id: &str, pid: i32) -> Started {
     let start = TimePoint { unix_nanos: 1, monotonic_nanos: 2, boot_nanos: 0 };
     let captures = Captures::none();
     let (policy, resolved) = (StopPolicy::default(), Default::default());
-    Started { id: id.into(), pid, start, stat: None, statm: None, captures, policy, resolved }
+    Started {
+        id: id.into(),
+        pid,
+        start,
+        stat: None,
+        statm: None,
+        captures,
+        policy,
+        resolved,
+        group: None,
+    }
 }
 
 fn ended(id: &str, status: i32) -> Ended {

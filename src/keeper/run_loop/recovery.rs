@@ -161,6 +161,7 @@ fn start_engine(
         gain_privileges: settings.limits.gain_privileges,
         restore: Some(Arc::new(instance.restorer())),
         share_holdings: true,
+        groups: None,
     };
     let post = Arc::clone(events);
     let sink = move |events: &mut Vec<Event>| post.put_all(events);

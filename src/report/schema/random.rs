@@ -174,6 +174,7 @@ fn started() -> impl Strategy<Value = Shown> {
                 captures: Captures::none(),
                 policy: Default::default(),
                 resolved,
+                group: None,
             }))
         },
     )
@@ -198,7 +199,8 @@ fn ended() -> impl Strategy<Value = Shown> {
             captures: Captures::none(),
             cut_short: Vec::new(),
             lost,
-            unmeasured: false,
+            unmeasured: None,
+            group: None,
             io,
             out_of_memory,
             cause,

@@ -48,6 +48,7 @@ pub fn started(id: &str) -> Event {
         captures: Captures::none(),
         policy: StopPolicy::default(),
         resolved: Resolved::default(),
+        group: None,
     }))
 }
 

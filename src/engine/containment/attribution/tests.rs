@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::engine::containment::Containment;
+use crate::engine::containment::group_table::GroupTable;
 use crate::procfs::ProcFs;
 
 /// The pid and the session of this program in the written `/proc`.
@@ -54,7 +54,7 @@ impl Fixture {
         let newborns = Arc::new(Mutex::new(Vec::new()));
         let made = Arc::clone(&newborns);
         let made = Box::new(move || made.lock().unwrap().clone());
-        let mut trees = ProcessTrees::new(ProcFs::new(proc.path()), made);
+        let mut trees = ProcessTrees::new(ProcFs::new(proc.path()), made, GroupTable::new(None));
         (trees.orphans.pid, trees.orphans.session) = (OURS, OURS);
         Fixture { trees, newborns, proc }
     }

@@ -43,6 +43,7 @@ fn sample() -> UpgradeState {
         captures: Captures::none(),
         policy: StopPolicy::default(),
         resolved: Default::default(),
+        group: None,
     };
     let survivors = Survivors::default();
     let ended = Ended { stop: start, survivors, ..Ended::lost(started.clone()) };
