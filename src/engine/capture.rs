@@ -425,8 +425,8 @@ impl Capture {
         &self.path
     }
 
-    /// Whether the file must be [examined](Self::examine_named_file) before the freeze: a named
-    /// file, which may be on any file system.
+    /// Whether the file must be [examined](Self::examine_named_file) before the freeze: a named file,
+    /// which may be on any file system.
     pub(super) fn needs_examination(&self) -> bool {
         self.named_data().is_some() && self.layout() == Layout::Plain
     }
@@ -450,7 +450,6 @@ impl Capture {
     }
 
     /// Fixes the captured output for ever: of a named file, in the state of the last examination.
-    /// Removes an empty file of ours.
     pub(super) fn freeze(&self) {
         let size = match self.needs_examination() {
             true => {
@@ -463,10 +462,19 @@ impl Capture {
         if self.end.set(size).is_ok() && size.dropped > 0 {
             self.cut_ring();
         }
-        let empty = size == CaptureSize::default();
-        if empty && self.layout() == Layout::Plain && self.named().is_none() {
-            remove(&self.path);
-        }
+    }
+
+    /// Whether nothing was captured, so that the frozen capture needs no file of ours.
+    pub(super) fn is_file_needless(&self) -> bool {
+        let empty = self.frozen() == Some(CaptureSize::default());
+        empty && self.layout() == Layout::Plain && self.named().is_none()
+    }
+
+    /// The names of our files of this capture.
+    pub(super) fn own_files(&self) -> impl Iterator<Item = &Path> {
+        let data = (self.named() != Some(self.path())).then_some(&self.path);
+        let all = data.into_iter().chain([&self.counters, &self.chunk_times]);
+        all.map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// Frees the space through which dropped bytes have passed, if no tail is kept there.
@@ -503,12 +511,7 @@ impl Capture {
 
     /// Removes all files except the named one.
     pub(super) fn remove_own(&self) {
-        let gone = self.layout() == Layout::Plain && self.frozen() == Some(CaptureSize::default());
-        if !gone && self.named() != Some(self.path()) {
-            remove(&self.path);
-        }
-        remove(&self.counters);
-        remove(&self.chunk_times);
+        self.own_files().for_each(remove);
     }
 
     /// The bytes written so far, including dropped ones.
@@ -549,8 +552,7 @@ fn open_to_read(path: &Path) -> io::Result<File> {
 }
 
 fn remove(path: &Path) {
-    if !path.as_os_str().is_empty()
-        && let Err(error) = std::fs::remove_file(path)
+    if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(path = %path.display(), %error, "cannot remove a capture");
@@ -595,10 +597,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_capture_leaves_no_file() {
+    fn an_empty_capture_needs_no_file() {
         let dir = tempfile::tempdir().unwrap();
         let (capture, _) = opened(&dir);
+        assert!(!capture.is_file_needless());
         capture.freeze();
+        assert!(capture.is_file_needless());
+        capture.remove_own();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert_eq!((capture.len(), capture.read_at(0, &mut [0; 4]).unwrap()), (0, 0));
     }

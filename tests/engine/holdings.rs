@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::stat::fstat;
 #[cfg(debug_assertions)]
 use procstar::engine::death_points::DeathPoint;
 use procstar::engine::{
@@ -478,6 +479,28 @@ fn holdings_are_shared_again_until_the_release() {
     let settled = engine.quiesce(DEADLINE);
     assert!(settled.is_ok());
     assert!(!events.try_iter().any(|event| matches!(event, Event::Held(_))));
+}
+
+/// The holder must know that nothing is missing, although nobody reads that pipe any more.
+#[test]
+fn a_capture_that_ended_before_its_process_is_shared_as_a_pipe_at_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = dir.path().join("gate");
+    let script =
+        format!("echo out; exec >&-; until [ -e {} ]; do sleep 0.01; done", gate.display());
+    let proc = sh(&script, json!([["stdout", {"capture": {"mode": "memory"}}]]));
+    let (engine, events) = sharing(options_in(dir.path()), &proc);
+    let pipe = |holding: &Holding| fstat(&holding.captures[0].reader).unwrap().st_ino;
+    let first = pipe(&held(&events));
+    eventually("the end of the capture", || {
+        engine.share_holdings();
+        pipe(&held(&events)) != first
+    });
+    engine.share_holdings();
+    let [HeldCapture { reader, .. }] = held(&events).captures.try_into().unwrap();
+    assert_eq!(std::fs::File::from(reader).read(&mut [0; 4]).unwrap(), 0);
+    std::fs::write(&gate, "").unwrap();
+    released(&events, "a");
 }
 
 /// A survivor of a process that ended before the kill continues to write, and gets no SIGPIPE.

@@ -17,7 +17,7 @@ import pytest
 
 from support import procs
 from support.agent import Agent, Closed, RawServer
-from support.http import Service
+from support.http import Service, steady
 from support.oneshot import binary, procstar, run1
 from support.shapes import captured, check_result
 from support.specs import SLEEP, argv, capture, sh, sleeper, until
@@ -49,7 +49,7 @@ def kill_worker(keeper):
 
 @pytest.mark.timeout(240)
 async def test_results_stay_exact_while_workers_are_killed(tmp_path):
-    """`tests/survival` runs this at full size."""
+    """`tests/reconnect` runs this at full size."""
     figures = await Loop(tmp_path, processes=40, kills=12, stops=3, restarts=2, upgrades=4, spread=20).run()
     print(figures)
     # A generous limit, for a machine that is busy with other tests.
@@ -387,6 +387,28 @@ def test_no_status_and_no_byte_is_lost_with_a_killed_keeper(tmp_path):
         assert Path(f"/proc/{keeper}/comm").read_text() == "procstar\n"
         kill(keeper, signal.SIGTERM)
         eventually(lambda: not procs.is_alive(keeper), "the end")
+
+
+def test_an_output_that_ends_before_its_process_is_complete_after_two_deaths(tmp_path):
+    """The worker that becomes the keeper was started after the end of the output."""
+    state, go = tmp_path / "state", tmp_path / "go"
+    script = f"echo out; exec >&-; while [ ! -e {go} ]; do sleep 0.01; done; exit 7"
+    with Service("--state-dir", state) as service:
+        service.post({"p": sh(script, ["stdout", capture("memory", "utf-8")])})
+        pid = service.result("p", ended=False)["pid"]
+        eventually(lambda: not os.path.exists(f"/proc/{pid}/fd/1"), "the end of the output")
+        kill_worker(service.proc.pid)
+        steady(lambda: service.result("p", ended=False))
+        worker = worker_pid(service.proc.pid)
+        kill(service.proc.pid, signal.SIGKILL)
+        service.proc.wait()
+        eventually(lambda: (state / "lock").read_text() == str(worker), "the next keeper")
+        go.touch()
+        res = check_result(service.result("p"))
+        assert (res["status"]["exit_code"], captured(res)) == (7, b"out\n")
+        assert (res["captures"]["stdout"]["complete"], res["captures"]["stdout"]["reason"]) == (True, None)
+        kill(worker, signal.SIGTERM)
+        eventually(lambda: not procs.is_alive(worker), "the end")
 
 
 def test_a_killed_single_run_stops_its_processes_and_reports_it(tmp_path):

@@ -1,12 +1,15 @@
 //! The captures of one process.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::Capture;
 use super::named::Named;
+use super::{Capture, CaptureDirs};
 use crate::spec::FdName;
 
 /// The fds of a process in the spec's order, with their captures.
@@ -55,6 +58,33 @@ impl Captures {
         self.discard_named(done);
     }
 
+    /// Removes the files that the captures of an ended process do not need. An earlier removal
+    /// would look like a loss to the next keeper, if this one is killed before the end is in the
+    /// journal.
+    pub(crate) fn remove_needless(&self) {
+        self.captured().filter(|one| one.is_file_needless()).for_each(Capture::remove_own);
+    }
+
+    /// Removes the files in `dirs` of captures that are not among `known`: a keeper was killed
+    /// while it started their processes.
+    pub(crate) fn remove_unknown<'a>(
+        dirs: &CaptureDirs,
+        known: impl Iterator<Item = &'a Captures>,
+    ) {
+        let files = known.flat_map(Captures::captured).flat_map(Capture::own_files);
+        let known: HashSet<Vec<u8>> =
+            files.filter_map(|path| stem(path.file_name()?)).map(<[u8]>::to_vec).collect();
+        for dir in HashSet::from([&dirs.files, &dirs.memory]) {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            for entry in entries {
+                let name = entry.file_name();
+                if stem(&name).is_some_and(|stem| !known.contains(stem)) {
+                    super::remove(&entry.path());
+                }
+            }
+        }
+    }
+
     /// Finds the named files of captures of an earlier program. Waits until `deadline` at most.
     pub(crate) fn find_named<'a>(all: impl Iterator<Item = &'a Captures>, deadline: Instant) {
         let captured = all.flat_map(Captures::captured);
@@ -94,5 +124,32 @@ impl Captures {
     /// The capture at an index of the spec's `fds`.
     pub(in crate::engine) fn at(&self, index: usize) -> Option<&Capture> {
         self.0.get(index).and_then(|(_, capture)| capture.as_ref())
+    }
+}
+
+/// The part of a file's name that all files of one capture share: the epoch, the process and the
+/// fd's index, with dots between; `None` for files other than ours.
+fn stem(name: &OsStr) -> Option<&[u8]> {
+    let name = name.as_bytes();
+    let mut parts = name.splitn(4, |byte| *byte == b'.');
+    let (epoch, serial, index) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_ours = [epoch, serial, index]
+        .iter()
+        .all(|part| !part.is_empty() && part.iter().all(u8::is_ascii_hexdigit));
+    is_ours.then(|| name.get(..epoch.len() + serial.len() + index.len() + 2)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_unknown_captures_are_recognized_by_their_names() {
+        for name in ["18ec26f6.9.1", "18ec26f6.9.1.n", "18ec26f6.9.1.p"] {
+            assert_eq!(stem(OsStr::new(name)), Some(&b"18ec26f6.9.1"[..]), "{name}");
+        }
+        for name in ["journal", "lock", "http.sock", "18ec26f6.9", "18ec26f6..1", "a.b.log"] {
+            assert_eq!(stem(OsStr::new(name)), None, "{name}");
+        }
     }
 }

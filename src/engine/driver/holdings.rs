@@ -66,10 +66,21 @@ impl Driver {
             let (index, reader) = (open.index(), reader.try_clone()?);
             captures.push(HeldCapture { index, reader, writer, file });
         }
+        if !process.is_ended() {
+            for index in process.output.read_to_the_end() {
+                captures.push(HeldCapture {
+                    index,
+                    reader: pipe_at_its_end()?,
+                    writer: None,
+                    file: None,
+                });
+            }
+        }
         let pidfd = pidfd.map(OwnedFd::try_clone).transpose()?;
         Ok(Holding { id: process.id.clone(), pidfd, captures })
     }
 
+    /// The process that reads the pipe of a capture.
     fn held_writer(&self, pid: i32) -> io::Result<Option<HeldWriter>> {
         let pidfd = self.io.capture_writers.handle(pid).map(OwnedFd::try_clone).transpose()?;
         Ok(pidfd.map(|pidfd| HeldWriter { pid, pidfd }))
@@ -168,4 +179,10 @@ impl Driver {
         let same = started.stat.as_ref().is_some_and(|then| then.starttime == now.starttime);
         same.then_some(pidfd).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
     }
+}
+
+/// A pipe without a writer, for a capture that has ended before its process: the next engine finds
+/// its end again, and so knows that nothing is missing.
+fn pipe_at_its_end() -> io::Result<OwnedFd> {
+    sys::pipe().map(|(reader, _)| reader)
 }

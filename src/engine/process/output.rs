@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::clock::TimePoint;
-use crate::engine::capture::{Capture, Captures, ChunkLog, Store, Truncation};
+use crate::engine::capture::{Capture, Captures, ChunkLog, Store, Truncation, WrittenBy};
 use crate::engine::pipe_budget::{self, PipeBudget, PipeSize};
 use crate::engine::sys;
 use crate::spec::{FdName, ProcId};
@@ -133,6 +133,18 @@ impl Output {
     /// The captures that have not reached their end.
     pub(in crate::engine) fn all_open(&self) -> &[OpenCapture] {
         &self.open
+    }
+
+    /// The indices of the captures whose pipes the engine has read to the end.
+    pub(in crate::engine) fn read_to_the_end(&self) -> impl Iterator<Item = usize> {
+        let all = self.captures.iter().enumerate();
+        all.filter_map(|(index, (_, capture))| capture.map(|capture| (index, capture.written_by())))
+            .filter(|(index, by)| {
+                *by == WrittenBy::Engine
+                    && !self.is_open(*index)
+                    && !is_truncated(&self.captures, &self.truncated, *index)
+            })
+            .map(|(index, _)| index)
     }
 
     pub(in crate::engine) fn open_count(&self) -> usize {

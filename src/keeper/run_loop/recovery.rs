@@ -189,6 +189,8 @@ fn recover(
                 let holding = holdings.remove(&entry.id);
                 adopt(&mut table, engine, entry, holding, deadline);
             }
+            let known = table.iter().flat_map(ProcessEntry::captures);
+            Captures::remove_unknown(&instance.capture_dirs(), known);
             Ok((table, state))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -12,7 +12,7 @@ use super::deletions::Deletions;
 use super::last_resort::{LastResort, NextStep};
 use super::worker_slot::Workers;
 use crate::engine::mailbox::Mailbox;
-use crate::engine::{Engine, Event, ProcessCommand, StopOrder};
+use crate::engine::{Captures, Engine, Event, ProcessCommand, StopOrder};
 use crate::keeper::descriptors;
 use crate::keeper::format::{
     Acceptance, EventRef, HoldingFrame, JournalEntry, KeeperSettings, ProcessEntry,
@@ -67,6 +67,8 @@ pub(super) struct Running {
     pub(super) listeners: Listeners,
     /// The upgrade that started this program, until the worker is ready.
     pub(super) awaited: Option<AwaitedUpgrade>,
+    /// The captures of processes whose ends may not be in the journal yet.
+    unwritten_ends: Vec<Arc<Captures>>,
     /// A buffer for an encoded event, which goes to the journal and to the worker.
     frame: Vec<u8>,
     /// The time of the next check of the directories.
@@ -119,6 +121,7 @@ impl Running {
             job: None,
             listeners: parts.listeners,
             awaited: parts.awaited.map(AwaitedUpgrade::new),
+            unwritten_ends: Vec::new(),
             frame: Vec::new(),
             check_at: now + CHECK_INTERVAL,
             touch_at: now + TOUCH_INTERVAL,
@@ -191,6 +194,7 @@ impl Running {
         }
         self.maintain_dirs(workers);
         self.write_journal();
+        self.unwritten_ends.drain(..).for_each(|captures| captures.remove_needless());
     }
 
     /// Handles the queued events of the engine.
@@ -225,7 +229,10 @@ impl Running {
         workers.queue_encoded(&self.frame);
         match event {
             Event::Started(started) => self.table.started(*started),
-            Event::Ended(ended) => self.table.ended(ended),
+            Event::Ended(ended) => {
+                self.unwritten_ends.push(Arc::clone(&ended.captures));
+                self.table.ended(ended);
+            }
             Event::StopFailed { id, failures } => self.table.stop_failed(&id, failures),
             Event::Signaled { .. }
             | Event::Suspended { .. }
