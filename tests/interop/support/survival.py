@@ -1,7 +1,7 @@
 """The survival test: processes run, and results are exact, while the worker is killed at random.
 
 The processes are the reference (`support/worker.py`): each records its output and its end. The
-other end is the server of the Python package. `tests/survival` runs this module in the suite's
+other end is the server of the Python package. `tests/reconnect` runs this module in the suite's
 environment; `python -m support.survival --help` lists the options.
 """
 
@@ -540,7 +540,7 @@ def print_rest(found):
 
 def main():
     """Parses the command line and runs the test."""
-    parser = argparse.ArgumentParser(prog="tests/survival", description="Kills workers while processes run, and compares.")
+    parser = argparse.ArgumentParser(prog="tests/reconnect", description="Kills workers while processes run, and compares.")
     parser.add_argument("--processes", type=int, default=200)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--stops", type=int, default=20, help="number of suspensions of the worker")

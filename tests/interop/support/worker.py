@@ -4,6 +4,7 @@ Run as `python worker.py DIR ID PLAN`, PLAN in JSON. It appends a line to `DIR/I
 start, and writes `DIR/ID.json` atomically just before its end. It needs only the standard library.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,19 +14,30 @@ import sys
 import time
 
 
-def chunk(rng, kind):
-    """Bytes to write: valid UTF-8 in lines, or arbitrary bytes."""
-    size = rng.choice((1, 17, 800, 5000, 70_000))
-    if kind == "binary":
-        return rng.randbytes(size)
-    return ("".join(rng.choices("abc äöü€\n", k=min(size, 5000)))).encode()
+# Sizes of writes, unless the plan has others.
+SIZES = (1, 17, 800, 5000, 70_000)
+
+
+def chunks(plan, fd):
+    """Yields the bytes of each write to an fd, the same ones for the same plan: valid UTF-8 in
+    lines, or arbitrary bytes."""
+    rng = random.Random(f"{plan['seed']} {fd}")
+    while True:
+        size = rng.choice(plan.get("sizes", SIZES))
+        if plan["kinds"][fd] == "binary":
+            yield rng.randbytes(size)
+        else:
+            yield "".join(rng.choices("abc äöü€\n", k=min(size, 5000))).encode()
 
 
 def write(fd, data):
-    """Writes all bytes."""
+    """Writes all bytes, or up to a broken pipe; returns their number."""
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    # The interpreter ignores SIGPIPE.
+    with contextlib.suppress(BrokenPipeError):
+        while view:
+            view = view[os.write(fd, view) :]
+    return len(data) - len(view)
 
 
 def burn(seconds):
@@ -36,30 +48,38 @@ def burn(seconds):
 
 
 def main(directory, ident, plan):
-    """Executes the plan: {seed, kinds: {fd: kind}, bytes: {fd: limit}, seconds, burn, end: [how,
-    number]}."""
+    """Executes the plan: {seed, kinds: {fd: kind}, bytes: {fd: limit}, sizes, seconds, burn,
+    end: [how, number]}."""
     base = os.path.join(directory, ident)
     runs = os.open(base + ".runs", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(runs, f"{os.getpid()}\n".encode())
     rng = random.Random(plan["seed"])
     hashes = {fd: hashlib.sha256() for fd in plan["kinds"]}
     lengths = dict.fromkeys(hashes, 0)
+    sources = {fd: chunks(plan, fd) for fd in hashes}
+    broken = set()
+
+    def unfinished(fd):
+        return fd not in broken and lengths[fd] < plan["bytes"][fd]
+
     until = time.monotonic() + plan["seconds"]
     burn(plan["burn"])
     # Each round writes a part to each output; the rest is written when the time is over.
-    while time.monotonic() < until or any(lengths[fd] < plan["bytes"][fd] for fd in hashes):
-        for fd, digest in hashes.items():
-            if lengths[fd] < plan["bytes"][fd]:
-                data = chunk(rng, plan["kinds"][fd])
-                write(int(fd), data)
-                digest.update(data)
-                lengths[fd] += len(data)
+    while time.monotonic() < until or any(map(unfinished, hashes)):
+        for fd in filter(unfinished, hashes):
+            data = next(sources[fd])
+            written = write(int(fd), data)
+            hashes[fd].update(data[:written])
+            lengths[fd] += written
+            if written < len(data):
+                broken.add(fd)
         if (left := until - time.monotonic()) > 0:
             time.sleep(min(left, rng.uniform(0, 0.1)))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     record = {
         "sha256": {fd: digest.hexdigest() for fd, digest in hashes.items()},
         "length": lengths,
+        "broken": sorted(broken),
         "end": plan["end"],
         "cpu": usage.ru_utime + usage.ru_stime,
         "minflt": usage.ru_minflt,
