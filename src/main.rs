@@ -124,7 +124,7 @@ fn resume(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
     match UpgradeState::inherit(number, fds) {
         Ok(state) => ended(keeper::resume(state, WorkerCommand::this_program())),
-        Err(error) => cannot_go_on(&error),
+        Err(error) => cannot_resume(&error),
     }
 }
 
@@ -139,7 +139,9 @@ fn succeed(number: &str, fds: &[RawFd]) -> u8 {
         }
         Err(SuccessionError::Foreign(foreign)) => reserved(&foreign),
         Err(error) => {
-            print_error(&format_args!("cannot go on: {error}"));
+            print_error(&format_args!(
+                "cannot resume as the keeper: {error}; start the instance again"
+            ));
             1
         }
     }
@@ -161,11 +163,11 @@ fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
     };
     let bytes = match read() {
         Ok(bytes) => bytes,
-        Err(error) => return cannot_go_on(&error),
+        Err(error) => return cannot_resume(&error),
     };
     let state = UpgradeState::from_bytes(&bytes);
     let Some(nonce) = nonce else {
-        return state.map_or_else(|error| cannot_go_on(&error), |_| 0);
+        return state.map_or_else(|error| cannot_resume(&error), |_| 0);
     };
     let outcome = state.map_err(|error| error.to_string()).and_then(|state| {
         let before = app::Before { worker: state.worker, listeners: &state.listeners };
@@ -177,11 +179,13 @@ fn check(number: &str, nonce: Option<&str>, fds: &[RawFd]) -> u8 {
 }
 
 /// Reports why this program cannot resume; returns the exit code.
-fn cannot_go_on(error: &StateError) -> u8 {
+fn cannot_resume(error: &StateError) -> u8 {
     match error {
         StateError::Foreign(foreign) => reserved(foreign),
         error => {
-            print_error(&format_args!("cannot go on: {error}"));
+            print_error(&format_args!(
+                "cannot resume the instance: {error}; install a version that is not older than the running one"
+            ));
             1
         }
     }
@@ -356,7 +360,8 @@ fn answer(text: &str, code: u8, unwritten: u8) -> u8 {
         Ok(()) => code,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => printing::CLOSED_PIPE,
         Err(error) => {
-            print_error(&format_args!("cannot write to standard output: {error}"));
+            let remedy = printing::unwritten_remedy(&error);
+            print_error(&format_args!("cannot write to standard output: {error}; {remedy}"));
             unwritten
         }
     }

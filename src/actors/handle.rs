@@ -24,7 +24,9 @@ use crate::spec::{ProcId, Validated};
 
 /// The actor has ended, and the worker is about to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the worker is ending")]
+#[error(
+    "agent shutting down: it may or may not have carried out the request; check when the instance runs again"
+)]
 pub struct WorkerEnding;
 
 /// The mailboxes behind a [`Handle`].

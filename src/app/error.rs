@@ -6,6 +6,7 @@ use crate::actors::keeper_link::LinkError;
 use crate::actors::quota::QuotaExceeded;
 use crate::cli::input::InputError;
 use crate::cli::invocation::Run;
+use crate::cli::printing::unwritten_remedy;
 use crate::cli::run_command::EXIT_INTERNAL;
 use crate::net::tls;
 use crate::{http, spec};
@@ -98,7 +99,7 @@ pub enum RunError {
         instead: String,
     },
     /// Captured output could not be copied to ours.
-    #[error("cannot write to {to}: {source}")]
+    #[error("cannot write to {to}: {source}; {}", unwritten_remedy(.source))]
     Copy {
         /// The destination.
         to: &'static str,
@@ -118,6 +119,7 @@ fn output_remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "; create its directory, or choose another path",
         io::ErrorKind::PermissionDenied => "; choose a path that this user may write to",
         io::ErrorKind::IsADirectory => "; choose the path of a file",
+        _ if error.raw_os_error() == Some(libc::EBADF) => "; it is closed: open it, or redirect it",
         _ => "",
     }
 }

@@ -118,7 +118,8 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
         Some(at) => suggest::kill_arguments(args.to_vec(), at),
         None => args.to_vec(),
     };
-    if let Some(error) = suggest::unknown_command(&root, &args) {
+    let unknown = suggest::unknown_command(&root, &args);
+    if let Some(error) = unknown.or_else(|| suggest::missing_spec(&root, &args)) {
         return Err(UsageError::usage(&error));
     }
     let matches = root.try_get_matches_from_mut(&args).map_err(|error| match error.kind() {
@@ -150,6 +151,7 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
 /// A usage error, with a tip if another program's option was meant; or help, whose examples keep
 /// their lines.
 fn explain(error: clap::Error, args: &[OsString]) -> UsageError {
+    let program_as_spec = || suggest::program_as_spec(&definition_of(args), args);
     match error.kind() {
         ErrorKind::DisplayHelp => {
             let is_long = args.iter().any(|arg| arg == "--help");
@@ -162,7 +164,11 @@ fn explain(error: clap::Error, args: &[OsString]) -> UsageError {
                 Some(ContextValue::String(given)) => suggest::option(&command, given),
                 _ => None,
             };
-            UsageError::from(error).with_tip(tip)
+            let tip = program_as_spec().or(tip.map(str::to_owned));
+            UsageError::from(error).with_tip(tip.as_deref())
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            UsageError::from(error).with_tip(program_as_spec().as_deref())
         }
         _ => error.into(),
     }

@@ -17,6 +17,15 @@ use crate::report::{ProcessRecord, ResultContext};
 /// The exit code after the reader of standard output has closed it, as a shell reports SIGPIPE.
 pub const CLOSED_PIPE: u8 = 128 + libc::SIGPIPE as u8;
 
+/// The remedy for an output that cannot be written, as the end of the sentence.
+pub fn unwritten_remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => "free space on its disk, or redirect it",
+        Some(libc::EBADF) => "it is closed: open it, or redirect it",
+        _ => "redirect it to a file that this user can write",
+    }
+}
+
 /// Writes a text to standard output.
 ///
 /// # Errors

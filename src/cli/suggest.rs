@@ -5,9 +5,10 @@
 //! one.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use clap::{ArgAction, Command};
+use clap::{Arg, ArgAction, Command};
 
 use crate::text::distance;
 
@@ -199,11 +200,14 @@ fn takes_value(action: &ArgAction) -> bool {
 }
 
 fn takes_next_long(root: &Command, name: &str) -> bool {
-    let is_named = |arg: &&clap::Arg| {
+    long_option(root, name).is_some_and(|arg| takes_value(arg.get_action()))
+}
+
+fn long_option<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
+    command.get_arguments().find(|arg| {
         arg.get_long() == Some(name)
             || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
-    };
-    root.get_arguments().find(is_named).is_some_and(|arg| takes_value(arg.get_action()))
+    })
 }
 
 /// Whether the next word is the value of the last letter of a cluster such as `-xo`.
@@ -221,7 +225,6 @@ fn takes_next_short(root: &Command, letters: &str) -> bool {
 /// a path.
 pub(super) fn unknown_command(root: &Command, args: &[OsString]) -> Option<String> {
     let word = args.get(first_word(root, args)?)?.to_str()?;
-    let is_path = |word: &str| word == "-" || word.contains(['/', '.']);
     if root.find_subcommand(word).is_some() || is_path(word) {
         return None;
     }
@@ -229,6 +232,49 @@ pub(super) fn unknown_command(root: &Command, args: &[OsString]) -> Option<Strin
         return None;
     }
     Some(no_command(root, word))
+}
+
+/// The words from the spec on that are given to `start`, if there is no `--`. None after an unknown
+/// option, whose value could be taken for the spec.
+fn words_for_start<'a>(root: &Command, args: &'a [OsString]) -> Option<&'a [OsString]> {
+    let args = args.get(first_word(root, args)?..)?;
+    let start = root.find_subcommand(args.first()?)?;
+    if start.get_name() != "start" || args.iter().any(|arg| arg == "--") {
+        return None;
+    }
+    let (options, words) = args.split_at_checked(first_word(start, args)?)?;
+    let is_known = |option: &OsString| {
+        let name = option.to_str().and_then(|option| option.strip_prefix("--"));
+        let name = name.map(|name| name.split('=').next().unwrap_or(name));
+        name.is_none_or(|name| long_option(start, name).is_some())
+    };
+    options.iter().all(is_known).then_some(words)
+}
+
+/// How to write a command that is given to `start` as if it was a spec.
+fn after_dashes(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    format!("to start a command, write it after --: 'procstar start -- {}'", words.join(" "))
+}
+
+/// The error of `start` for a word that is no file and does not look like a path.
+pub(super) fn missing_spec(root: &Command, args: &[OsString]) -> Option<String> {
+    let words = words_for_start(root, args)?;
+    let spec = words.first()?.to_str().filter(|word| !is_path(word))?;
+    let is_missing = std::fs::metadata(spec).is_err();
+    is_missing.then(|| format!("no spec file '{spec}'; {}", after_dashes(words)))
+}
+
+/// The tip for a program that is given to `start` as if it was a spec, with its own arguments.
+pub(super) fn program_as_spec(root: &Command, args: &[OsString]) -> Option<String> {
+    let words = words_for_start(root, args)?;
+    let file = std::fs::metadata(words.first()?).ok()?;
+    let is_program = file.is_file() && file.permissions().mode() & 0o111 != 0;
+    is_program.then(|| after_dashes(words))
+}
+
+fn is_path(word: &str) -> bool {
+    word == "-" || word.contains(['/', '.'])
 }
 
 fn no_command(root: &Command, word: &str) -> String {

@@ -83,6 +83,8 @@ impl LaunchRequest {
 pub(super) struct LaunchPlan {
     /// The executable as in the spec.
     pub(super) exe: String,
+    /// Whether the spec asks for a search of the directories of PATH.
+    pub(super) lookup_path: bool,
     pub(super) executable: Executable,
     /// Null-terminated; points into `strings`.
     pub(super) argv: Vec<*const c_char>,
@@ -298,6 +300,7 @@ impl LaunchPlan {
         let (reserved, kept) = numbers(&actions, &passed, inherited);
         Ok(LaunchPlan {
             exe: proc.exe,
+            lookup_path: proc.lookup_path,
             executable,
             argv,
             envp: env.envp,

@@ -493,7 +493,11 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
         0 => Vec::new(),
         errno => {
             let missing = status.exe_missing().load(Ordering::Acquire) != 0;
-            let detail = if missing { None } else { explain::exec(plan, errno) };
+            let detail = if missing {
+                explain::missing(&plan.exe, plan.lookup_path)
+            } else {
+                explain::exec(plan, errno)
+            };
             let path = Some(plan.exe.clone());
             vec![StartFailure { stage: Stage::Exec { missing }, errno, path, detail }]
         }

@@ -171,8 +171,8 @@ pub(super) enum ApiError {
     #[error("no websocket: {0}")]
     Handshake(String),
     /// The actors have ended.
-    #[error("agent shutting down")]
-    Closed,
+    #[error(transparent)]
+    Closed(#[from] WorkerEnding),
 }
 
 /// The format of an error's body.
@@ -182,12 +182,6 @@ pub(super) enum ErrorForm {
     Older,
     /// `application/problem+json`.
     Problem,
-}
-
-impl From<WorkerEnding> for ApiError {
-    fn from(_: WorkerEnding) -> Self {
-        ApiError::Closed
-    }
 }
 
 /// The content type of such an answer.
@@ -261,7 +255,11 @@ fn command_error(error: &CommandError, id: &ProcId) -> String {
 fn delete_error(error: &DeleteError, id: &ProcId) -> String {
     match error {
         DeleteError::Unknown => unknown_process(id),
-        other => format!("{other}: {id}"),
+        DeleteError::Running => {
+            format!(
+                "process is running: {id}; stop it first (POST /procs/ID/stop), and delete it after its end"
+            )
+        }
     }
 }
 
@@ -311,7 +309,7 @@ impl ResponseError for ApiError {
             ApiError::Start(StartError::ShuttingDown(_))
             | ApiError::NotReady(_)
             | ApiError::NoRandomness
-            | ApiError::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            | ApiError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::UnknownProc(_) | ApiError::NotCaptured { .. } | ApiError::NoAsset(_) => {
                 StatusCode::NOT_FOUND
             }
@@ -392,7 +390,11 @@ mod tests {
                 "404",
                 "unknown process: a/b; list processes with 'procstar ps'",
             ),
-            (delete(DeleteError::Running), "409", "process is running: a/b"),
+            (
+                delete(DeleteError::Running),
+                "409",
+                "process is running: a/b; stop it first (POST /procs/ID/stop), and delete it after its end",
+            ),
             (
                 ApiError::NotCaptured { id: id(), fd: "3".into() },
                 "404",
@@ -408,7 +410,11 @@ mod tests {
                 "503",
                 "agent shutting down: idling",
             ),
-            (WorkerEnding.into(), "503", "agent shutting down"),
+            (
+                WorkerEnding.into(),
+                "503",
+                "agent shutting down: it may or may not have carried out the request; check when the instance runs again",
+            ),
             (ApiError::BodyStalled(3), "408", "failed to read request body: nothing came for 3 s"),
             (ApiError::TooLarge(7), "413", "request body larger than 7 bytes (http.max_body)"),
         ] {

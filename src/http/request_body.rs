@@ -8,6 +8,7 @@ use actix_web::web::{self, Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use super::error::ApiError;
+use crate::actors::WorkerEnding;
 use crate::spec::{self, Validated};
 
 /// Maximum pause of a client within its body.
@@ -104,7 +105,9 @@ async fn parse(body: Bytes) -> Result<Validated, ApiError> {
         return Ok(valid);
     }
     // It fails only if the runtime ends.
-    let parsed = web::block(move || spec::from_json(&body)).await.map_err(|_| ApiError::Closed)?;
+    let parsed = web::block(move || spec::from_json(&body))
+        .await
+        .map_err(|_| ApiError::Closed(WorkerEnding))?;
     Ok(parsed?)
 }
 

@@ -67,14 +67,14 @@ pub enum CheckError {
         exposure: Exposure,
     },
     /// The program has not answered in time.
-    #[error("{path} did not answer within {} s whether it can go on; is it procstar?", PATIENCE.as_secs())]
+    #[error("{path} did not answer within {} s whether it can resume the instance; install procstar at that path", PATIENCE.as_secs())]
     Silent {
         /// The program.
         path: String,
     },
     /// The program is not procstar, or an older version of it.
     #[error(
-        "{path} is not procstar, or a version that cannot go on from here ({status}); install procstar at that path"
+        "{path} is not procstar, or a version that cannot resume this instance ({status}); install procstar at that path"
     )]
     Foreign {
         /// The program.
@@ -83,7 +83,9 @@ pub enum CheckError {
         status: ExitStatus,
     },
     /// The program cannot resume, for a reason of its own.
-    #[error("{path}, version {version}, cannot go on: {reason}")]
+    #[error(
+        "{path}, version {version}, cannot resume this instance: {reason}; correct that, and upgrade again"
+    )]
     Refused {
         /// The program.
         path: String,
@@ -302,7 +304,7 @@ mod tests {
     fn a_program_that_gives_another_answer_is_refused() {
         let foreign = |status| {
             Err(format!(
-                "PATH is not procstar, or a version that cannot go on from here ({status}); install procstar at that path"
+                "PATH is not procstar, or a version that cannot resume this instance ({status}); install procstar at that path"
             ))
         };
         // No output, other output, the state itself, and an answer to another check.
@@ -339,7 +341,7 @@ mod tests {
         let script = format!("#!/bin/sh\nsleep 1000 & echo $! $$ > {}\nwait\n", path.display());
         assert_eq!(
             check_script(&script),
-            Err("PATH did not answer within 5 s whether it can go on; is it procstar?".into())
+            Err("PATH did not answer within 5 s whether it can resume the instance; install procstar at that path".into())
         );
         assert_all_exited(&path);
     }
@@ -365,7 +367,9 @@ mod tests {
             )
         };
         assert_eq!(check_script(&say("null")), Ok(program.to_owned()));
-        let refused = format!("PATH, version {program}, cannot go on: no");
+        let refused = format!(
+            "PATH, version {program}, cannot resume this instance: no; correct that, and upgrade again"
+        );
         assert_eq!(check_script(&say("\"no\"")), Err(refused));
         let line = answer("n", b"a state", Err("no".into()));
         let read: CheckAnswer = serde_json::from_str(&line).unwrap();

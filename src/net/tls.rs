@@ -70,13 +70,13 @@ pub enum TlsError {
         reason: String,
     },
     /// The file holds no certificate: it may hold a key, or a certificate in DER.
-    #[error("no PEM certificate in certificate file {}", path.display())]
+    #[error("no PEM certificate in certificate file {}; convert it with 'openssl x509 -in FILE -out CERT.pem'", path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
     /// The file holds no private key.
-    #[error("no unencrypted PEM private key in private key file {}", path.display())]
+    #[error("no unencrypted PEM private key in private key file {}; convert or decrypt it with 'openssl pkey -in FILE -out KEY.pem'", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum TlsError {
         reason: String,
     },
     /// rustls rejects its own defaults.
-    #[error("cannot configure TLS: {0}")]
+    #[error("cannot configure TLS: {0}; this is a fault of procstar: report it with this message")]
     Config(String),
 }
 

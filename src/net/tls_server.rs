@@ -64,9 +64,9 @@ pub fn server_tls(
                 roots.add(root).map_err(|error| TlsError::certificate(path, &error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(
-                verifier.build().map_err(|error| TlsError::Config(error.to_string()))?,
-            )
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| {
+                TlsError::Certificate { path: path.to_owned(), reason: error.to_string() }
+            })?)
         }
     };
     let mut config = builder

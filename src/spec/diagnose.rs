@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::parse::parse;
+use super::parse::{NO_OBJECT, is_syntax_error, parse, syntax_error};
 use super::tree::{Node, Value};
 use super::unique_keys::given_twice;
 use super::{MAX_FD, Segment, SpecError, SpecErrors, SpecPath};
@@ -40,14 +40,17 @@ const STUBS: [&str; 4] = ["\"-\"", "0", "[\"-\"]", "{}"];
 /// All errors of a request in JSON. `first` is the error for which the reader rejected it, and is
 /// returned if the search finds none.
 pub(super) fn diagnose_within(text: &[u8], mut first: SpecErrors, budget: Budget) -> SpecErrors {
-    let tree = serde_json::from_slice::<serde::de::IgnoredAny>(text).ok();
-    if tree.is_some() && text.len() > budget.text {
+    if let Some(error) = syntax_error(text) {
+        // The reader may have stopped before; if it has not, it knows the place, too.
+        let is_known = first.0.iter().any(is_syntax_error) && error.message != NO_OBJECT;
+        return if is_known { first } else { error.into() };
+    }
+    if text.len() > budget.text {
         first.0.truncate(ERRORS);
         first.0.push(SpecError::new(SpecPath::root(), TOO_LARGE));
         return first;
     }
-    // For invalid JSON, serde_json reports the place.
-    let Some(tree) = tree.and_then(|_| Node::read(text)) else { return first };
+    let Some(tree) = Node::read(text) else { return first };
     let errors = Diagnosis::of(tree, budget).located(text);
     if errors.is_empty() { first } else { SpecErrors(errors) }
 }
@@ -397,7 +400,7 @@ mod tests {
             ("[]", "1:1 : invalid type: array, expected an object"),
             ("\n 7", "2:2 : invalid type: integer `7`, expected an object"),
             ("{\"specs\": {,}}", "1:12 "),
-            ("", "1:0 : invalid JSON: EOF while parsing a value"),
+            ("", "1:1 : invalid JSON: expected an object"),
         ] {
             let found = errors(text);
             assert!(found.len() == 1 && found[0].starts_with(wanted), "{wanted}\n{found:#?}");

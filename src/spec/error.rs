@@ -104,14 +104,6 @@ impl SpecError {
         format!("{file}:{space}{self}")
     }
 
-    /// The message, and the remedy after it.
-    pub fn advice(&self) -> String {
-        match self.remedy() {
-            Some(remedy) => format!("{}; {remedy}", self.message),
-            None => self.message.clone(),
-        }
-    }
-
     /// Place and [advice](Self::advice), without the position.
     fn text(&self) -> String {
         let advice = self.advice();

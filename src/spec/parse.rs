@@ -5,6 +5,11 @@ use serde_path_to_error::Segment as PathSegment;
 
 use super::{ProcSpec, Segment, SpecError, SpecPath, StartRequest};
 
+/// The beginning of each error of syntax.
+pub(super) const INVALID_JSON: &str = "invalid JSON: ";
+/// The error of a text in another language, such as YAML or TOML, or without any.
+pub(super) const NO_OBJECT: &str = "invalid JSON: expected an object";
+
 /// The text without a byte order mark.
 ///
 /// # Errors
@@ -34,6 +39,22 @@ pub(super) fn parse(text: &[u8]) -> Result<StartRequest, SpecError> {
         found.position = (error.line() > 0).then(|| (error.line(), error.column()));
         found
     })
+}
+
+/// The error of a text that is not JSON, with its position.
+pub(super) fn syntax_error(text: &[u8]) -> Option<SpecError> {
+    let error = serde_json::from_slice::<serde::de::IgnoredAny>(text).err()?;
+    let mut found = SpecError::new(SpecPath::root(), json_message(&error));
+    found.position = Some((error.line(), error.column().max(1)));
+    if !text.trim_ascii_start().starts_with(b"{") {
+        found.message = NO_OBJECT.to_owned();
+    }
+    Some(found)
+}
+
+/// Whether an error is about the syntax of JSON.
+pub(super) fn is_syntax_error(error: &SpecError) -> bool {
+    error.message.starts_with(INVALID_JSON)
 }
 
 /// Reads the value of the key `specs` from MessagePack.
@@ -67,7 +88,7 @@ type SpecMap = indexmap::IndexMap<super::ProcId, ProcSpec>;
 fn json_message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let message = text.rfind(" at line ").and_then(|at| text.get(..at)).unwrap_or(&text);
-    if error.is_data() { message.to_owned() } else { format!("invalid JSON: {message}") }
+    if error.is_data() { message.to_owned() } else { format!("{INVALID_JSON}{message}") }
 }
 
 fn place(path: &serde_path_to_error::Path) -> SpecPath {

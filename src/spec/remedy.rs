@@ -1,12 +1,24 @@
 //! Remedies for errors in specs, if they can be guessed.
 
 use super::error::{Segment, SpecError};
+use super::parse::{INVALID_JSON, NO_OBJECT};
 use crate::text::distance;
 
 impl SpecError {
     /// The remedy for the error, if it can be guessed.
     pub fn remedy(&self) -> Option<String> {
-        of_type(self).or_else(|| of_json(&self.message)).or_else(|| of_message(&self.message))
+        let meant = || meant(&self.message).map(|(_, name)| format!("did you mean `{name}`?"));
+        of_type(self).or_else(|| of_json(&self.message)).or_else(meant)
+    }
+
+    /// The message, and the remedy after it. If an unknown name has a similar one, that one is
+    /// printed instead of the list of all names.
+    pub fn advice(&self) -> String {
+        let problem = meant(&self.message).map_or(self.message.as_str(), |(problem, _)| problem);
+        match self.remedy() {
+            Some(remedy) => format!("{problem}; {remedy}"),
+            None => problem.to_owned(),
+        }
     }
 }
 
@@ -38,12 +50,17 @@ fn of_type(error: &SpecError) -> Option<String> {
 
 /// The remedy of a text that is not JSON.
 fn of_json(message: &str) -> Option<String> {
-    let remedy = match message.strip_prefix("invalid JSON: ")? {
+    if message == NO_OBJECT {
+        let remedy = r#"a spec is JSON, not YAML or TOML: write it as {"specs": {"ID": {"argv": ["PROGRAM"]}}}"#;
+        return Some(remedy.to_owned());
+    }
+    let remedy = match message.strip_prefix(INVALID_JSON)? {
         "trailing comma" => "remove the comma",
         "trailing characters" => "remove the text after the object",
-        "expected value" => {
-            r#"write a value there; the whole is an object such as {"specs": {...}}"#
+        "expected value" | "expected ident" => {
+            "write a string in double quotes, a number, true, false, null, [...] or {...} there"
         }
+        "key must be a string" => "write the key in double quotes; JSON has no comments",
         problem if problem.starts_with("EOF") => "complete the text; a bracket or a quote is open",
         _ => "correct the text there",
     };
@@ -61,24 +78,27 @@ const RENAMED: [(&str, &str); 7] = [
     ("keep", "delete_with_process"),
 ];
 
-/// A suggestion for an unknown name: the name most likely meant.
-fn of_message(message: &str) -> Option<String> {
+/// For an error about an unknown name: the error without the list of known names, and the name most
+/// likely meant.
+fn meant(message: &str) -> Option<(&str, &str)> {
     let rest = message.strip_prefix("unknown ").filter(|rest| !rest.starts_with("signal "))?;
-    let (what, expected) = rest.split_once("expected ")?;
+    let (what, expected) = rest.rsplit_once("expected ")?;
     let given = what.split(['`', '"']).nth(1)?;
+    let problem = message.strip_suffix(expected)?.strip_suffix("expected ")?;
+    let problem = problem.trim_end_matches([',', ':', ' ']);
     let normal = given.to_lowercase().replace('-', "_");
     let names = expected.trim_start_matches("one of ").split([',', ' ', '`']);
     let names: Vec<_> = names.filter(|name| !name.is_empty() && *name != "or").collect();
     let renamed = |(old, new): &&(&str, &str)| *old == normal && names.contains(new);
     if let Some((_, new)) = RENAMED.iter().find(renamed) {
-        return Some(format!("did you mean `{new}`?"));
+        return Some((problem, new));
     }
     let near = names
         .into_iter()
         .map(|name| (distance(&normal, &name.replace('-', "_")), name))
         .min_by_key(|(distance, _)| *distance)?;
     // The distance of a typing error.
-    (near.0 <= (normal.len() / 4).clamp(1, 3)).then(|| format!("did you mean `{}`?", near.1))
+    (near.0 <= (normal.len() / 4).clamp(1, 3)).then_some((problem, near.1))
 }
 
 #[cfg(test)]
@@ -112,8 +132,32 @@ mod tests {
             ("unknown key `procs`, expected one of `specs`, `idempotent`", Some("specs")),
             ("missing key `argv`", None),
         ] {
-            let wanted = wanted.map(|name| format!("did you mean `{name}`?"));
-            assert_eq!(of_message(message), wanted, "{message}");
+            assert_eq!(meant(message).map(|(_, name)| name), wanted, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_similar_name_is_printed_instead_of_all_names() {
+        for (message, wanted) in [
+            (
+                "unknown key `argvv`, expected one of `argv`, `exe`",
+                "unknown key `argvv`; did you mean `argv`?",
+            ),
+            (
+                "unknown resource \"cpus\": expected one of as, core, cpu",
+                "unknown resource \"cpus\"; did you mean `cpu`?",
+            ),
+            (
+                "unknown key `colour`, expected one of `argv`, `exe`",
+                "unknown key `colour`, expected one of `argv`, `exe`",
+            ),
+            // The key is the client's text.
+            (
+                "unknown key `x, expected `, expected `argv` or `exe`",
+                "unknown key `x, expected `, expected `argv` or `exe`",
+            ),
+        ] {
+            assert_eq!(SpecError::new(SpecPath::root(), message).advice(), wanted);
         }
     }
 

@@ -107,6 +107,18 @@ const LINES: &[(&str, Then)] = &[
     ("start --delay 1h -- true", Names("procstar has no schedule")),
     // Slips of the finger.
     ("strat x", Names("no command 'strat'; did you mean 'start'?")),
+    (
+        "start ls -l",
+        Names(
+            "no spec file 'ls'; to start a command, write it after --: 'procstar start -- ls -l'",
+        ),
+    ),
+    ("start --id x ls", Names("'procstar start -- ls'")),
+    (
+        "start /bin/ls -l",
+        Names("tip: to start a command, write it after --: 'procstar start -- /bin/ls -l'"),
+    ),
+    ("start /bin/ls -a", Names("'procstar start -- /bin/ls -a'")),
     ("vaildate x", Names("did you mean 'validate'?")),
     ("frobnicate", Names("no command and no file 'frobnicate'; 'procstar help' lists")),
     ("ps --json", Names("use -o json")),

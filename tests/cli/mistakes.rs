@@ -49,7 +49,11 @@ const SPECS: &[(&str, &str)] = &[
     ),
     ("procs instead of specs", r#"{"procs": {"a": {"argv": ["true"]}}}"#),
     ("comma at the end", "{\"specs\": {\"a\": {\"argv\": [\"true\"],}}}"),
-    ("not JSON", "specs:\n  a:\n    argv: [true]\n"),
+    ("YAML instead of JSON", "specs:\n  a:\n    argv: [true]\n"),
+    ("TOML instead of JSON", "[specs.a]\nargv = [\"true\"]\n"),
+    ("empty text", ""),
+    ("comment in JSON", "{\"specs\": { // all\n\"a\": {\"argv\": [\"true\"]}}}\n"),
+    ("unknown key unlike any other", r#"{"specs": {"a": {"argv": ["true"], "colour": 1}}}"#),
     ("an ID twice", r#"{"specs": {"a": {"argv": ["true"]}, "a": {"argv": ["false"]}}}"#),
     (
         "several at once",

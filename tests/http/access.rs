@@ -138,7 +138,7 @@ fn the_token_authorizes_another_user() {
         (
             Some(TOKEN),
             "Authorization: Bearer wrong".to_owned(),
-            "its token is not the configured one",
+            "it has another token than http.token",
         ),
         (Some(TOKEN), "Accept: */*".to_owned(), "send the configured HTTP token"),
         (Some(TOKEN), "Origin: http://evil.example".to_owned(), "origin"),

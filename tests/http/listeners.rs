@@ -223,7 +223,7 @@ fn other_machines_need_tls_and_the_token() {
         ("Host: agent.example\r\n".to_owned(), "send the configured HTTP token"),
         (
             "Host: agent.example\r\nAuthorization: Bearer 8ePqYiqb\r\n".to_owned(),
-            "is not the configured one",
+            "another token than http.token",
         ),
         (good.replace("agent.example", "localhost"), "certificate does not cover host"),
         (good.replace("agent.example", "evil.example"), "certificate does not cover host"),

@@ -45,7 +45,10 @@ fn a_process_from_start_to_deletion() {
     let text = json!({"type": "text", "text": "out\n", "encoding": "utf-8"});
     assert_eq!(ended["fds"], json!({ "stdout": text }));
 
-    assert_eq!(server.ask("DELETE", "/procs/b").errors(409), ["process is running: b"]);
+    assert_eq!(
+        server.ask("DELETE", "/procs/b").errors(409),
+        ["process is running: b; stop it first (POST /procs/ID/stop), and delete it after its end"]
+    );
     assert_eq!(server.ask("POST", "/procs/b/signals/SIGTERM").data(), json!({}));
     assert_eq!(server.ended("/procs/b")["status"]["signal"], "SIGTERM");
     assert_eq!(server.ask("POST", "/procs/b/signals/9").errors(409), ["process has ended: b"]);

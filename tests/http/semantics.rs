@@ -350,7 +350,7 @@ fn all_errors_of_a_request_are_returned_at_once() {
     let answer = server.send("POST", "/procs", &[JSON], body.as_bytes());
     let errors = answer.errors(400);
     for (error, (start, end)) in errors.iter().zip([
-        ("2:7: ", "specs.a.argvv: unknown key `argvv`, expected one of `argv`, "),
+        ("2:7: ", "specs.a.argvv: unknown key `argvv`; did you mean `argv`?"),
         ("2:42: ", "specs.a.cwd: invalid type: integer `7`, expected a string"),
         ("3:6: ", "specs.b: invalid type: integer `7`, expected an object"),
         ("4:5: ", "specs[\"\"]: invalid process ID of 0 bytes: expected 1 to 4096 bytes"),

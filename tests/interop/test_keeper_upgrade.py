@@ -85,7 +85,7 @@ def test_no_status_is_lost_in_a_loop_of_upgrades():
 
 # A program, and the reason of its refusal.
 BAD = {
-    "exits with 0": (b"#!/bin/sh\nexit 0\n", "is not procstar, or a version that cannot go on from here (exit status: 0)"),
+    "exits with 0": (b"#!/bin/sh\nexit 0\n", "is not procstar, or a version that cannot resume this instance (exit status: 0)"),
     "exits with 9": (b"#!/bin/sh\nexit 9\n", "(exit status: 9)"),
     "echoes the state": (b"#!/bin/sh\ncat\n", "is not procstar"),
     "prints a version": (b"#!/bin/sh\necho procstar 2.0.0\n", "is not procstar"),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::cli::printing::CLOSED_PIPE;
+use crate::cli::printing::{CLOSED_PIPE, unwritten_remedy};
 
 /// An error, with its place and a remedy.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The output cannot be written.
-    #[error("cannot write to standard output: {0}")]
+    #[error("cannot write to standard output: {0}; {remedy}", remedy = unwritten_remedy(.0))]
     Write(io::Error),
     /// Nobody reads the output any more, so no message is printed either.
     #[error("standard output is closed")]

@@ -17,9 +17,10 @@ pub async fn rm(args: &RmArgs, api: &Api, out: &mut Out) -> Result<u8, ClientErr
             kill(api, id).await?;
         }
         match api.delete(id).await {
-            Err(ClientError::Refused { status: 409, mut details }) if !args.force => {
-                details.push(format!("stop it first (procstar stop {id}), or use rm --force"));
-                Err(ClientError::Refused { status: 409, details: vec![details.join("; ")] })
+            Err(ClientError::Refused { status: 409, .. }) if !args.force => {
+                Err(ClientError::Failed(format!(
+                    "process is running: {id}; stop it first (procstar stop {id}), or use rm --force"
+                )))
             }
             Err(error) => Err(error),
             Ok(()) => out.id(id),

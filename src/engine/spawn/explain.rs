@@ -1,4 +1,4 @@
-//! Explains why an existing file could not be executed, which the errno of execve does not show.
+//! Explains why a file could not be executed, which the errno of execve does not show.
 //!
 //! The kernel reports a missing interpreter as a missing script, and a file without a `#!` line as
 //! a format error. The beginning of the file shows the difference. It is read after the failure; if
@@ -18,6 +18,22 @@ const HEAD: usize = 256;
 const DEPTH: u32 = 5;
 /// The longest path of a loader.
 const PATH_MAX: usize = 4096;
+
+/// Where a missing executable was searched, if its name alone does not show it.
+pub(super) fn missing(exe: &str, lookup_path: bool) -> Option<String> {
+    let explanation = match (exe.contains('/'), lookup_path) {
+        (true, _) => return None,
+        (false, true) => {
+            "no directory of the process's PATH has it; \
+             correct the name or PATH, or give an absolute path"
+        }
+        (false, false) => {
+            "only the working directory was searched; \
+             set `lookup_path: true` in the spec to search PATH, or give an absolute path"
+        }
+    };
+    Some(explanation.to_owned())
+}
 
 /// Why the existing executable of a plan could not be executed; `None` if the errno says it all.
 pub(super) fn exec(plan: &LaunchPlan, errno: i32) -> Option<String> {
@@ -196,6 +212,14 @@ mod tests {
         }
         assert_eq!(reason(b"#!/bin/sh\n", libc::ENOENT), None);
         assert_eq!(reason(b"\x7fELF", libc::ENOENT), None);
+    }
+
+    #[test]
+    fn a_missing_name_without_a_slash_has_a_remedy() {
+        assert_eq!(missing("/nope", false), None);
+        assert_eq!(missing("./nope", true), None);
+        assert!(missing("ls", false).unwrap().contains("`lookup_path: true`"));
+        assert!(missing("nope", true).unwrap().starts_with("no directory of the process's PATH"));
     }
 
     /// This very program, with another loader.

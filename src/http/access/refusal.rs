@@ -209,25 +209,31 @@ struct Elsewhere(Bearer);
 impl fmt::Display for Elsewhere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Bearer::Wrong => "the request's token is not the configured one",
+            Bearer::Wrong => {
+                "the request has another token than http.token: \
+                 send the configured HTTP token as `Authorization: Bearer TOKEN`"
+            }
             _ => "send the configured HTTP token as `Authorization: Bearer TOKEN`",
         })
     }
 }
 
-/// The ways of access for this user's own programs: our Unix socket, and the token.
+/// The ways of access for this user's own programs: our Unix socket, and the token. Begins with the
+/// fault of the token that was sent, if any.
 struct Ways<'a>(Option<&'a Path>, Bearer);
 
 impl fmt::Display for Ways<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.1 == Bearer::Wrong {
+            f.write_str("the request has another token than http.token: ")?;
+        }
         match self.0 {
             Some(socket) => write!(f, "connect to the Unix socket {}, or ", socket.display())?,
             None => f.write_str("connect to its Unix socket, or ")?,
         }
         f.write_str(match self.1 {
             Bearer::NotConfigured => "configure http.token and send it as",
-            Bearer::Missing => "send the configured HTTP token as",
-            Bearer::Wrong => "send the configured HTTP token, which the request's is not, as",
+            Bearer::Missing | Bearer::Wrong => "send the configured HTTP token as",
         })?;
         f.write_str(" `Authorization: Bearer TOKEN`")
     }
@@ -253,7 +259,7 @@ impl fmt::Display for Remedy {
             Bearer::NotConfigured => ("", "configure an HTTP token and send it as"),
             Bearer::Missing => ("", "send the configured HTTP token as"),
             Bearer::Wrong => {
-                ("its token is not the configured one: ", "send the configured one as")
+                ("it has another token than http.token: ", "send the configured one as")
             }
         };
         write!(

@@ -195,9 +195,9 @@ mod tests {
         let host = b"agent.example";
         for (token, bearer, words) in [
             (Some("s3cret"), Header::Absent, "send the configured HTTP token"),
-            (Some("s3cret"), Header::One(&b"Bearer wrong"[..]), "not the configured one"),
-            (Some("s3cret"), Header::One(&b"Bearer s3cre"[..]), "not the configured one"),
-            (Some("s3cret"), Header::Several, "not the configured one"),
+            (Some("s3cret"), Header::One(&b"Bearer wrong"[..]), "another token than http.token"),
+            (Some("s3cret"), Header::One(&b"Bearer s3cre"[..]), "another token than http.token"),
+            (Some("s3cret"), Header::Several, "another token than http.token"),
             (None, Header::One(&b"Bearer "[..]), "client certificate"),
         ] {
             let refusal = ask(&policy(token), host, Header::Absent, bearer).unwrap_err();

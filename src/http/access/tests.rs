@@ -78,14 +78,11 @@ fn a_process_of_our_user_in_other_namespaces_needs_the_token() {
     let way = "connect to the Unix socket /run/procstar/http.sock, or ";
     for uid in [1000, 0] {
         let request = AccessRequest { peer: Some(PeerUser { uid, is_here: false }), ..GOOD };
-        for (token, authorization, how) in [
-            (None, Header::Absent, "configure http.token and send it as"),
-            (Some("s3cret"), Header::Absent, "send the configured HTTP token as"),
-            (
-                Some("s3cret"),
-                Header::One(b"Bearer x"),
-                "send the configured HTTP token, which the request's is not, as",
-            ),
+        let wrong = "the request has another token than http.token: ";
+        for (token, authorization, fault, how) in [
+            (None, Header::Absent, "", "configure http.token and send it as"),
+            (Some("s3cret"), Header::Absent, "", "send the configured HTTP token as"),
+            (Some("s3cret"), Header::One(b"Bearer x"), wrong, "send the configured HTTP token as"),
         ] {
             let policy = policy(token).with_socket(Some("/run/procstar/http.sock".into()));
             let request = AccessRequest { authorization, ..request };
@@ -95,7 +92,7 @@ fn a_process_of_our_user_in_other_namespaces_needs_the_token() {
                 format!(
                     "the connection belongs to user ID {uid}, but no process of that user in this service's own \
                      user, mount and pid namespaces holds it, as far as the service may inspect them: \
-                     {way}{how} `Authorization: Bearer TOKEN`"
+                     {fault}{way}{how} `Authorization: Bearer TOKEN`"
                 )
             );
         }

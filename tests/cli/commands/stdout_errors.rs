@@ -88,8 +88,7 @@ fn a_full_disk_is_reported() {
     let instance = instance();
     for (args, code) in COMMANDS {
         let ran = Ran::of(with_output(&instance, args, "> /dev/full").output().unwrap());
-        let said =
-            "procstar: cannot write to standard output: No space left on device (os error 28)\n";
+        let said = "procstar: cannot write to standard output: No space left on device (os error 28); free space on its disk, or redirect it\n";
         assert_eq!((ran.code, ran.err.as_str()), (Some(code), said), "{args}");
     }
 }
@@ -99,7 +98,7 @@ fn a_closed_descriptor_is_reported() {
     let instance = instance();
     for (args, code) in COMMANDS {
         let ran = Ran::of(with_output(&instance, args, ">&-").output().unwrap());
-        let said = "procstar: cannot write to standard output: Bad file descriptor (os error 9)\n";
+        let said = "procstar: cannot write to standard output: Bad file descriptor (os error 9); it is closed: open it, or redirect it\n";
         assert_eq!((ran.code, ran.err.as_str()), (Some(code), said), "{args}");
     }
 }
@@ -151,8 +150,7 @@ fn a_one_shot_reports_the_file_that_has_its_results_instead() {
     let run = format!("run -r - touch {}/started", dir.display());
     for (args, code) in [(run.as_str(), 125), ("--print spec.json", 2)] {
         let ran = Ran::of(with_output(&instance, args, ">&-").output().unwrap());
-        let said =
-            "procstar: cannot write results to standard output: Bad file descriptor (os error 9)\n";
+        let said = "procstar: cannot write results to standard output: Bad file descriptor (os error 9); it is closed: open it, or redirect it\n";
         assert_eq!((ran.code, ran.err.as_str()), (Some(code), said), "{args}");
     }
     assert!(!dir.join("started").exists());
@@ -165,7 +163,10 @@ fn output_that_cannot_be_passed_on_is_reported() {
     let ran = Ran::of(with_output(&instance, run, "> /dev/full").output().unwrap());
     let (said, why) = ran.err.split_once("procstar: ").unwrap();
     assert_eq!(said, "err\n");
-    assert_eq!(why, "cannot write to standard output: No space left on device (os error 28)\n");
+    assert_eq!(
+        why,
+        "cannot write to standard output: No space left on device (os error 28); free space on its disk, or redirect it\n"
+    );
     assert_eq!(ran.code, Some(125));
     let result = std::fs::read_to_string(instance.dir.path().join("r.json")).unwrap();
     let result: serde_json::Value = serde_json::from_str(&result).unwrap();

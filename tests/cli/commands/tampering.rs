@@ -176,5 +176,5 @@ fn a_survivor_can_write_after_an_upgrade() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(survivor), nix::sys::signal::SIGKILL)
         .unwrap();
     let log = std::fs::read_to_string(log).unwrap();
-    assert!(!log.contains("cannot go on"), "{log}");
+    assert!(!log.contains("cannot resume"), "{log}");
 }

@@ -60,7 +60,7 @@ const REMEDIES: &[(&str, &str)] = &[
         "Install procstar at that path, of this version or a later one; the running instance goes on.",
     ),
     (
-        "cannot go on: …",
+        "cannot resume this instance: …",
         "Correct what the message names, then upgrade again; the running instance goes on.",
     ),
     (
@@ -379,7 +379,7 @@ const REMEDIES: &[(&str, &str)] = &[
         "Install a version that is not older than the running one; the running instance goes on.",
     ),
     (
-        "can go on",
+        "can resume",
         "Install procstar, of this version or a later one, at the path; the running instance goes on.",
     ),
     (
@@ -416,7 +416,7 @@ pub const WHOLE: &[(&str, &str)] = &[
         "write it in quotes: \"…\"",
         "…: invalid type: …, expected a string; write it in quotes: \"…\"",
     ),
-    ("did you mean '…'?", "…: unknown key …, expected one of …; did you mean '…'?"),
+    ("did you mean '…'?", "…: unknown key …; did you mean '…'?"),
     ("write it as …", "…: invalid type: …, expected …; write it as …"),
     (
         "write it without quotes: …",
@@ -447,7 +447,7 @@ pub const WHOLE: &[(&str, &str)] = &[
     ("nobody reads it", "cannot write results to …: nobody reads it"),
     (
         "its arguments do not start an instance",
-        "…, version …, cannot go on: its arguments do not start an instance",
+        "…, version …, cannot resume this instance: its arguments do not start an instance; correct that, and upgrade again",
     ),
     ("missing host", "invalid URL …: missing host; expected http://HOST:PORT or https://HOST:PORT"),
     (
