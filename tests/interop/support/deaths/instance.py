@@ -32,7 +32,6 @@ class Instance:
         self.port = free_port()
         self.log = open(Path(directory) / "log", "ab")
         self.launched = []
-        # Held while nobody of the instance lives, and by requests that expect an answer.
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PROCSTAR_")}
 
     def start(self):
@@ -69,7 +68,7 @@ class Instance:
             name = Path(f"/proc/{pid}/comm").read_text()
         except (FileNotFoundError, ProcessLookupError, ValueError):
             return None
-        return pid if name == "procstar\n" and procs.is_alive(pid) else None
+        return pid if name != "procstar-worker\n" and procs.is_alive(pid) else None
 
     def pair(self):
         """Pids of the present keeper and its worker."""
