@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ def main():
     seed = random.randrange(1 << 32) if args.seed is None else args.seed
     logging.disable(logging.WARNING)
     procs.become_subreaper()
+    # Under nohup, the instance would ignore it, too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     directory = Path(tempfile.mkdtemp(prefix="procstar-survival-"))
     print(f"seed {seed}, files in {directory}", flush=True)
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.busy)]

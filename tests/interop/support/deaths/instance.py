@@ -21,7 +21,7 @@ PATIENCE = 60
 
 
 class Ended(Exception):
-    """No process of the instance lives, although only one was killed."""
+    """No process of the instance lives, although only one was killed, or none answers."""
 
 
 class Instance:

@@ -189,9 +189,10 @@ class Loop:
             try:
                 getattr(self, f"_{kind}")()
             except Ended as error:
-                self._wrong(f"{kind} {self.figures.kills.total()}", f"the instance ended: {error}")
-                with self.reaper.lock:
-                    self._restart(time.time())
+                self._wrong(f"{kind} {self.figures.kills.total()}", str(error))
+                if self.instance.keeper() is None:
+                    with self.reaper.lock:
+                        self._restart(time.time())
             self.figures.kills[kind] += 1
             if time.monotonic() > reported + 10:
                 reported = time.monotonic()
