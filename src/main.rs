@@ -14,6 +14,7 @@ use procstar::cli::parse;
 use procstar::cli::{client, descriptor, host, printing, show, upgrade, validate};
 use procstar::clock::TimePoint;
 use procstar::engine::{CAPTURE_WRITER, capture_writer};
+use procstar::keeper::descriptor_store::StoredDescriptors;
 use procstar::keeper::descriptors::{self, Foreign};
 use procstar::keeper::format::{StateError, SuccessionError, SuccessionState, UpgradeState};
 use procstar::keeper::meaning::Mode;
@@ -88,14 +89,15 @@ fn variable(name: &str) -> Option<String> {
 /// Runs as the process that the user launched: as the keeper for a run, and alone for all other
 /// commands, for help and for usage errors.
 fn launched(fds: Vec<RawFd>, start: TimePoint) -> u8 {
-    descriptor::claim(fds.clone());
     let env = config::process_env();
+    let (stored, fds) = StoredDescriptors::take(&env, std::process::id(), fds);
+    descriptor::claim(fds.clone());
     let args: Vec<_> = std::env::args_os().collect();
     let parsed = parse::parse_in_keeper(&args, &env);
     unblock_signals();
     match parsed {
-        Ok(None) => keep(fds, start, &env, None),
-        Ok(Some(Invocation::Run(run))) => keep(fds, start, &env, Some(*run)),
+        Ok(None) => keep((fds, stored), start, &env, None),
+        Ok(Some(Invocation::Run(run))) => keep((fds, stored), start, &env, Some(*run)),
         Ok(Some(command)) => {
             warn_of_mistyped(&env);
             carry_out(command, &env).unwrap_or(1)
@@ -107,11 +109,17 @@ fn launched(fds: Vec<RawFd>, start: TimePoint) -> u8 {
     }
 }
 
-/// Runs the keeper, which starts the worker: a copy of this process, with the parsed `run`.
-fn keep(fds: Vec<RawFd>, start: TimePoint, env: &config::Env, run: Option<Run>) -> u8 {
+/// Runs the keeper, which starts the worker: a copy of this process, with the parsed `run`. `fds` are
+/// the user's, `stored` those that an earlier start has left with the service manager.
+fn keep(
+    (fds, stored): (Vec<RawFd>, StoredDescriptors),
+    start: TimePoint,
+    env: &config::Env,
+    run: Option<Run>,
+) -> u8 {
     let nofile = raise_open_file_limit();
     let environment = LaunchEnvironment { start, fds: fds.clone(), nofile };
-    match keeper::keep_and_fork(environment, WorkerCommand::this_program()) {
+    match keeper::keep_and_fork(environment, WorkerCommand::this_program(), stored) {
         Ok(Kept::Worker(sockets)) => first_worker(sockets, &fds, env, run),
         Ok(Kept::Ended(exit)) => ended(Ok(exit)),
         Err(error) => ended(Err(error)),

@@ -11,6 +11,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use super::listeners::{Address, is_listener};
+use super::stored_name::StoredName;
 use crate::config::Env;
 
 /// The pid that the listeners are for, their number, and their names, joined by colons.
@@ -35,8 +36,8 @@ pub fn is_for(listen_pid: Option<&OsStr>, pid: u32) -> bool {
 }
 
 /// The listeners for the process with this pid among the descriptors `inherited`, which it was
-/// started with. Other descriptors, and listeners without an address for clients, are ignored with
-/// a warning.
+/// started with. Descriptors that an earlier start has [stored](super::descriptor_store) are left
+/// out; others, and listeners without an address for clients, are ignored with a warning.
 pub fn listeners_for(env: &Env, pid: u32, inherited: &[RawFd]) -> Vec<Activated> {
     let take = |(fd, name): (RawFd, String)| {
         let taken = if inherited.contains(&fd) { take(fd) } else { None };
@@ -49,11 +50,12 @@ pub fn listeners_for(env: &Env, pid: u32, inherited: &[RawFd]) -> Vec<Activated>
         }
         taken.map(|(address, fd)| Activated { name, address, fd })
     };
-    passed(env, pid).into_iter().filter_map(take).collect()
+    let is_stored = |(_, name): &(RawFd, String)| StoredName::parse(name).is_some();
+    passed(env, pid).into_iter().filter(|one| !is_stored(one)).filter_map(take).collect()
 }
 
 /// The descriptors and names in the variables.
-fn passed(env: &Env, pid: u32) -> Vec<(RawFd, String)> {
+pub(super) fn passed(env: &Env, pid: u32) -> Vec<(RawFd, String)> {
     let [listen_pid, count, names] = VARIABLES.map(|name| env.get(OsStr::new(name)));
     if !is_for(listen_pid.map(AsRef::as_ref), pid) {
         return Vec::new();

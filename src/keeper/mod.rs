@@ -15,13 +15,15 @@
 //! When the keeper dies, its children live on, and the worker becomes the next keeper
 //! ([`succession`]): it holds a duplicate of each descriptor that is needed to read the exit status
 //! and the output of a process. If both die, the next start on the same directory reads the
-//! journal. It restores ended processes from their entries, and adopts running ones by their pid
-//! and start time.
+//! journal. It restores ended processes from their entries, and adopts running ones: with their
+//! descriptors, if the service manager has [stored](descriptor_store) them, else by their pid and
+//! start time.
 //!
 //! This module contains no actor, no network and no TLS.
 
 pub mod activation;
 pub mod check;
+pub mod descriptor_store;
 pub mod descriptors;
 pub mod files;
 pub mod format;
@@ -38,7 +40,9 @@ mod readiness;
 pub mod registry;
 mod run_loop;
 pub mod secrets;
+pub mod service_manager;
 pub mod signals;
+mod stored_name;
 pub mod succession;
 mod sweep;
 mod terminal;

@@ -23,6 +23,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
 
+use super::descriptor_store::StoredDescriptors;
 use super::format::{SessionMessage, Sorted, SuccessionState, ToKeeper, UpgradeState};
 use super::launch_environment::LaunchEnvironment;
 use super::meaning::Mode;
@@ -52,12 +53,17 @@ pub enum Kept {
 }
 
 /// As [`keep`], with a copy of this process as the first worker: returns in both processes. This
-/// process must have one thread.
+/// process must have one thread. `stored` are the descriptors that the service manager has returned
+/// to this start; the worker has none of them.
 ///
 /// # Errors
 /// As [`keep`].
-pub fn keep_and_fork(environment: LaunchEnvironment, workers: WorkerCommand) -> io::Result<Kept> {
-    let mut keeper = Keeper::new(environment, workers)?;
+pub fn keep_and_fork(
+    environment: LaunchEnvironment,
+    workers: WorkerCommand,
+    stored: StoredDescriptors,
+) -> io::Result<Kept> {
+    let mut keeper = Keeper { stored, ..Keeper::new(environment, workers)? };
     match WorkerProcess::fork() {
         Ok(Forked::Worker(sockets)) => return Ok(Kept::Worker(sockets)),
         Ok(Forked::Keeper(worker)) => keeper.slot.started(worker, Instant::now()),
@@ -155,6 +161,8 @@ struct Keeper {
     environment: LaunchEnvironment,
     workers: WorkerCommand,
     program: Program,
+    /// The descriptors that the service manager has returned, until processes are adopted.
+    stored: StoredDescriptors,
     signals: Signals,
     phase: Phase,
     slot: Workers,
@@ -173,6 +181,7 @@ impl Keeper {
             environment,
             workers,
             program: Program::of_this_process()?,
+            stored: StoredDescriptors::default(),
             signals,
             phase: Phase::AwaitingHello(AwaitingHello::default()),
             slot: WorkerSlot::new(Instant::now()),

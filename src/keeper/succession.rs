@@ -16,13 +16,13 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use super::activation;
 use super::format::{
     CaptureFrame, Estate, HoldingFrame, ShutdownCommand, SuccessionState, ToWorker, WorkerState,
 };
 use super::listeners::{Address, Listener, Listeners, MissingListener};
 use super::upgrade::Program;
 use super::variables::SUCCESSION_FD;
+use super::{activation, service_manager};
 use crate::engine::{permitted, sys};
 use crate::spec::ProcId;
 
@@ -175,9 +175,7 @@ impl Holder {
         if !is_dead(self.keeper) {
             return NoSuccession::KeeperLives;
         }
-        // systemd sets it to the pid of a unit's main process.
-        let main_process = std::env::var_os("SYSTEMD_EXEC_PID");
-        if activation::is_for(main_process.as_deref(), self.keeper) && estate.mode.is_service() {
+        if service_manager::is_main_process(self.keeper) && estate.mode.is_service() {
             return NoSuccession::ServiceManager;
         }
         tracing::warn!(

@@ -125,7 +125,7 @@ impl Driver {
                 }
             }
             Err(_) => {
-                self.share(serial, None);
+                self.share_adopted(serial);
                 self.sweep(serial);
                 self.on(serial, Input::Lost(Box::new(ChildExit::lost(pid))));
             }
@@ -136,8 +136,18 @@ impl Driver {
     pub(super) fn adopt_ended(&mut self, captures: Arc<Captures>, holding: Holding) {
         let Holding { id, captures: held, .. } = holding;
         let serial = self.adopt_process(Process::adopted_ended(id, captures), held);
-        self.share(serial, None);
+        self.share_adopted(serial);
         self.on(serial, Input::Progress);
+    }
+
+    /// Reports the holding of an adopted process without a child, or that nothing of it needs to be
+    /// held.
+    fn share_adopted(&mut self, serial: u64) {
+        self.share(serial, None);
+        let Some(process) = self.processes.get(&serial) else { return };
+        if self.options.share_holdings && !process.is_held {
+            self.pending_events.push(Event::Released(process.id.clone()));
+        }
     }
 
     /// Adds an adopted process, and reads on from the pipes of its captures.

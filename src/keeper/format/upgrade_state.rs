@@ -61,6 +61,9 @@ pub struct UpgradeState {
     /// The listeners of the worker's services, since version 4.
     #[serde(default, skip_serializing_if = "listeners::ListenersHandover::is_empty")]
     pub listeners: listeners::ListenersHandover,
+    /// The names of the descriptors in the service manager's store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stored: Vec<String>,
 }
 
 /// The state of another program is unusable.

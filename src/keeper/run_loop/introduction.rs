@@ -27,7 +27,8 @@ impl Keeper {
             }
             Phase::AwaitingHello(awaiting) => {
                 let mode = awaiting.mode.unwrap_or_default();
-                Running::begin(&self.environment, mode, settings, opening)
+                let stored = std::mem::take(&mut self.stored);
+                Running::begin(&self.environment, mode, settings, opening, stored)
                     .and_then(|mut running| running.start_input(input).map(|()| Some(running)))
             }
             Phase::Running(_) | Phase::Exiting(..) => Ok(None),

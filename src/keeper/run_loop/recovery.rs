@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use super::commands::Commands;
 use super::running::{Running, RunningParts};
 use crate::clock::TimePoint;
+use crate::config::process_env;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::permitted;
 use crate::engine::{Captures, Ended, Engine, EngineOptions, Event, Handover, Holding};
+use crate::keeper::descriptor_store::{self, DescriptorStore, StoredDescriptors};
 use crate::keeper::format::{
     Estate, KeeperSettings, Opening, ProcessEntry, SuccessionState, UpgradeState, WorkerState,
 };
@@ -22,6 +24,7 @@ use crate::keeper::listeners::Listeners;
 use crate::keeper::meaning::Mode;
 use crate::keeper::process_table::ProcessTable;
 use crate::keeper::secrets;
+use crate::keeper::service_manager::{self, Notifier};
 use crate::logging;
 use crate::procfs::ProcFs;
 use crate::spec::ProcId;
@@ -42,6 +45,7 @@ impl Running {
         mode: Mode,
         settings: &KeeperSettings,
         opening: &Opening,
+        mut stored: StoredDescriptors,
     ) -> Result<Running, String> {
         // The worker reports to the user if the log is not available.
         let _ = logging::init(&settings.log);
@@ -53,7 +57,9 @@ impl Running {
         let events = Arc::new(Mailbox::new().map_err(started)?);
         let engine =
             start_engine(environment, &instance, settings, None, &events).map_err(started)?;
-        let (table, state) = recover(&instance, &engine, Vec::new())?;
+        let (table, state) = recover(&instance, &engine, |id| stored.remove(id))?;
+        let ids = table.iter().map(|entry| &entry.id);
+        let store = store_of(mode, &instance, &stored.names(), ids);
         // The journal's orders were for the keeper that has ended.
         let state = WorkerState { conn_id: state.conn_id, ..WorkerState::default() };
         Running::new(RunningParts {
@@ -66,6 +72,7 @@ impl Running {
             mode,
             listeners: Listeners::default(),
             awaited: None,
+            store,
         })
         .map_err(started)
     }
@@ -86,9 +93,15 @@ impl Running {
         let mut table = ProcessTable::default();
         state.records.into_iter().for_each(|entry| table.restore(entry));
         let events = Arc::new(Mailbox::new()?);
+        let carried = state.carried.iter().map(|process| &process.id);
+        let store = store_of(state.mode, &instance, &state.stored, carried);
         let handover = Handover { processes: state.carried, shared: state.shared };
         let engine =
             start_engine(environment, &instance, &state.settings, Some(handover), &events)?;
+        if store.is_some() {
+            // At once, because the worker asks for them later, and processes may end before.
+            engine.share_holdings();
+        }
         logging::set_level(state.memory.log_level);
         Running::new(RunningParts {
             engine,
@@ -100,6 +113,7 @@ impl Running {
             mode: state.mode,
             listeners,
             awaited: Some(program),
+            store,
         })
     }
 }
@@ -121,7 +135,10 @@ impl Running {
         let instance = Instance::from_handover(instance)?;
         let events = Arc::new(Mailbox::new()?);
         let engine = start_engine(environment, &instance, &settings, None, &events)?;
-        let (table, _) = recover(&instance, &engine, holdings).map_err(io::Error::other)?;
+        let mut holdings: HashMap<ProcId, Holding> =
+            holdings.into_iter().map(|holding| (holding.id.clone(), holding)).collect();
+        let (table, _) =
+            recover(&instance, &engine, |id| holdings.remove(id)).map_err(io::Error::other)?;
         logging::set_level(state.memory.log_level);
         let mut commands = Commands::new(state.memory, Vec::new());
         state.orders.into_iter().for_each(|order| commands.add(order));
@@ -135,8 +152,31 @@ impl Running {
             mode,
             listeners,
             awaited: None,
+            // A unit's next start is the successor of its main process, not this process.
+            store: None,
         })
     }
+}
+
+/// The descriptor store of our unit, which has descriptors with these `names`, and keeps those of
+/// `processes`. `None` if it is of no use: if the next start would not find the journal, or nobody
+/// makes a next start.
+fn store_of<'a>(
+    mode: Mode,
+    instance: &Instance,
+    names: &[String],
+    processes: impl Iterator<Item = &'a ProcId>,
+) -> Option<DescriptorStore> {
+    let is_unit = service_manager::is_main_process(std::process::id());
+    if !(is_unit && mode.is_service() && instance.is_lasting()) {
+        return None;
+    }
+    match Notifier::connect(&process_env()) {
+        Ok(Some(notifier)) => return Some(DescriptorStore::new(notifier, names, processes)),
+        Ok(None) => descriptor_store::log_missing(),
+        Err(error) => tracing::warn!(%error, "cannot connect to the service manager"),
+    }
+    None
 }
 
 /// Starts the engine, or restores it from the handover of the previous program.
@@ -176,17 +216,15 @@ fn start_engine(
 fn recover(
     instance: &Instance,
     engine: &Engine,
-    holdings: Vec<Holding>,
+    mut holding_of: impl FnMut(&ProcId) -> Option<Holding>,
 ) -> Result<(ProcessTable, WorkerState), String> {
     let mut table = ProcessTable::default();
-    let mut holdings: HashMap<ProcId, Holding> =
-        holdings.into_iter().map(|holding| (holding.id.clone(), holding)).collect();
     match journal::read_all(&instance.journal()) {
         Ok((entries, state)) => {
             let deadline = Instant::now() + FIND_FILES_TIMEOUT;
             Captures::find_named(entries.iter().flat_map(ProcessEntry::captures), deadline);
             for entry in entries {
-                let holding = holdings.remove(&entry.id);
+                let holding = holding_of(&entry.id);
                 adopt(&mut table, engine, entry, holding, deadline);
             }
             let known = table.iter().flat_map(ProcessEntry::captures);
@@ -223,6 +261,9 @@ fn adopt(
                 engine.adopt(started, holding);
             } else {
                 started.captures.see_named(deadline);
+                if let Some(holding) = holding {
+                    engine.adopt_ended(Arc::clone(&started.captures), holding);
+                }
                 table.ended(Box::new(Ended::lost(started)));
             }
         }

@@ -13,6 +13,7 @@ use super::last_resort::{LastResort, NextStep};
 use super::worker_slot::Workers;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::{Captures, Engine, Event, ProcessCommand, StopOrder};
+use crate::keeper::descriptor_store::DescriptorStore;
 use crate::keeper::descriptors;
 use crate::keeper::format::{
     Acceptance, EventRef, HoldingFrame, JournalEntry, KeeperSettings, ProcessEntry,
@@ -69,6 +70,8 @@ pub(super) struct Running {
     pub(super) awaited: Option<AwaitedUpgrade>,
     /// The captures of processes whose ends may not be in the journal yet.
     unwritten_ends: Vec<Arc<Captures>>,
+    /// The service manager's descriptor store, if it can be of use.
+    pub(super) store: Option<DescriptorStore>,
     /// A buffer for an encoded event, which goes to the journal and to the worker.
     frame: Vec<u8>,
     /// The time of the next check of the directories.
@@ -89,6 +92,7 @@ pub(super) struct RunningParts {
     pub(super) listeners: Listeners,
     /// After an upgrade: the program's name and version.
     pub(super) awaited: Option<String>,
+    pub(super) store: Option<DescriptorStore>,
 }
 
 impl Running {
@@ -122,6 +126,7 @@ impl Running {
             listeners: parts.listeners,
             awaited: parts.awaited.map(AwaitedUpgrade::new),
             unwritten_ends: Vec::new(),
+            store: parts.store,
             frame: Vec::new(),
             check_at: now + CHECK_INTERVAL,
             touch_at: now + TOUCH_INTERVAL,
@@ -157,7 +162,8 @@ impl Running {
     /// The times at which the loop has to wake.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         let ready = self.awaited.as_ref().map(AwaitedUpgrade::deadline);
-        let others = [ready, self.deletions.deadline(), self.last_resort.deadline()];
+        let store = self.store.as_ref().and_then(DescriptorStore::deadline);
+        let others = [ready, store, self.deletions.deadline(), self.last_resort.deadline()];
         others.into_iter().flatten().chain([self.check_at])
     }
 
@@ -195,6 +201,10 @@ impl Running {
         self.maintain_dirs(workers);
         self.write_journal();
         self.unwritten_ends.drain(..).for_each(|captures| captures.remove_needless());
+        // Only now, so that the store keeps each process until the journal has its end.
+        if let Some(store) = &mut self.store {
+            store.progress();
+        }
     }
 
     /// Handles the queued events of the engine.
@@ -218,7 +228,7 @@ impl Running {
             }
             Event::StopFailed { id, failures } => (EventRef::StopFailed { id, failures }, false),
             Event::Suspended { pid, signum, .. } => return self.suspended(*pid, *signum),
-            Event::Held(_) | Event::Released(_) => return share(event, workers),
+            Event::Held(_) | Event::Released(_) => return self.share(event, workers),
         };
         if let Err(error) = encode(&message, &mut self.frame) {
             tracing::error!(%error, "cannot encode an event for the journal and the worker");
@@ -238,6 +248,37 @@ impl Running {
             | Event::Suspended { .. }
             | Event::Held(_)
             | Event::Released(_) => {}
+        }
+    }
+
+    /// Passes the descriptors of a process on to those who hold them for the keeper's death: the
+    /// worker and the service manager.
+    fn share(&mut self, event: Event, workers: &mut Workers) {
+        let worker = workers.up();
+        match event {
+            Event::Held(holding) => {
+                let Ok(frame) =
+                    HoldingFrame::new(*holding).map(|fd| Ok::<_, Infallible>(Arc::new(fd)));
+                if let Some(store) = &mut self.store {
+                    store.hold(&frame);
+                }
+                let Some(worker) = worker else { return };
+                let mut fds = Vec::new();
+                let Ok(frame) = frame.map(|fd| {
+                    fds.push(fd);
+                    Ok::<_, Infallible>(true)
+                });
+                worker.queue_for_holder(&ToWorker::Held(frame), fds);
+            }
+            Event::Released(id) => {
+                if let Some(store) = &mut self.store {
+                    store.release(&id);
+                }
+                if let Some(worker) = worker {
+                    worker.queue_for_holder(&ToWorker::Released(id), Vec::new());
+                }
+            }
+            _ => {}
         }
     }
 
@@ -395,24 +436,4 @@ impl Running {
 pub(super) fn copies_of_locks(instance: &Instance) -> io::Result<Vec<Arc<OwnedFd>>> {
     let numbers = instance.handover().descriptors();
     numbers.into_iter().map(|fd| descriptors::duplicate(fd).map(Arc::new)).collect()
-}
-
-/// Passes the descriptors of a process on to a worker that holds them.
-fn share(event: Event, workers: &mut Workers) {
-    let Some(worker) = workers.up() else { return };
-    match event {
-        Event::Held(holding) => {
-            let mut fds = Vec::new();
-            let frame = HoldingFrame::new(*holding).map(|fd| {
-                fds.push(Arc::new(fd));
-                Ok::<_, Infallible>(true)
-            });
-            match frame {
-                Ok(frame) => worker.queue_for_holder(&ToWorker::Held(frame), fds),
-                Err(never) => match never {},
-            }
-        }
-        Event::Released(id) => worker.queue_for_holder(&ToWorker::Released(id), Vec::new()),
-        _ => {}
-    }
 }

@@ -11,6 +11,7 @@ use super::running::Running;
 use super::{Keeper, Phase};
 use crate::engine::{Handover, sys};
 use crate::keeper::check;
+use crate::keeper::descriptor_store::DescriptorStore;
 use crate::keeper::format::{STATE_VERSION, UpgradeState};
 use crate::keeper::listeners::PassedListener;
 use crate::keeper::worker_process::WorkerProcess;
@@ -54,7 +55,8 @@ impl Keeper {
         running.take_events(&mut self.slot);
         running.write_journal();
         let mut open: Vec<RawFd> = handover.descriptors().collect();
-        let state = self.state(handover).ok_or(NOTHING_STARTED)?;
+        let stored = running.store.as_mut().map(DescriptorStore::hand_over).unwrap_or_default();
+        let state = UpgradeState { stored, ..self.state(handover).ok_or(NOTHING_STARTED)? };
         open.extend(state.instance.descriptors());
         open.extend(state.listeners.held.iter().map(PassedListener::fd));
         open.extend(state.fds.iter().copied().filter(|fd| sys::is_open(*fd)));
@@ -113,6 +115,7 @@ impl Keeper {
             keeper: Some(std::process::id()),
             worker: self.slot.worker().map(WorkerProcess::pid),
             listeners: running.listeners.handover(),
+            stored: Vec::new(),
         })
     }
 

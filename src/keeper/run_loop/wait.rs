@@ -60,6 +60,8 @@ impl Keeper {
             self.source_with(worker.and_then(WorkerProcess::socket), PollFlags::POLLIN | to_send),
             self.source(running.and_then(|running| running.job.as_ref()).map(TerminalJob::fd)),
             self.source(running.map(|running| running.deletions_fd())),
+            self.source_of_store(0),
+            self.source_of_store(1),
         ];
         match poll(&mut fds, timeout) {
             // After EINTR, the loop checks its sources as after an event.
@@ -75,6 +77,18 @@ impl Keeper {
         let [events, signals, ended, said, ..] = fds
             .map(|fd| fd.revents().is_some_and(|found| !(found - PollFlags::POLLOUT).is_empty()));
         Woken { events, signals, ended, said }
+    }
+
+    /// One of the sources of the descriptor store.
+    fn source_of_store(&self, number: usize) -> PollFd<'_> {
+        let store = match &self.phase {
+            Phase::Running(running) => running.store.as_ref(),
+            Phase::AwaitingHello(_) | Phase::Exiting(..) => None,
+        };
+        match store.and_then(|store| store.sources().into_iter().nth(number)?) {
+            Some((fd, events)) => PollFd::new(fd, events),
+            None => self.source(None),
+        }
     }
 
     fn source<'a>(&'a self, fd: Option<BorrowedFd<'a>>) -> PollFd<'a> {

@@ -88,6 +88,7 @@ fn sample() -> UpgradeState {
         keeper: Some(40),
         worker: Some(51),
         listeners: serde_json::from_value(sample_listeners()).unwrap(),
+        stored: Vec::new(),
     }
 }
 
