@@ -47,7 +47,7 @@ UNIT = """
 [Unit]
 StartLimitIntervalSec=0
 [Service]
-ExecStart={procstar} serve
+ExecStart={procstar} serve --log-level info
 ExecReload={procstar} upgrade $MAINPID
 StateDirectory={name}
 StandardError=append:{log}
