@@ -91,7 +91,8 @@ impl StoredDescriptors {
                 Some((Role::Writer(_, pid), pidfd)) => Some(HeldWriter { pid, pidfd }),
                 _ => None,
             };
-            captures.push(HeldCapture { index, reader, writer });
+            let file = take(&|role| role == Role::File(index)).map(|(_, fd)| fd);
+            captures.push(HeldCapture { index, reader, writer, file });
         }
         Some(Holding { id: id.clone(), pidfd, captures })
     }
@@ -351,8 +352,9 @@ pub(super) fn log_missing() {
 /// The descriptors of a process with their roles.
 fn roles(holding: &HoldingFrame<Arc<OwnedFd>>) -> Vec<(Role, &Arc<OwnedFd>)> {
     let mut roles: Vec<_> = holding.pidfd.iter().map(|fd| (Role::Pidfd, fd)).collect();
-    for CaptureFrame { index, reader, writer } in &holding.captures {
+    for CaptureFrame { index, reader, writer, file } in &holding.captures {
         roles.push((Role::Reader(*index), reader));
+        roles.extend(file.iter().map(|fd| (Role::File(*index), fd)));
         roles.extend(writer.iter().map(|(pid, fd)| (Role::Writer(*index, *pid), fd)));
     }
     roles

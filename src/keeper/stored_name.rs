@@ -36,6 +36,8 @@ pub enum Role {
     Reader(usize),
     /// The pidfd of the process with this pid, which writes the capture with this index.
     Writer(usize, i32),
+    /// The open file of the capture with this index.
+    File(usize),
 }
 
 /// The name of a descriptor.
@@ -55,7 +57,10 @@ impl StoredName {
         let process = ProcessKey(u64::from_str_radix(key, 16).ok().filter(|_| is_key)?);
         let role = match role.split_once('w') {
             None if role == "p" => Role::Pidfd,
-            None => Role::Reader(role.parse().ok()?),
+            None => match role.strip_suffix('f') {
+                Some(index) => Role::File(index.parse().ok()?),
+                None => Role::Reader(role.parse().ok()?),
+            },
             Some((index, pid)) => Role::Writer(index.parse().ok()?, pid.parse().ok()?),
         };
         let parsed = StoredName { process, role };
@@ -71,6 +76,7 @@ impl fmt::Display for StoredName {
             Role::Pidfd => write!(f, "p"),
             Role::Reader(index) => write!(f, "{index}"),
             Role::Writer(index, pid) => write!(f, "{index}w{pid}"),
+            Role::File(index) => write!(f, "{index}f"),
         }
     }
 }
@@ -89,7 +95,8 @@ mod tests {
         let name = |role| StoredName { process, role }.to_string();
         // Another build of this program may take the descriptors over.
         assert_eq!(name(Role::Pidfd), "ps-5e8c9902207a-p");
-        let roles = [Role::Pidfd, Role::Reader(0), Role::Reader(12), Role::Writer(1, 4711)];
+        let readers = [Role::Reader(0), Role::Reader(12)];
+        let roles = [Role::Pidfd, Role::Writer(1, 4711), Role::File(2)].into_iter().chain(readers);
         for role in roles {
             assert_eq!(StoredName::parse(&name(role)), Some(StoredName { process, role }));
         }

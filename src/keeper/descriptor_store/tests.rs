@@ -14,7 +14,7 @@ fn holding(id: &str, capture: usize, writer: Option<i32>) -> HoldingFrame<Arc<Ow
     HoldingFrame {
         id: id.into(),
         pidfd: Some(Arc::new(fd())),
-        captures: vec![CaptureFrame { index: capture, reader: Arc::new(fd()), writer }],
+        captures: vec![CaptureFrame { index: capture, reader: Arc::new(fd()), writer, file: None }],
     }
 }
 
@@ -39,7 +39,9 @@ fn texts(manager: &UnixDatagram) -> Vec<String> {
 
 #[test]
 fn a_start_takes_the_stored_descriptors_and_leaves_the_others() {
-    let roles = [Role::Writer(1, 77), Role::Reader(3), Role::Reader(1), Role::Pidfd];
+    let of_one = [Role::Writer(1, 77), Role::Reader(1)];
+    let of_three = [Role::File(3), Role::Reader(3)];
+    let roles = [of_one[0], of_three[0], of_three[1], of_one[1], Role::Pidfd];
     let stored = roles.map(|role| (fd().into_raw_fd(), name("job", role)));
     let socket = fd();
     let not_open = (RawFd::MAX, name("job", Role::Reader(9)));
@@ -55,10 +57,10 @@ fn a_start_takes_the_stored_descriptors_and_leaves_the_others() {
     captures.sort_by_key(|capture| capture.index);
     let [one, three] = captures.try_into().unwrap();
     let writer = one.writer.unwrap();
-    let numbers = [writer.pidfd, three.reader, one.reader, pidfd.unwrap()];
+    let numbers = [writer.pidfd, three.file.unwrap(), three.reader, one.reader, pidfd.unwrap()];
     assert_eq!(numbers.map(|fd| fd.as_raw_fd()), stored.map(|(fd, _)| fd));
     assert_eq!((one.index, writer.pid, three.index), (1, 77, 3));
-    assert!(three.writer.is_none());
+    assert!(three.writer.is_none() && one.file.is_none());
 }
 
 #[test]
