@@ -62,6 +62,7 @@ pub(crate) use named::{held_file, request_files_from};
 pub use order::{ChunkCursor, ChunkTime};
 use record::Record;
 pub use seal::Hash;
+pub(super) use seal::SealGate;
 use seal::{FileState, Seal};
 pub use set::Captures;
 pub use view::View;

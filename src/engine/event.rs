@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Usage;
 use crate::clock::TimePoint;
-use crate::engine::capture::{Captures, Truncation};
+use crate::engine::capture::{Captures, SealGate, Truncation};
 use crate::engine::failure::{StartFailure, StopFailure};
 use crate::engine::holding::Holding;
 use crate::engine::rusage::{self, no_usage};
@@ -243,7 +243,7 @@ impl Ended {
             let Some(capture) = capture else { continue };
             capture.freeze();
             if capture.is_sealed_quickly() {
-                capture.seal();
+                capture.seal(&SealGate::default());
             }
             if capture.is_orphaned() {
                 cut_short.push((fd, Truncation::Error));

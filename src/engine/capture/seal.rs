@@ -17,7 +17,7 @@
 use std::fs::{Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -113,6 +113,38 @@ pub(super) struct Seal {
     file: Option<FileState>,
 }
 
+/// Holds up changes of files while an engine is paused: the next engine records the times of the
+/// same files, and a later change by this one would seem to be somebody else's.
+#[derive(Default)]
+pub(in crate::engine) struct SealGate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl SealGate {
+    /// Waits until nobody changes a file, and lets nobody begin.
+    pub(in crate::engine) fn close(&self) {
+        *self.lock() = true;
+    }
+
+    /// Lets those go on that wait.
+    pub(in crate::engine) fn open(&self) {
+        *self.lock() = false;
+        self.opened.notify_all();
+    }
+
+    /// Runs `change` while the gate is open.
+    fn pass<T>(&self, change: impl FnOnce() -> T) -> T {
+        let closed = self.opened.wait_while(self.lock(), |closed| *closed);
+        let _closed = closed.unwrap_or_else(PoisonError::into_inner);
+        change()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The error that a capture differs from its final state.
 #[derive(Debug, Error)]
 #[error("the capture's file was changed after the end of the process")]
@@ -145,12 +177,12 @@ impl Capture {
         let _ = self.seal.set(Box::default());
     }
 
-    /// Records the final state, for ever.
-    pub(in crate::engine) fn seal(&self) {
+    /// Records the final state, for ever. Changes no file while `gate` is closed.
+    pub(in crate::engine) fn seal(&self, gate: &SealGate) {
         if self.is_sealed() {
             return;
         }
-        let seal = self.make_seal().unwrap_or_else(|error| {
+        let seal = self.make_seal(gate).unwrap_or_else(|error| {
             tracing::warn!(path = %self.path().display(), %error, "cannot record a capture's SHA-256");
             Seal::default()
         });
@@ -158,7 +190,7 @@ impl Capture {
         let _ = self.seal.set(Box::new(seal));
     }
 
-    fn make_seal(&self) -> io::Result<Seal> {
+    fn make_seal(&self, gate: &SealGate) -> io::Result<Seal> {
         let Some(end) = self.frozen() else { return Ok(Seal::default()) };
         if end.stored == 0 {
             let lost = end.loss == Some(Loss::Gone);
@@ -166,7 +198,7 @@ impl Capture {
         }
         let held = self.hold()?;
         if self.named_data().is_none() {
-            held.data().set_permissions(Permissions::from_mode(0o400))?;
+            gate.pass(|| held.data().set_permissions(Permissions::from_mode(0o400)))?;
         }
         // Only the engine writes output that comes through a pipe, and it has stopped by now.
         let closed =
@@ -277,5 +309,42 @@ impl Held {
             Some(state) if FileState::of(&self.data().metadata()?) != state => Err(changed()),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::mpsc::{self, RecvTimeoutError};
+
+    use super::*;
+    use crate::engine::capture::{CaptureDirs, Writer};
+    use crate::spec::{CaptureSpec, KeepSpec};
+
+    #[test]
+    fn no_file_is_changed_while_the_gate_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
+        let made =
+            Capture::open(CaptureSpec::default(), &dirs, "1", KeepSpec::default(), 0o600, true);
+        let (capture, Writer::Itself(writer)) = made.unwrap() else {
+            panic!("written by the process")
+        };
+        std::fs::File::from(writer).write_all(b"abc").unwrap();
+        capture.freeze();
+        let mode = || std::fs::metadata(capture.path()).unwrap().mode() & 0o777;
+        let gate = SealGate::default();
+        gate.close();
+        std::thread::scope(|scope| {
+            let (sealed, is_sealed) = mpsc::channel();
+            scope.spawn(|| {
+                capture.seal(&gate);
+                drop(sealed);
+            });
+            let early = is_sealed.recv_timeout(Duration::from_millis(50));
+            assert_eq!((early, mode()), (Err::<(), _>(RecvTimeoutError::Timeout), 0o600));
+            gate.open();
+        });
+        assert_eq!((capture.is_sealed(), mode()), (true, 0o400));
     }
 }

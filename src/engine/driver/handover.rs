@@ -31,10 +31,12 @@ impl Driver {
         }
         let Some(Quiesce { reply, resume }) = self.quiesce.take() else { return };
         self.pool.end_helpers();
+        self.sealer.pause();
         if reply.send(self.hand_over()).is_ok() {
             // Always returns an error: nothing is ever sent, the sender is only dropped.
             let _ = resume.recv();
         }
+        self.sealer.go_on();
     }
 
     /// Takes a descriptor of a process that the previous program has left open.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Driver;
 use super::message::DriverMessage;
 use crate::clock::{after, monotonic};
-use crate::engine::capture::{Capture, Captures, Truncation};
+use crate::engine::capture::{Capture, Captures, SealGate, Truncation};
 use crate::engine::creds::Creds;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::process::Input;
@@ -32,6 +32,7 @@ const THREADS: usize = 2;
 pub(super) struct Sealer {
     mailbox: Arc<Mailbox<DriverMessage>>,
     pool: Arc<Mutex<Pool>>,
+    gate: Arc<SealGate>,
 }
 
 #[derive(Default)]
@@ -43,7 +44,17 @@ struct Pool {
 
 impl Sealer {
     pub(super) fn new(mailbox: Arc<Mailbox<DriverMessage>>) -> Sealer {
-        Sealer { mailbox, pool: Arc::default() }
+        Sealer { mailbox, pool: Arc::default(), gate: Arc::default() }
+    }
+
+    /// Pauses the threads before their next change of a file.
+    pub(super) fn pause(&self) {
+        self.gate.close();
+    }
+
+    /// Lets them go on.
+    pub(super) fn go_on(&self) {
+        self.gate.open();
     }
 
     /// Seals captures on another thread; [`DriverMessage::Sealed`] reports the completion.
@@ -52,10 +63,11 @@ impl Sealer {
     /// The OS error of making a thread, if there is none.
     fn start(&self, serial: u64, captures: &Arc<Captures>) -> io::Result<()> {
         let (captures, mailbox) = (Arc::clone(captures), Arc::clone(&self.mailbox));
+        let gate = Arc::clone(&self.gate);
         if each(&captures).any(|capture| capture.named().is_some()) {
             // A named file may be on a hung file system, which must not delay other captures.
             return helpers::start(&Creds::default(), move |_| {
-                each(&captures).for_each(Capture::seal);
+                each(&captures).for_each(|capture| capture.seal(&gate));
                 mailbox.put(DriverMessage::Sealed(serial));
             });
         }
@@ -63,7 +75,7 @@ impl Sealer {
         if pool.threads < THREADS {
             let shared = Arc::clone(&self.pool);
             let thread = std::thread::Builder::new().name("seal".into()).stack_size(STACK);
-            match thread.spawn(move || seal_all(&shared, &mailbox)) {
+            match thread.spawn(move || seal_all(&shared, &mailbox, &gate)) {
                 Ok(_) => pool.threads += 1,
                 Err(error) if pool.threads == 0 => return Err(error),
                 Err(_) => {}
@@ -79,7 +91,7 @@ fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
 }
 
 /// Seals queued captures until the queue is empty.
-fn seal_all(pool: &Mutex<Pool>, mailbox: &Mailbox<DriverMessage>) {
+fn seal_all(pool: &Mutex<Pool>, mailbox: &Mailbox<DriverMessage>, gate: &SealGate) {
     sys::block_all_signals();
     loop {
         let next = {
@@ -90,7 +102,7 @@ fn seal_all(pool: &Mutex<Pool>, mailbox: &Mailbox<DriverMessage>) {
             next
         };
         let Some((serial, captures)) = next else { return };
-        each(&captures).for_each(Capture::seal);
+        each(&captures).for_each(|capture| capture.seal(gate));
         mailbox.put(DriverMessage::Sealed(serial));
     }
 }
@@ -105,7 +117,7 @@ impl Driver {
             let _held = capture.named().is_none().then(|| capture.hold());
             capture.freeze();
             if capture.is_sealed_quickly() {
-                capture.seal();
+                capture.seal(&self.sealer.gate);
             }
         }
         if process.has_failed() {
