@@ -16,7 +16,7 @@ use procstar::clock::TimePoint;
 use procstar::engine::{CAPTURE_WRITER, capture_writer};
 use procstar::keeper::descriptor_store::StoredDescriptors;
 use procstar::keeper::descriptors::{self, Foreign};
-use procstar::keeper::format::{StateError, SuccessionError, SuccessionState, UpgradeState};
+use procstar::keeper::format::{PassedState, StateError, SuccessionState, UpgradeState};
 use procstar::keeper::meaning::Mode;
 use procstar::keeper::variables;
 use procstar::keeper::{
@@ -142,10 +142,11 @@ fn succeed(number: &str, fds: &[RawFd]) -> u8 {
     secrets::protect();
     name_process();
     match SuccessionState::inherit(number, fds) {
-        Ok((state, holdings)) => {
+        Ok(mut state) => {
+            let holdings = state.take_holdings();
             ended(keeper::succeed(state, holdings, WorkerCommand::this_program()))
         }
-        Err(SuccessionError::Foreign(foreign)) => reserved(&foreign),
+        Err(StateError::Foreign(foreign)) => reserved(&foreign),
         Err(error) => {
             print_error(&format_args!(
                 "cannot resume as the keeper: {error}; start the instance again"

@@ -17,12 +17,14 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use super::format::{
-    CaptureFrame, Estate, HoldingFrame, ShutdownCommand, SuccessionState, ToWorker, WorkerState,
+    CaptureFrame, Estate, HoldingFrame, PassedState, ShutdownCommand, SuccessionState, ToWorker,
+    WorkerState,
 };
 use super::listeners::{Address, Listener, Listeners, MissingListener};
 use super::upgrade::Program;
 use super::variables::SUCCESSION_FD;
 use super::{activation, service_manager};
+use crate::engine::death_points::{self, DeathPoint};
 use crate::engine::{permitted, sys};
 use crate::spec::ProcId;
 
@@ -183,6 +185,7 @@ impl Holder {
             processes = self.holdings.len(),
             "the keeper was killed, becoming the keeper"
         );
+        death_points::reach(DeathPoint::SuccessionBegun);
         match self.exec(estate, &locks) {
             Ok(never) => match never {},
             Err(error) => NoSuccession::Exec(error),
@@ -200,6 +203,7 @@ impl Holder {
         let listeners = self.listeners.handover();
         let state = SuccessionState::new(self.keeper, estate, memory, orders, listeners, holdings);
         let file = state.to_file()?;
+        death_points::reach(DeathPoint::SuccessionStateWritten);
         // Signals stay pending for the new keeper from here on.
         let mask = sys::block_all_signals();
         let args = std::iter::once(name.into_os_string()).chain(std::env::args_os().skip(1));

@@ -2,6 +2,7 @@
 side."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -419,11 +420,26 @@ def test_a_killed_single_run_stops_its_processes_and_reports_it(tmp_path):
     run.stdin = None
     eventually(lambda: len(procs.descendants(run.pid)) == 2, "worker and process")
     time.sleep(0.3)
-    kill(run.pid, signal.SIGKILL)
-    out, err = run.communicate(timeout=DEADLINE)
+    (worker,) = (pid for pid in procs.descendants(run.pid) if Path(f"/proc/{pid}/comm").read_text() == "procstar-worker\n")
+    adopt_orphans(True)
+    try:
+        kill(run.pid, signal.SIGKILL)
+        out, err = run.communicate(timeout=DEADLINE)
+        _, status = os.waitpid(worker, 0)
+        os.waitpid(json.loads(out)["p"]["pid"], 0)
+    finally:
+        adopt_orphans(False)
+    # The user's process is dead, so this is no success, whatever became of the processes.
+    assert os.waitstatus_to_exitcode(status) == 1
     assert f"procstar: its process {run.pid} was killed; stopping 1 processes\n" in err.decode()
     res = json.loads(out)["p"]
     assert (res["state"], res["status"]["signal"]) == ("terminated", "SIGTERM")
+
+
+def adopt_orphans(yes):
+    """Orphaned descendants become children of this process, which can wait for them."""
+    PR_SET_CHILD_SUBREAPER = 36
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) == 0
 
 
 # -- many side by side

@@ -18,10 +18,11 @@ use nix::unistd::Pid;
 use procstar::clock::TimePoint;
 use procstar::config::LogSettings;
 use procstar::engine::Captures;
+use procstar::engine::death_points::{self, DeathPoint};
 use procstar::keeper::format::ProcessEntry;
 use procstar::keeper::format::{
-    Decoder, KeeperSettings, Opening, SuccessionState, ToKeeper, ToWorker, UpgradeState, VERSION,
-    WorkerState, encode,
+    Decoder, KeeperSettings, Opening, PassedState, SuccessionState, ToKeeper, ToWorker,
+    UpgradeState, VERSION, WorkerState, encode,
 };
 use procstar::keeper::succession::Holder;
 use procstar::keeper::{self, LaunchEnvironment, WorkerCommand, descriptors, variables};
@@ -58,7 +59,8 @@ fn run_as_child() {
     if let Ok(number) = std::env::var(variables::SUCCESSION_FD) {
         let between = Command::new("/bin/sh").arg(dir.join(UPGRADE_SCRIPT)).status().unwrap();
         assert!(between.success());
-        let (state, holdings) = SuccessionState::inherit(&number, &inherited()).unwrap();
+        let mut state = SuccessionState::inherit(&number, &inherited()).unwrap();
+        let holdings = state.take_holdings();
         let ended = keeper::succeed(state, holdings, workers()).unwrap();
         std::process::exit(i32::from(ended.code()));
     }
@@ -193,10 +195,22 @@ impl TestKeeper {
             kill(before, Signal::SIGKILL).unwrap();
         }
         std::fs::write(self.dir.path().join(UPGRADE_SCRIPT), between).unwrap();
-        std::fs::write(self.dir.path().join(SUCCESSOR), "").unwrap();
+        self.let_worker_succeed();
         // It has ended long since, after the second time.
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
+    }
+
+    /// Lets the worker become the keeper when that has died.
+    pub fn let_worker_succeed(&self) {
+        std::fs::write(self.dir.path().join(SUCCESSOR), "").unwrap();
+    }
+
+    /// Lets the process that reaches this point die there; returns the file that is then removed.
+    pub fn arm(&self, point: DeathPoint) -> PathBuf {
+        let file = self.dir.path().join(point.name());
+        std::fs::write(&file, "").unwrap();
+        file
     }
 
     pub fn pid(&self) -> u32 {
@@ -267,6 +281,7 @@ fn start_keeper(dir: &Path) -> Child {
     let keeper = Command::new(this_program())
         .args(role())
         .env(DIR_VARIABLE, dir)
+        .env(death_points::VARIABLE, dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -11,6 +11,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(debug_assertions)]
+mod deaths;
 mod full_disk;
 mod harness;
 mod inheritance;

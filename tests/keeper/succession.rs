@@ -12,7 +12,7 @@ use procstar::keeper::meaning::Mode;
 use serde_json::json;
 
 /// The ends of `count` processes: those that the welcome has, and those that come later.
-fn ends(worker: &mut Worker, welcome: Welcome, count: usize) -> BTreeMap<String, Box<Ended>> {
+pub fn ends(worker: &mut Worker, welcome: Welcome, count: usize) -> BTreeMap<String, Box<Ended>> {
     let known = welcome.records.into_iter().filter_map(|record| record.ended);
     let mut ended: BTreeMap<_, _> = known.map(|end| (end.id.to_string(), end)).collect();
     while ended.len() < count {
@@ -26,14 +26,14 @@ fn ends(worker: &mut Worker, welcome: Welcome, count: usize) -> BTreeMap<String,
 }
 
 /// A script that writes, waits for a file, and writes again; a broken pipe ends it by SIGPIPE.
-fn waits(gate: &Path, then: &str) -> String {
+pub fn waits(gate: &Path, then: &str) -> String {
     let gate = gate.display();
     format!(
         "echo begun; for _ in $(seq 3000); do [ -e {gate} ] && break; sleep 0.01; done; echo went on; {then}"
     )
 }
 
-fn start(worker: &mut Worker, specs: serde_json::Value) -> Vec<i32> {
+pub fn start(worker: &mut Worker, specs: serde_json::Value) -> Vec<i32> {
     let count = specs.as_object().unwrap().len();
     worker.launch(specs);
     (0..count)

@@ -4,18 +4,15 @@
 //! That program is the very file that the worker runs, so a state has no older formats: only its
 //! own build reads it.
 
-use std::fs::File;
-use std::io::{self, Seek, Write};
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeeperSettings, ShutdownCommand, WorkerState};
+use super::{KeeperSettings, PassedState, ShutdownCommand, StateError, WorkerState};
 use crate::clock::TimePoint;
-use crate::engine::sys::{seal, sealable_memory_file};
 use crate::engine::{HeldCapture, HeldWriter, Holding};
-use crate::keeper::descriptors::{Foreign, claim, read_state, state_file};
+use crate::keeper::descriptors::claim;
 use crate::keeper::instance::InstanceHandover;
 use crate::keeper::listeners::ListenersHandover;
 use crate::keeper::meaning::Mode;
@@ -148,20 +145,6 @@ pub struct SuccessionState {
     pub holdings: Vec<HoldingFrame<RawFd>>,
 }
 
-/// A state of a succession is unusable.
-#[derive(Debug, thiserror::Error)]
-pub enum SuccessionError {
-    /// The descriptor does not belong to a state for this process.
-    #[error(transparent)]
-    Foreign(#[from] Foreign),
-    /// It cannot be read.
-    #[error("cannot read the state: {0}")]
-    Read(#[from] io::Error),
-    /// It does not decode.
-    #[error("cannot understand the state: {0}")]
-    Form(#[from] rmp_serde::decode::Error),
-}
-
 impl SuccessionState {
     /// A state of this process.
     pub fn new(
@@ -201,42 +184,29 @@ impl SuccessionState {
         open
     }
 
-    /// The state as a sealed memory file, which nobody can change.
-    ///
-    /// # Errors
-    /// It cannot be encoded or written.
-    pub fn to_file(&self) -> io::Result<File> {
-        let mut file = File::from(sealable_memory_file()?);
-        file.write_all(&rmp_serde::to_vec_named(self).map_err(io::Error::other)?)?;
-        file.rewind()?;
-        seal(&file)?;
-        Ok(file)
-    }
-
-    /// Takes the state that a worker left in this process, behind the descriptor with this
-    /// `number`, which must be one of `inherited`. Returns the descriptors of processes separately.
-    ///
-    /// # Errors
-    /// It is not a state for this process.
-    pub fn inherit(
-        number: &str,
-        inherited: &[RawFd],
-    ) -> Result<(SuccessionState, Vec<Holding>), SuccessionError> {
-        let foreign = Foreign { variable: SUCCESSION_FD };
-        let file = state_file(SUCCESSION_FD, number)?;
-        let mut state: SuccessionState = rmp_serde::from_slice(&read_state(&file)?)?;
-        if (state.version, state.successor) != (VERSION, std::process::id()) {
-            return Err(foreign.into());
-        }
-        let fd = number.parse().ok().filter(|fd| inherited.contains(fd)).ok_or(foreign)?;
-        drop(claim(fd)?);
-        state.estate.fds.retain(|fd| inherited.contains(fd));
+    /// Claims the descriptors of processes, which the worker has left open.
+    pub fn take_holdings(&mut self) -> Vec<Holding> {
         let take = |frame: HoldingFrame<RawFd>| {
             let id = frame.id.clone();
             let taken = frame.map(claim).map(HoldingFrame::into_holding);
             taken.inspect_err(|error| tracing::error!(proc_id = %id, %error, "a descriptor of a process was not left open")).ok()
         };
-        let holdings = std::mem::take(&mut state.holdings).into_iter().filter_map(take).collect();
-        Ok((state, holdings))
+        std::mem::take(&mut self.holdings).into_iter().filter_map(take).collect()
+    }
+}
+
+impl PassedState for SuccessionState {
+    const VARIABLE: &str = SUCCESSION_FD;
+
+    fn from_bytes(bytes: &[u8]) -> Result<SuccessionState, StateError> {
+        Ok(rmp_serde::from_slice(bytes)?)
+    }
+
+    fn is_for(&self, pid: u32) -> bool {
+        (self.version, self.successor) == (VERSION, pid)
+    }
+
+    fn fds(&mut self) -> &mut Vec<RawFd> {
+        &mut self.estate.fds
     }
 }

@@ -1,16 +1,12 @@
 //! The state that a keeper leaves to the program that replaces it.
 
-use std::fs::File;
-use std::io::{self, Seek, Write};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeeperSettings, ProcessEntry, ShutdownCommand, WorkerState};
+use super::{KeeperSettings, PassedState, ProcessEntry, ShutdownCommand, StateError, WorkerState};
 use crate::clock::TimePoint;
-use crate::engine::sys::{seal, sealable_memory_file};
 use crate::engine::{HandoverProcess, HandoverShared};
-use crate::keeper::descriptors::{Foreign, read_state, state_file};
 use crate::keeper::instance::InstanceHandover;
 use crate::keeper::listeners;
 use crate::keeper::meaning::Mode;
@@ -66,29 +62,10 @@ pub struct UpgradeState {
     pub stored: Vec<String>,
 }
 
-/// The state of another program is unusable.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// The descriptor does not belong to a state, or the state is for another process.
-    #[error(transparent)]
-    Foreign(#[from] Foreign),
-    /// It cannot be read.
-    #[error("cannot read the state: {0}")]
-    Read(#[from] io::Error),
-    /// It does not decode.
-    #[error("cannot understand the state: {0}")]
-    Form(#[from] rmp_serde::decode::Error),
-    /// Its version is unknown.
-    #[error("state of version {0}, and this program knows 1 to {STATE_VERSION}")]
-    Version(u32),
-}
+impl PassedState for UpgradeState {
+    const VARIABLE: &str = STATE_FD;
 
-impl UpgradeState {
-    /// Reads a state.
-    ///
-    /// # Errors
-    /// This program cannot continue from it.
-    pub fn from_bytes(bytes: &[u8]) -> Result<UpgradeState, StateError> {
+    fn from_bytes(bytes: &[u8]) -> Result<UpgradeState, StateError> {
         /// The beginning of every version.
         #[derive(Deserialize)]
         struct Version {
@@ -100,38 +77,12 @@ impl UpgradeState {
         }
     }
 
-    /// Takes the state that the previous program left in this process, behind the descriptor with
-    /// this `number`. It must be one of `inherited`, the descriptors that this program was started
-    /// with.
-    ///
-    /// # Errors
-    /// As [`from_bytes`](Self::from_bytes), or the descriptor is that of another file.
-    pub fn inherit(number: &str, inherited: &[RawFd]) -> Result<UpgradeState, StateError> {
-        let file = state_file(STATE_FD, number)?;
-        let mut state = UpgradeState::from_bytes(&read_state(&file)?)?;
-        let foreign = Foreign { variable: STATE_FD };
-        if state.keeper.is_some_and(|keeper| keeper != std::process::id()) {
-            return Err(foreign.into());
-        }
-        let fd = number.parse().ok().filter(|fd| inherited.contains(fd)).ok_or(foreign)?;
-        // SAFETY: the descriptor is open, and was left open for this call alone, which closes it.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        // Programs before version 4 did not leave the user's descriptors open, so other files may
-        // get their numbers.
-        state.fds.retain(|fd| inherited.contains(fd));
-        Ok(state)
+    fn is_for(&self, pid: u32) -> bool {
+        self.keeper.is_none_or(|keeper| keeper == pid)
     }
 
-    /// The state as a sealed memory file, which nobody can change.
-    ///
-    /// # Errors
-    /// It cannot be encoded or written.
-    pub fn to_file(&self) -> io::Result<File> {
-        let mut file = File::from(sealable_memory_file()?);
-        file.write_all(&rmp_serde::to_vec_named(self).map_err(io::Error::other)?)?;
-        file.rewind()?;
-        seal(&file)?;
-        Ok(file)
+    fn fds(&mut self) -> &mut Vec<RawFd> {
+        &mut self.fds
     }
 }
 

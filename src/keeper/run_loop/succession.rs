@@ -5,6 +5,7 @@ use std::io;
 use super::running::Running;
 use super::{Keeper, Phase};
 use crate::engine::Holding;
+use crate::engine::death_points::{self, DeathPoint};
 use crate::keeper::format::{ShutdownCommand, SuccessionState};
 
 impl Keeper {
@@ -17,6 +18,7 @@ impl Keeper {
         holdings: Vec<Holding>,
     ) -> io::Result<()> {
         self.signals.note_terminal(state.estate.terminal);
+        death_points::reach(DeathPoint::SuccessionExecuted);
         let (keeper, is_service) = (state.keeper, state.estate.mode.is_service());
         if !is_service {
             state.orders.push(ShutdownCommand::Terminate);
@@ -36,6 +38,7 @@ impl Keeper {
             ));
         }
         self.phase = Phase::Running(Box::new(running));
+        death_points::reach(DeathPoint::SuccessionAdopted);
         Ok(())
     }
 }

@@ -9,10 +9,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::running::Running;
 use super::{Keeper, Phase};
+use crate::engine::death_points::{self, DeathPoint};
 use crate::engine::{Handover, sys};
 use crate::keeper::check;
 use crate::keeper::descriptor_store::DescriptorStore;
-use crate::keeper::format::{STATE_VERSION, UpgradeState};
+use crate::keeper::format::{PassedState, STATE_VERSION, UpgradeState};
 use crate::keeper::listeners::PassedListener;
 use crate::keeper::worker_process::WorkerProcess;
 
@@ -46,12 +47,15 @@ impl Keeper {
         let version = check::check(&self.program, &file, &self.environment.fds)
             .map_err(|error| error.to_string())?;
         tracing::info!(version, "upgrading");
+        death_points::reach(DeathPoint::UpgradeChecked);
         // The old worker ends here, so another one starts even if the upgrade fails.
         self.end_worker_for_upgrade()?;
+        death_points::reach(DeathPoint::UpgradeWorkerEnded);
         let running = self.phase.running().ok_or(NOTHING_STARTED)?;
         running.forget_all(&mut self.slot);
         let (handover, _standstill) =
             running.engine.quiesce(QUIET_TIME).map_err(|error| error.to_string())?;
+        death_points::reach(DeathPoint::UpgradeQuiesced);
         running.take_events(&mut self.slot);
         running.write_journal();
         let mut open: Vec<RawFd> = handover.descriptors().collect();
@@ -61,6 +65,7 @@ impl Keeper {
         open.extend(state.listeners.held.iter().map(PassedListener::fd));
         open.extend(state.fds.iter().copied().filter(|fd| sys::is_open(*fd)));
         let file = state.to_file().map_err(text)?;
+        death_points::reach(DeathPoint::UpgradeStateWritten);
         Err(text(self.program.exec_successor(&file, &open)))
     }
 
@@ -124,10 +129,12 @@ impl Keeper {
         let path = self.program.path().display();
         let version = env!("CARGO_PKG_VERSION");
         self.signals.note_terminal(state.terminal);
+        death_points::reach(DeathPoint::UpgradeResumed);
         let running =
             Running::restore(&self.environment, format!("{path}, version {version}"), state)?;
         self.phase = Phase::Running(Box::new(running));
         tracing::warn!(%path, version, "upgraded");
+        death_points::reach(DeathPoint::UpgradeRestored);
         Ok(())
     }
 }
