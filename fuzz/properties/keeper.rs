@@ -1,7 +1,7 @@
 //! Messages between keeper and worker, the journal, and the state of an upgrade.
 
-use procstar::keeper::format::{PassedState, ProcessEntry, UpgradeState};
 use procstar::keeper::format::{Decoder, ToKeeper, ToWorker, WorkerState, encode};
+use procstar::keeper::format::{PassedState, ProcessEntry, UpgradeState};
 use procstar::keeper::journal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -318,7 +318,7 @@ mod tests {
     use std::sync::mpsc::{self, RecvTimeoutError};
 
     use super::*;
-    use crate::engine::capture::{CaptureDirs, Writer};
+    use crate::engine::capture::{CaptureDirs, CaptureInput};
     use crate::spec::{CaptureSpec, KeepSpec};
 
     #[test]
@@ -327,7 +327,7 @@ mod tests {
         let dirs = CaptureDirs { files: dir.path().into(), memory: dir.path().into() };
         let made =
             Capture::open(CaptureSpec::default(), &dirs, "1", KeepSpec::default(), 0o600, true);
-        let (capture, Writer::Itself(writer)) = made.unwrap() else {
+        let (capture, CaptureInput::Itself(writer)) = made.unwrap() else {
             panic!("written by the process")
         };
         std::fs::File::from(writer).write_all(b"abc").unwrap();
