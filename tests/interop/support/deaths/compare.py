@@ -61,7 +61,9 @@ def judge(plan, result, outputs, circumstances):
         for name, stream in plan.streams.items():
             exact = not (circumstances.both_died and stream.capture in THROUGH_KEEPER)
             capture, shown = result["captures"][name], result["fds"][name]
-            wrong = _judge_output(stream, record.written[name], capture, outputs[name], exact)
+            # The output of a lost process is not hashed.
+            hashed = exact and not verdict.lost
+            wrong = _judge_output(stream, record.written[name], capture, outputs[name], exact, hashed)
             wrong += _judge_copy(shown, outputs[name])
             verdict.wrong += [f"{name} ({stream.capture}): {text}" for text in wrong]
         if not circumstances.both_died:
@@ -94,7 +96,7 @@ def _judge_rusage(rusage, record, circumstances, verdict):
             verdict.wrong.append(f"used {cpu} s instead of {record.cpu} s")
 
 
-def _judge_output(stream, written, capture, data, exact):
+def _judge_output(stream, written, capture, data, exact, hashed):
     if data is None:
         return [f"cannot be read: {capture}"]
     wrong = []
@@ -113,7 +115,7 @@ def _judge_output(stream, written, capture, data, exact):
     if exact and whole and not capture["complete"]:
         wrong.append(f"does not claim to be complete: {capture}")
     if stream.capture != "compress":
-        if capture["sha256"] not in (hashlib.sha256(data).hexdigest(), None) or (exact and capture["sha256"] is None):
+        if capture["sha256"] not in (hashlib.sha256(data).hexdigest(), None) or (hashed and capture["sha256"] is None):
             wrong.append(f"SHA-256 {capture['sha256']}")
         if stream.path is not None and stream.path.read_bytes() != data:
             wrong.append("the named file differs")

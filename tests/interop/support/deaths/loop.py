@@ -328,7 +328,7 @@ class Loop:
             self.figures.cut[plan.id] = verdict.cut[0]
             self._note(f"{plan.id}: cut off: {verdict.cut[0]} ({result['times']})")
         elif verdict.lost:
-            self._tell(self.figures.lost, "lost", plan, result, verdict.lost, self._was_reaped_unseen(plan))
+            self._tell(self.figures.lost, "lost", plan, result, verdict.lost, self._was_reaped_unseen(plan) or self._ended_at_edge(plan))
         elif gap and self._was_reaped_unseen(plan, certainly=True):
             self._wrong(plan.id, "has an exit status, although it ended and was reaped while nobody lived")
 
@@ -345,6 +345,12 @@ class Loop:
         if reaped is None or not certainly:
             return reaped is not None
         return record is not None and any(begin + EDGE < record.when < reaped < end for begin, end in self.gaps)
+
+    def _ended_at_edge(self, plan):
+        """Whether the process ended just before keeper and worker: the keeper may have reaped it
+        without an entry in the journal."""
+        record = plan.record()
+        return record is not None and any(begin - EDGE < record.when < end for begin, end in self.gaps)
 
     def _delete(self, proc_id):
         end = time.monotonic() + PATIENCE
