@@ -12,6 +12,9 @@ use crate::cli::run_command::RunCommand;
 use crate::config::{Kind, Layer, Scalar};
 
 /// Run Linux processes from declarative specs, and report exactly how each one ended.
+///
+/// The commands are apart, in [`Command`]: defining them takes longer than all else that a run from
+/// a spec file does before its process starts.
 #[derive(Parser)]
 #[command(
     name = "procstar",
@@ -57,9 +60,6 @@ pub struct CommandLine {
 
     #[command(flatten)]
     pub(super) agent: AgentFlags,
-
-    #[command(subcommand)]
-    pub(super) command: Option<Command>,
 }
 
 /// Flags of what runs here.

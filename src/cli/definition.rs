@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::iter;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory, Subcommand};
 
-use crate::cli::arguments::CommandLine;
+use crate::cli::arguments::{self, CommandLine};
 use crate::cli::host_command::COMPLETE;
 
 /// Options of the HTTP service. Together with [`OF_AGENTS`] they describe an instance: only commands
@@ -35,6 +35,49 @@ const AGENT_ALIASES: [(&str, &str); 3] =
 const WITHOUT_INSTANCES: [&str; 8] =
     ["validate", "schema", "run", "completions", "man", "help", "version", COMPLETE];
 
+/// The names and aliases of all commands, for those who need not define them.
+const NAMES: [&str; 29] = [
+    COMPLETE,
+    "agent",
+    "completions",
+    "config",
+    "doctor",
+    "events",
+    "help",
+    "inspect",
+    "kill",
+    "log",
+    "log-level",
+    "logs",
+    "ls",
+    "man",
+    "prune",
+    "ps",
+    "rm",
+    "run",
+    "schema",
+    "serve",
+    "show",
+    "start",
+    "stop",
+    "top",
+    "ui",
+    "upgrade",
+    "validate",
+    "version",
+    "wait",
+];
+
+/// Whether a word may name a command.
+pub(super) fn may_name_command<W: AsRef<OsStr>>(words: &[W]) -> bool {
+    words.iter().any(|word| NAMES.iter().any(|name| word.as_ref() == *name))
+}
+
+/// The command line without commands.
+pub(super) fn options() -> Command {
+    CommandLine::command()
+}
+
 /// The command line, complete with the options that commands inherit.
 pub(super) fn definition() -> Command {
     let mut root = definition_for(|_| true);
@@ -52,7 +95,7 @@ pub(super) fn definition_of<W: AsRef<OsStr>>(words: &[W]) -> Command {
 }
 
 fn definition_for(is_needed: impl Fn(&Command) -> bool) -> Command {
-    let root = CommandLine::command();
+    let root = arguments::Command::augment_subcommands(options());
     let globals = globals(&root);
     root.mut_subcommands(|command| {
         if is_needed(&command) {
@@ -105,5 +148,21 @@ fn covered(arg: &Arg, hidden: impl Fn(&str) -> bool, aliases: &[(&'static str, &
     match aliases.iter().find(|(_, of)| *of == id) {
         Some((alias, _)) => arg.visible_alias(*alias),
         None => arg,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_definition() {
+        let root = definition();
+        let mut names: Vec<&str> = root
+            .get_subcommands()
+            .flat_map(|command| iter::once(command.get_name()).chain(command.get_all_aliases()))
+            .collect();
+        names.sort_unstable();
+        assert_eq!(NAMES.to_vec(), names);
     }
 }

@@ -6,13 +6,13 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, FromArgMatches};
 
 use crate::cli::arguments::{Command, CommandLine, ConfigCommand};
 use crate::cli::client::Client;
 use crate::cli::client::global_options::InstanceCommand;
-use crate::cli::definition::{definition, definition_of};
+use crate::cli::definition::{self, definition, definition_of, may_name_command};
 use crate::cli::invocation::{Input, Invocation, Run, TokenFiles, UsageError};
 use crate::cli::output_format::ReportFormat;
 use crate::cli::run_command::{OnTerminal, RunCommand};
@@ -113,30 +113,17 @@ fn command_path(args: &[OsString]) -> Vec<String> {
 }
 
 fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageError> {
-    let mut root = definition_of(args);
-    let args = match suggest::first_word(&root, args) {
-        Some(at) => suggest::kill_arguments(args.to_vec(), at),
-        None => args.to_vec(),
-    };
-    let unknown = suggest::unknown_command(&root, &args);
-    if let Some(error) = unknown.or_else(|| suggest::missing_spec(&root, &args)) {
-        return Err(UsageError::usage(&error));
-    }
-    let matches = root.try_get_matches_from_mut(&args).map_err(|error| match error.kind() {
-        // The suggestion may be an option of another command.
-        ErrorKind::UnknownArgument => {
-            let complete = definition().try_get_matches_from(&args);
-            explain(complete.err().unwrap_or(error), &args)
-        }
-        _ => explain(error, &args),
-    })?;
+    let matches = matches_of_options(args).unwrap_or_else(|| matches_of(args))?;
     let mut options = CommandLine::from_arg_matches(&matches)?;
-    let command = options.command.take();
+    let command = match matches.subcommand_name() {
+        Some(_) => Some(Command::from_arg_matches(&matches)?),
+        None => None,
+    };
     if let Some(Command::Help { of }) = &command {
         return Err(UsageError::answer(help_page::page(of)?));
     }
     if let Some(Command::Version) = &command {
-        return Err(UsageError::answer(root.render_version()));
+        return Err(UsageError::answer(definition::options().render_version()));
     }
     let command = options.in_mode(command);
     let loaded = load(sources, options.config.as_deref(), options.layer());
@@ -146,6 +133,43 @@ fn read(args: &[OsString], sources: &Sources<'_>) -> Result<Invocation, UsageErr
         return Ok(Invocation::Host { command, loaded });
     }
     options.carried_out(command, loaded?)
+}
+
+/// The matches of arguments without a command; `None` if they need the commands' definitions: to be
+/// understood, or to be explained.
+fn matches_of_options(args: &[OsString]) -> Option<Result<ArgMatches, UsageError>> {
+    if may_name_command(args) {
+        return None;
+    }
+    let mut options = definition::options();
+    if suggest::unknown_command(&options, args).is_some() {
+        return None;
+    }
+    match options.try_get_matches_from_mut(args) {
+        Ok(matches) => Some(Ok(matches)),
+        Err(answer) if answer.kind() == ErrorKind::DisplayVersion => Some(Err(answer.into())),
+        Err(_) => None,
+    }
+}
+
+fn matches_of(args: &[OsString]) -> Result<ArgMatches, UsageError> {
+    let mut root = definition_of(args);
+    let args = match suggest::first_word(&root, args) {
+        Some(at) => suggest::kill_arguments(args.to_vec(), at),
+        None => args.to_vec(),
+    };
+    let unknown = suggest::unknown_command(&root, &args);
+    if let Some(error) = unknown.or_else(|| suggest::missing_spec(&root, &args)) {
+        return Err(UsageError::usage(&error));
+    }
+    root.try_get_matches_from_mut(&args).map_err(|error| match error.kind() {
+        // The suggestion may be an option of another command.
+        ErrorKind::UnknownArgument => {
+            let complete = definition().try_get_matches_from(&args);
+            explain(complete.err().unwrap_or(error), &args)
+        }
+        _ => explain(error, &args),
+    })
 }
 
 /// A usage error, with a tip if another program's option was meant; or help, whose examples keep
