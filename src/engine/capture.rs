@@ -35,6 +35,7 @@ mod order;
 mod record;
 mod seal;
 mod set;
+mod size;
 mod view;
 
 use std::fs::File;
@@ -65,6 +66,7 @@ pub use seal::Hash;
 pub(super) use seal::SealGate;
 use seal::{FileState, Seal};
 pub use set::Captures;
+pub use size::CaptureSize;
 pub use view::View;
 
 /// Why a capture may be incomplete.
@@ -113,34 +115,6 @@ pub struct Capture {
     named: Option<Arc<Named>>,
     /// The open files, as long as some reader holds them.
     held: Mutex<Weak<Held>>,
-}
-
-/// How much a capture holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CaptureSize {
-    /// Kept bytes, uncompressed.
-    pub length: u64,
-    /// Bytes dropped because of the limit.
-    pub dropped: u64,
-    /// Stored bytes: fewer than kept bytes if compressed.
-    pub stored: u64,
-    /// Whether the stored bytes are a complete compressed stream.
-    pub whole: bool,
-    /// Why captured bytes are missing, as far as the file shows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss: Option<Loss>,
-}
-
-impl CaptureSize {
-    /// The size of a capture whose file holds its plain bytes.
-    fn plain(length: u64) -> CaptureSize {
-        CaptureSize { length, stored: length, ..CaptureSize::default() }
-    }
-
-    /// The size of a capture whose file cannot be read any more.
-    fn gone() -> CaptureSize {
-        CaptureSize { loss: Some(Loss::Gone), ..CaptureSize::default() }
-    }
 }
 
 /// The open files of a capture. While a reader holds them, they need not be opened again, and the
