@@ -358,22 +358,15 @@ mod tests {
         let signal = |error| ApiError::Command { id: id(), error };
         let delete = |error| ApiError::Delete { id: id(), error };
         let os = |errno| CommandError::Os(io::Error::from_raw_os_error(errno));
+        let unknown = "unknown process: a/b; list processes with 'procstar ps'";
         for (failure, status, detail) in [
-            (
-                ApiError::UnknownProc(id()),
-                "404",
-                "unknown process: a/b; list processes with 'procstar ps'",
-            ),
+            (ApiError::UnknownProc(id()), "404", unknown),
             (
                 ApiError::UnknownSignal("X".into()),
                 "400",
                 "unknown signal \"X\": expected a name such as TERM or SIGTERM ('kill -l' lists them), or a number from 1 to 64",
             ),
-            (
-                signal(CommandError::Unknown),
-                "404",
-                "unknown process: a/b; list processes with 'procstar ps'",
-            ),
+            (signal(CommandError::Unknown), "404", unknown),
             (signal(CommandError::Gone), "409", "process has ended: a/b"),
             (
                 signal(os(libc::EPERM)),
@@ -385,11 +378,7 @@ mod tests {
                 "500",
                 "failed to send signal: Invalid argument (os error 22): a/b",
             ),
-            (
-                delete(DeleteError::Unknown),
-                "404",
-                "unknown process: a/b; list processes with 'procstar ps'",
-            ),
+            (delete(DeleteError::Unknown), "404", unknown),
             (
                 delete(DeleteError::Running),
                 "409",
