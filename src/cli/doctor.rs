@@ -10,6 +10,7 @@ mod limits;
 mod listeners;
 mod places;
 mod procfs;
+mod sandbox;
 mod security;
 
 use serde::Serialize;
@@ -116,6 +117,7 @@ pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> DoctorReport {
     checks.extend(procfs::checks("/proc".as_ref()));
     checks.extend(limits::checks("/proc".as_ref()));
     checks.extend(cgroup::checks("/proc".as_ref(), env));
+    checks.extend(sandbox::checks());
     checks.extend(places::checks(&settings, env));
     checks.extend(listeners::checks(&settings, env));
     DoctorReport { version: env!("CARGO_PKG_VERSION"), kernel, checks }

@@ -13,6 +13,8 @@
 mod attributes;
 mod sandbox;
 
+pub(super) use attributes::first_failure;
+
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::AtomicU64;

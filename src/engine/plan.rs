@@ -40,7 +40,7 @@ pub(super) use executable::Executable;
 pub(super) use fd_action::FdAction;
 pub use inherited::Inherited;
 pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
-pub(super) use sandbox::{CapabilitySets, MountTree, SandboxStep};
+pub(super) use sandbox::{CapabilitySets, MountTree, SandboxStep, sandbox_attributes};
 use strings::{c_string, errno_of, pointers};
 
 /// The settings that all processes of an engine share.

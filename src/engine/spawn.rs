@@ -477,10 +477,10 @@ fn failures(plan: &LaunchPlan) -> Vec<StartFailure> {
                 plan.attributes.iter().chain(&plan.late_attributes).nth(index)
             }
         };
-        let (stage, path) = attribute
-            .map_or((Stage::Session, None), |attribute| (attribute.stage, attribute.path.clone()));
-        let detail = attribute.and_then(|attribute| attribute.remedy(errno)).map(str::to_owned);
-        StartFailure { detail, ..StartFailure::new(stage, errno, path) }
+        attribute.map_or_else(
+            || StartFailure::new(Stage::Session, errno, None),
+            |attribute| attribute.failure(errno),
+        )
     });
     let failed: Vec<StartFailure> = attribute.into_iter().chain(fd_failures(plan)).collect();
     if !failed.is_empty() {

@@ -325,6 +325,29 @@ fn statuses_and_output_are_those_of_a_process_without_a_sandbox() {
 }
 
 #[test]
+fn a_sandboxed_process_survives_an_upgrade_with_its_exact_status() {
+    let mut harness = EngineHarness::new(options());
+    let (go, done) = (open_dir(), "exit 7");
+    let fifo = go.path().join("go");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    let script = format!("read line < {}; echo $line; {done}", fifo.display());
+    let mut proc = sandboxed(&script, &json!({"profile": "strict", "private_tmp": false}));
+    proc["cwd"] = json!("/");
+    harness.launch(json!({ "a": proc }));
+    harness.pid("a");
+    let (_engine, events) = harness.successor();
+    std::fs::write(&fifo, "after\n").unwrap();
+    let deadline = std::time::Instant::now() + crate::support::wait::DEADLINE;
+    let ended = loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        if let procstar::engine::Event::Ended(ended) = events.recv_timeout(left).unwrap() {
+            break ended;
+        }
+    };
+    assert_eq!((ended.status, text(&ended, "stdout").as_str()), (7 << 8, "after\n"));
+}
+
+#[test]
 fn a_death_signal_works_in_a_sandbox() {
     procstar::engine::become_subreaper().unwrap();
     let mut proc = sandboxed("echo fine", &json!({"profile": "strict"}));

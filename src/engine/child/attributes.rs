@@ -15,13 +15,19 @@ use crate::spec::Attribute;
 /// Sets attributes one after another until one fails, which is reported by its index counted from
 /// `first`; returns whether all succeeded.
 pub(super) fn apply(status: &ChildStatus, attributes: &[ChildAttribute], first: usize) -> bool {
-    for (index, attribute) in attributes.iter().enumerate() {
-        if let Err(errno) = set(&attribute.what) {
+    match first_failure(attributes) {
+        None => true,
+        Some((index, errno)) => {
             status.fail(SetupFailure::Attribute(first + index), errno);
-            return false;
+            false
         }
     }
-    true
+}
+
+/// Sets attributes one after another until one fails; returns its index and errno.
+pub(in crate::engine) fn first_failure(attributes: &[ChildAttribute]) -> Option<(usize, i32)> {
+    let mut failures = attributes.iter().map(|attribute| set(&attribute.what)).enumerate();
+    failures.find_map(|(index, set)| set.err().map(|errno| (index, errno)))
 }
 
 /// Sets one attribute.

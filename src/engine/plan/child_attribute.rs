@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 
 use super::sandbox::{POLICY, SandboxStep};
-use crate::engine::failure::Stage;
+use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::Attribute;
 
 /// One attribute, with all that the child needs to set it.
@@ -17,8 +17,14 @@ pub(in crate::engine) struct ChildAttribute {
 }
 
 impl ChildAttribute {
+    /// The failure of setting it.
+    pub(in crate::engine) fn failure(&self, errno: i32) -> StartFailure {
+        let detail = self.remedy(errno).map(str::to_owned);
+        StartFailure { detail, ..StartFailure::new(self.stage, errno, self.path.clone()) }
+    }
+
     /// The remedy for a failure, if the error alone does not show it.
-    pub(in crate::engine) fn remedy(&self, errno: i32) -> Option<&'static str> {
+    fn remedy(&self, errno: i32) -> Option<&'static str> {
         match &self.what {
             AttributeValue::Sandbox(step) => Some(step.remedy(errno)),
             AttributeValue::Bounding(_) if self.stage == Stage::Attribute(Attribute::Sandbox) => {

@@ -155,6 +155,21 @@ pub(super) fn plan(surroundings: &Surroundings<'_>) -> Result<SandboxSteps, Vec<
     if failures.is_empty() { Ok(steps) } else { Err(failures) }
 }
 
+/// The attributes of a sandbox alone, for a child of our own user.
+///
+/// # Errors
+/// As [`plan`].
+pub(in crate::engine) fn sandbox_attributes(
+    sandbox: Sandbox,
+) -> Result<Vec<ChildAttribute>, Vec<StartFailure>> {
+    let attributes = Attributes { sandbox, cwd: Some("/".to_owned()), ..Attributes::default() };
+    let (privileges, switch) = (Privileges::now(false), Switch::default());
+    let surroundings =
+        Surroundings { attributes: &attributes, privileges: &privileges, switch: &switch };
+    let SandboxSteps { before, after, last, .. } = plan(&surroundings)?;
+    Ok(before.into_iter().chain(after).chain(last).collect())
+}
+
 /// The steps into new namespaces, with their mounts and network.
 ///
 /// # Errors
