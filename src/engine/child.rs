@@ -10,9 +10,13 @@
 //! its fds, the open-file limit, signals ignored and blocked, exec. The first failed attribute ends
 //! the child, so that no file is opened as a wrong user or in a wrong directory. Every fd is tried.
 
+mod attempt;
 mod attributes;
+mod own_file;
 mod sandbox;
 
+use attempt::attempt;
+pub(super) use attempt::errno;
 pub(super) use attributes::first_failure;
 
 use std::ffi::{CStr, CString};
@@ -20,7 +24,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::engine::failpoints::{self, Call};
+use crate::engine::failpoints::Call;
 use crate::engine::plan::{Executable, FdAction, LaunchPlan, SetupFailure};
 
 /// The entry point of a cloned child; `plan` points to a [`LaunchPlan`] that outlives the child's
@@ -99,20 +103,6 @@ fn pass_on(plan: &LaunchPlan) {
         // SAFETY: F_SETFD takes no pointer, and acts on the child's own table. If the program has
         // closed the fd since, there is none to pass on.
         unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) };
-    }
-}
-
-/// Makes a system call, unless a test injects a failure.
-///
-/// # Errors
-/// Its errno.
-fn attempt(call: Call, run: impl FnOnce() -> libc::c_long) -> Result<libc::c_long, i32> {
-    if let Some(errno) = failpoints::injected(call) {
-        return Err(errno);
-    }
-    match run() {
-        ret if ret < 0 => Err(errno()),
-        ret => Ok(ret),
     }
 }
 
@@ -448,11 +438,4 @@ fn exec_path(plan: &LaunchPlan, path: &CString) -> i32 {
         libc::execve(path.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()).into()
     });
     result.err().unwrap_or(0)
-}
-
-/// The errno of the last failed call of the C library.
-pub(super) fn errno() -> i32 {
-    // SAFETY: the location belongs to the thread that cloned this process, which waits, or to the
-    // owner thread of the clone helper that did, which waits too.
-    unsafe { *libc::__errno_location() }
 }

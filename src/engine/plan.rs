@@ -8,6 +8,7 @@ mod arguments;
 mod attributes;
 mod child_attribute;
 mod child_status;
+mod cwd;
 mod data;
 mod environment;
 mod executable;
@@ -17,6 +18,7 @@ mod files;
 mod inherited;
 mod privileges;
 mod sandbox;
+mod sandbox_step;
 mod strings;
 
 use std::collections::BTreeSet;
@@ -40,7 +42,8 @@ pub(super) use executable::Executable;
 pub(super) use fd_action::FdAction;
 pub use inherited::Inherited;
 pub(super) use privileges::{Privileges, VERSION as CAPABILITY_VERSION};
-pub(super) use sandbox::{CapabilitySets, MountTree, SandboxStep, sandbox_attributes};
+pub(super) use sandbox::sandbox_attributes;
+pub(super) use sandbox_step::{CapabilitySets, MountTree, SandboxStep};
 use strings::{c_string, errno_of, pointers};
 
 /// The settings that all processes of an engine share.
@@ -210,9 +213,9 @@ impl Resources {
 /// The working directory of a process whose spec asks for `cwd`, if ours is known.
 fn working_directory(cwd: Option<&str>) -> Option<String> {
     match cwd {
-        None => attributes::own_cwd(),
+        None => cwd::own_cwd(),
         Some(cwd) if cwd.starts_with('/') => Some(cwd.to_owned()),
-        Some(cwd) => Some(attributes::below(attributes::own_cwd().as_deref(), cwd)),
+        Some(cwd) => Some(cwd::below(cwd::own_cwd().as_deref(), cwd)),
     }
 }
 
@@ -279,7 +282,7 @@ impl LaunchPlan {
         );
         let cwd = working_directory(proc.attributes.cwd.as_deref());
         let _ = status.early().set(Resolved {
-            exe: Some(attributes::below(cwd.as_deref(), &proc.exe)),
+            exe: Some(cwd::below(cwd.as_deref(), &proc.exe)),
             cwd: cwd.clone(),
             env: env.shown,
             dropped: env.dropped,
@@ -335,7 +338,7 @@ impl LaunchPlan {
             Executable::Opened { found, .. } => Some(found.to_string_lossy()),
             _ => None,
         };
-        let exe = exe.map(|exe| attributes::below(cwd.as_deref(), &exe)).or(early.exe);
+        let exe = exe.map(|exe| cwd::below(cwd.as_deref(), &exe)).or(early.exe);
         Resolved { exe, cwd, env: early.env, dropped: early.dropped }
     }
 

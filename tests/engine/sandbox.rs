@@ -73,12 +73,17 @@ fn status(mut proc: Value, keys: &[&str]) -> Vec<String> {
 const CAPABILITIES: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
 #[test]
-fn no_new_privs_is_set_for_every_user() {
+fn no_new_privs_is_set_if_asked_for() {
     let proc = |sandbox| sandboxed("", &sandbox);
     assert_eq!(status(proc(json!({})), &["NoNewPrivs"]), ["0"]);
     assert_eq!(status(proc(json!({"no_new_privs": true})), &["NoNewPrivs"]), ["1"]);
+}
+
+#[test]
+fn no_new_privs_needs_no_privileges() {
     become_unprivileged();
-    assert_eq!(status(proc(json!({"no_new_privs": true})), &["NoNewPrivs"]), ["1"]);
+    let proc = sandboxed("", &json!({"no_new_privs": true}));
+    assert_eq!(status(proc, &["NoNewPrivs"]), ["1"]);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::ffi::CStr;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::attempt;
-use super::attributes::write_own;
+use super::attempt::attempt;
+use super::own_file::write_own;
 use crate::engine::failpoints::Call;
 use crate::engine::plan::{CAPABILITY_VERSION, CapabilitySets, MountTree, SandboxStep};
 use crate::spec::Attribute;

@@ -1,7 +1,6 @@
 //! The attributes of a process, in the order in which the child sets them.
 
 use std::os::fd::RawFd;
-use std::path::Path;
 
 use super::accounts::Switch;
 use super::child_attribute::{AttributeValue, ChildAttribute};
@@ -145,21 +144,6 @@ fn by_permissions(attributes: &Attributes, early: &mut Vec<ChildAttribute>) {
             Some(cwd.clone()),
             AttributeValue::Cwd(c_string(cwd)),
         );
-    }
-}
-
-/// The current working directory of this process.
-pub(super) fn own_cwd() -> Option<String> {
-    std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned())
-}
-
-/// A path relative to a directory.
-pub(super) fn below(cwd: Option<&str>, path: &str) -> String {
-    match cwd {
-        Some(cwd) if !path.starts_with('/') => {
-            Path::new(cwd).join(path).to_string_lossy().into_owned()
-        }
-        _ => path.to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::RawFd;
 
-use super::sandbox::{POLICY, SandboxStep};
+use super::sandbox_step::{POLICY, SandboxStep};
 use crate::engine::failure::{Stage, StartFailure};
 use crate::spec::Attribute;
 

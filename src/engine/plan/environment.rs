@@ -12,7 +12,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::accounts::OtherUser;
-use super::attributes;
+use super::cwd;
 use super::inherited::Inherited;
 use super::strings::pointers;
 use crate::engine::below::{self, WalkError};
@@ -177,7 +177,7 @@ fn read(
     path: &str,
     restriction: Option<&Restriction>,
 ) -> Result<Vec<u8>, StartFailure> {
-    let absolute = attributes::below(attributes::own_cwd().as_deref(), path);
+    let absolute = cwd::below(cwd::own_cwd().as_deref(), path);
     let below = restriction.map(|restriction| {
         restriction.below(&absolute).ok_or_else(|| StartFailure {
             detail: Some(restriction.refusal(&absolute)),

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
-use super::attributes::below;
+use super::cwd::below;
 use super::strings::{c_string, errno_of};
 use crate::engine::failpoints::{self, Call};
 use crate::engine::failure::{Stage, StartFailure};

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::attributes;
+use super::cwd;
 use super::fd_action::FdAction;
 use crate::engine::restriction::Restriction;
 use crate::spec::{ValidatedFd, ValidatedProc};
@@ -21,7 +21,7 @@ pub(super) fn refused(
     let Some(restriction) = restriction else { return Vec::new() };
     let reason = |fd: &ValidatedFd| match fd {
         ValidatedFd::Open { path, .. } if path != NULL => {
-            let path = attributes::below(cwd, path);
+            let path = cwd::below(cwd, path);
             restriction.below(&path).is_none().then(|| restriction.refusal(&path))
         }
         ValidatedFd::Capture(spec) => {
@@ -46,7 +46,7 @@ pub(super) fn confine(
         (FdAction::Open { target, path, flags, mode, .. }, Some(restriction))
             if path.as_bytes() != NULL.as_bytes() =>
         {
-            let absolute = attributes::below(cwd, &path.to_string_lossy());
+            let absolute = cwd::below(cwd, &path.to_string_lossy());
             let below = restriction.below(&absolute).and_then(|below| {
                 let c_string = |path: &std::path::Path| {
                     std::ffi::CString::new(path.as_os_str().as_bytes()).ok()
