@@ -39,6 +39,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// kernel limits to 128 KiB; a start with a longer one fails.
 const MAX_NAMES: usize = 120 * 1024;
 
+/// How many of the descriptors below the open-file limit are left for others than the stored ones.
+const SPARE: u64 = 64;
+
 /// The descriptors that the service manager has stored, and returned to this start.
 #[derive(Default)]
 pub struct StoredDescriptors {
@@ -129,6 +132,8 @@ pub(super) struct DescriptorStore {
     /// The number of descriptors in the store, and of the bytes of their names.
     count: usize,
     name_bytes: usize,
+    /// The most descriptors that the next start can receive.
+    max_count: usize,
     probe: Option<Probe>,
     /// When the next probe may be made.
     probe_at: Instant,
@@ -144,9 +149,11 @@ pub(super) struct DescriptorStore {
 
 impl DescriptorStore {
     /// The store of our unit. It has the descriptors with these `names`, and keeps those of
-    /// `processes`; it removes the others.
+    /// `processes`; it removes the others. `open_files` is the soft limit with which the unit is
+    /// started: systemd cannot start it with more descriptors.
     pub(super) fn new<'a>(
         notifier: Notifier,
+        open_files: u64,
         names: &[String],
         processes: impl Iterator<Item = &'a ProcId>,
     ) -> DescriptorStore {
@@ -155,6 +162,7 @@ impl DescriptorStore {
             stored: HashMap::new(),
             count: 0,
             name_bytes: 0,
+            max_count: usize::try_from(open_files.saturating_sub(SPARE)).unwrap_or(usize::MAX),
             probe: None,
             probe_at: Instant::now(),
             proven: 0,
@@ -223,12 +231,12 @@ impl DescriptorStore {
         }
     }
 
-    /// Queues the message that stores a descriptor; returns whether there is room for its name.
+    /// Queues the message that stores a descriptor; returns whether a start can receive it.
     fn store(&mut self, name: String, fd: &Arc<OwnedFd>) -> bool {
         if self.missing {
             return false;
         }
-        if self.name_bytes + name.len() >= MAX_NAMES {
+        if self.count >= self.max_count || self.name_bytes + name.len() >= MAX_NAMES {
             self.report_full();
             return false;
         }
@@ -298,7 +306,7 @@ impl DescriptorStore {
                 descriptors = self.count,
                 "the unit's descriptor store is full: if the keeper and its worker are killed, output \
                  of further processes is cut off, and their exit statuses may be lost; raise \
-                 FileDescriptorStoreMax= in the unit"
+                 FileDescriptorStoreMax= and LimitNOFILE= in the unit"
             );
         }
     }

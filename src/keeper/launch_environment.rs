@@ -3,6 +3,8 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use super::activation;
 use super::variables;
 use crate::clock::TimePoint;
@@ -21,6 +23,14 @@ pub struct LaunchEnvironment {
 }
 
 impl LaunchEnvironment {
+    /// The soft limit of open files with which the program was started.
+    pub(super) fn soft_open_file_limit(&self) -> u64 {
+        match self.nofile {
+            Some((soft, _)) => soft,
+            None => getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft),
+        }
+    }
+
     /// The part that children inherit: all except the variables for this program.
     pub(super) fn inherited(&self) -> Arc<Inherited> {
         // The variables for this process would mislead its children.

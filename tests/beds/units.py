@@ -322,7 +322,7 @@ class Cases(unittest.TestCase):
         unit = self.unit("full", STORE.replace("500", "4"))
         for n in range(3):
             unit.start(f"job{n}", 100_000, "0", until="go")
-        eventually(lambda: "raise FileDescriptorStoreMax= in the unit" in unit.log(), "the log says so")
+        eventually(lambda: "raise FileDescriptorStoreMax= and LimitNOFILE= in the unit" in unit.log(), "the log says so")
         (unit.records / "go").touch()
         self.assertEqual(unit.wrong(), {})
         self.assertEqual(unit.log().count("raise FileDescriptorStoreMax="), 1)

@@ -28,7 +28,7 @@ fn store(names: &[String], processes: &[&str]) -> (UnixDatagram, DescriptorStore
     let (manager, env) = service_manager(&dir.path().join("notify"));
     let notifier = Notifier::connect(&env).unwrap().unwrap();
     let ids: Vec<ProcId> = processes.iter().map(|id| (*id).into()).collect();
-    (manager, DescriptorStore::new(notifier, names, ids.iter()))
+    (manager, DescriptorStore::new(notifier, 1 << 20, names, ids.iter()))
 }
 
 /// The messages that have arrived, without their descriptors and without those of a probe.
@@ -152,4 +152,17 @@ fn names_never_exceed_what_a_start_can_receive() {
     let names = store.stored.values().flat_map(|stored| &stored.roles).count();
     assert_eq!((names, names * 18), (store.count, store.name_bytes));
     assert!(store.name_bytes < MAX_NAMES);
+}
+
+#[test]
+fn a_start_never_gets_more_descriptors_than_its_limit_of_open_files() {
+    let (_manager, mut store) = store(&[], &[]);
+    store.max_count = 3;
+    store.hold(&holding("first", 0, None));
+    assert!(!store.full);
+    store.hold(&holding("second", 0, None));
+    assert_eq!((store.count, store.full), (3, true));
+    store.release(&"first".into());
+    store.hold(&holding("third", 0, None));
+    assert_eq!(store.count, 3);
 }

@@ -59,7 +59,7 @@ impl Running {
             start_engine(environment, &instance, settings, None, &events).map_err(started)?;
         let (table, state) = recover(&instance, &engine, |id| stored.remove(id))?;
         let ids = table.iter().map(|entry| &entry.id);
-        let store = store_of(mode, &instance, &stored.names(), ids);
+        let store = store_of(environment, mode, &instance, &stored.names(), ids);
         // The journal's orders were for the keeper that has ended.
         let state = WorkerState { conn_id: state.conn_id, ..WorkerState::default() };
         Running::new(RunningParts {
@@ -94,7 +94,7 @@ impl Running {
         state.records.into_iter().for_each(|entry| table.restore(entry));
         let events = Arc::new(Mailbox::new()?);
         let carried = state.carried.iter().map(|process| &process.id);
-        let store = store_of(state.mode, &instance, &state.stored, carried);
+        let store = store_of(environment, state.mode, &instance, &state.stored, carried);
         let handover = Handover { processes: state.carried, shared: state.shared };
         let engine =
             start_engine(environment, &instance, &state.settings, Some(handover), &events)?;
@@ -162,6 +162,7 @@ impl Running {
 /// `processes`. `None` if it is of no use: if the next start would not find the journal, or nobody
 /// makes a next start.
 fn store_of<'a>(
+    environment: &LaunchEnvironment,
     mode: Mode,
     instance: &Instance,
     names: &[String],
@@ -172,7 +173,10 @@ fn store_of<'a>(
         return None;
     }
     match Notifier::connect(&process_env()) {
-        Ok(Some(notifier)) => return Some(DescriptorStore::new(notifier, names, processes)),
+        Ok(Some(notifier)) => {
+            let open_files = environment.soft_open_file_limit();
+            return Some(DescriptorStore::new(notifier, open_files, names, processes));
+        }
         Ok(None) => descriptor_store::log_missing(),
         Err(error) => tracing::warn!(%error, "cannot connect to the service manager"),
     }
