@@ -70,6 +70,7 @@ pub(super) fn keeper_settings(run: &Run, env: &Env) -> format::KeeperSettings {
             tail: settings.capture.keep_tail,
             max_file_size: settings.run.max_file_size,
             gain_privileges: settings.run.gain_privileges,
+            cgroup_parent: settings.run.cgroup_parent.clone(),
         },
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -90,6 +90,12 @@ impl Group {
         let entries = std::fs::read_dir(&self.path)?.filter_map(Result::ok);
         let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         Ok(groups.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    /// Locks the group until this value is dropped; returns whether nobody else has locked it.
+    pub fn lock(&self) -> bool {
+        // SAFETY: the call takes no pointer, and the descriptor is open.
+        unsafe { libc::flock(self.dir.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
     }
 
     /// Its path when it was opened.

@@ -1,5 +1,5 @@
-//! Control groups of version 2: where this process may create them, one group as an object, the
-//! limits that are written to it, and the figures that are read from it.
+//! Control groups of version 2: where this process may create them, one group as an object, and
+//! the figures that are read from it.
 //!
 //! Nothing here decides which process gets a group: see the engine's containment.
 //!
@@ -7,15 +7,12 @@
 //! |---|---|
 //! | [`layout`] | the mounted hierarchies, and the group of this process |
 //! | [`group`] | one group: its directory, its members, kill, freeze, removal |
-//! | [`limits`] | the limits of a group, and the file of each |
 //! | [`usage`] | the figures of a group |
 
 pub mod group;
 pub mod layout;
-pub mod limits;
 pub mod usage;
 
 pub use group::Group;
 pub use layout::Layout;
-pub use limits::{Limit, LimitError, Limits};
 pub use usage::Usage;

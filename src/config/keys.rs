@@ -41,6 +41,7 @@ pub const KEYS: &[Key] = &[
     key("run.state_dir", Kind::Path, "PROCSTAR_RUN_STATE_DIR", Some("--state-dir")),
     key("run.runtime_dir", Kind::Path, "PROCSTAR_RUN_RUNTIME_DIR", None),
     key("run.wait_timeout", Kind::Seconds, "PROCSTAR_RUN_WAIT_TIMEOUT", Some("--wait-timeout")),
+    key("run.cgroup_parent", Kind::Path, "PROCSTAR_RUN_CGROUP_PARENT", None),
     key("run.max_file_size", Kind::Bytes, "PROCSTAR_RUN_MAX_FILE_SIZE", None),
     key("run.gain_privileges", Kind::Switch, "PROCSTAR_RUN_GAIN_PRIVILEGES", None),
     key("run.max_running", Kind::Count, "PROCSTAR_RUN_MAX_RUNNING", None),

@@ -116,6 +116,9 @@ pub struct RunSettings {
     /// program's start. Zero gives up at once. `--wait-timeout`.
     #[serde(with = "text::seconds")]
     pub wait_timeout: Duration,
+    /// The control group of version 2 below which each process gets one of its own; `None`: none has
+    /// one.
+    pub cgroup_parent: Option<PathBuf>,
     /// Maximum size of a file written by a process, in bytes, as `RLIMIT_FSIZE`, including the
     /// captures that it writes itself; `None`: the program's own limit. A spec's `rlimits.fsize`
     /// can only be lower.
@@ -139,6 +142,7 @@ impl Default for RunSettings {
             state_dir: None,
             runtime_dir: None,
             wait_timeout: Duration::from_secs(600),
+            cgroup_parent: None,
             max_file_size: None,
             gain_privileges: false,
             max_running: 20_000,

@@ -27,6 +27,7 @@ pub mod descriptor_store;
 pub mod descriptors;
 pub mod files;
 pub mod format;
+mod groups;
 pub mod instance;
 mod job;
 pub mod journal;

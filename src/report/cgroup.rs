@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Usage;
+
 /// From the files of the process's scope in cgroup v2; each part is null if its controller is not
 /// enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,4 +59,29 @@ pub struct CgroupMemory {
     pub swap_current: Option<u64>,
     /// The most swap at any time, null before Linux 6.5; from `memory.swap.peak`.
     pub swap_peak: Option<u64>,
+}
+
+impl From<&Usage> for CgroupAccounting {
+    fn from(usage: &Usage) -> CgroupAccounting {
+        let Usage { pids, cpu, memory, .. } = usage;
+        CgroupAccounting {
+            pids: pids.current.map(|current| CgroupPids { current, peak: pids.peak }),
+            cpu_stat: cpu.map(|cpu| CgroupCpuStat {
+                usage_usec: cpu.usage,
+                user_usec: cpu.user,
+                system_usec: cpu.system,
+                nr_periods: cpu.periods,
+                nr_throttled: cpu.throttled_periods,
+                throttled_usec: cpu.throttled,
+                nr_bursts: cpu.bursts,
+                burst_usec: cpu.burst,
+            }),
+            memory: memory.current.map(|current| CgroupMemory {
+                current,
+                peak: memory.peak,
+                swap_current: memory.swap_current,
+                swap_peak: memory.swap_peak,
+            }),
+        }
+    }
 }

@@ -6,12 +6,14 @@ pub use summary::{Stats, Summary};
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use indexmap::IndexMap;
 
 use super::body::{FdResult, Reason, ResultBody};
 use super::capture::{CaptureReason, CaptureReport};
+use super::cgroup::CgroupAccounting;
 use super::context::ResultContext;
 use super::failure::{FailureReport, StopFailureReport};
 use super::proc_stat::{ProcStat, ProcStatm};
@@ -21,7 +23,9 @@ use super::samples::SampleHistory;
 use super::status::{ProcState, Status};
 use super::times::Times;
 use super::word::Word;
+use crate::cgroup;
 use crate::clock::TimePoint;
+use crate::engine::GroupEnd;
 use crate::engine::{
     Capture, CaptureSize, Captures, Ended, Loss, Relation, Resolved, StartFailure, Started,
     StopCause, StopFailure, Survivor, Survivors, Truncation,
@@ -58,6 +62,8 @@ pub struct ProcessRecord {
     statm: Option<RawStatm>,
     io: Option<RawIo>,
     resolved: Resolved,
+    /// The directory of its control group, while it runs.
+    group: Option<PathBuf>,
     stop_failures: Vec<StopFailure>,
 }
 
@@ -69,6 +75,7 @@ struct Ending {
     rusage: Rusage,
     cut_short: Vec<(FdName, Truncation)>,
     survivors: Survivors,
+    group: Option<Box<GroupEnd>>,
 }
 
 /// The error of a process whose exit status was never read.
@@ -105,6 +112,7 @@ impl ProcessRecord {
             statm: started.statm,
             io: None,
             resolved: started.resolved,
+            group: started.group,
             stop_failures: Vec::new(),
         }
     }
@@ -151,11 +159,13 @@ impl ProcessRecord {
                 },
                 cut_short: ended.cut_short,
                 survivors: ended.survivors,
+                group: ended.group,
             })),
             stat: ended.stat,
             statm: None,
             io: ended.io,
             resolved: ended.resolved,
+            group: None,
             stop_failures: Vec::new(),
         }
     }
@@ -318,7 +328,7 @@ impl ProcessRecord {
             rusage: rusage.copied(),
             proc_stat: stat.map(|stat| ProcStat::new(stat, clock)),
             proc_statm: statm.map(|statm| ProcStatm::new(statm, clock)),
-            cgroup_accounting: None,
+            cgroup_accounting: self.group_usage().as_ref().map(CgroupAccounting::from),
             usage: used.map(|stat| Usage::new(stat, seen.peaks.as_ref(), rusage, clock)),
             io: io.map(IoReport::from),
             peak: stat
@@ -342,6 +352,14 @@ impl ProcessRecord {
             stop_failures: self.stop_failures.iter().map(StopFailureReport::from).collect(),
             fds,
             offsets,
+        }
+    }
+
+    /// The figures of its control group: current while it runs, as of its end afterwards.
+    fn group_usage(&self) -> Option<cgroup::Usage> {
+        match &self.ending {
+            Some(ending) => ending.group.as_ref()?.usage.clone(),
+            None => Some(cgroup::Usage::read(&cgroup::Group::open(self.group.as_ref()?).ok()?)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The binary as a user runs it in a shell.
 
+mod control_groups;
 mod outputs;
 mod sparse_output;
 mod survivors;

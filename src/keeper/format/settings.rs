@@ -39,7 +39,7 @@ pub struct KeeperSettings {
 }
 
 /// The limits of every process, in bytes; `None` means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProcessLimits {
     /// How many of the first bytes to keep of captures whose spec sets no limit.
@@ -50,6 +50,9 @@ pub struct ProcessLimits {
     pub max_file_size: Option<u64>,
     /// Whether processes of other users may gain privileges by executing.
     pub gain_privileges: bool,
+    /// The control group below which each process gets one of its own.
+    #[serde(skip_serializing_if = "Option::is_none", with = "path_bytes::optional")]
+    pub cgroup_parent: Option<PathBuf>,
 }
 
 impl ProcessLimits {

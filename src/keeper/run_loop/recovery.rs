@@ -17,6 +17,7 @@ use crate::keeper::descriptor_store::{self, DescriptorStore, StoredDescriptors};
 use crate::keeper::format::{
     Estate, KeeperSettings, Opening, ProcessEntry, SuccessionState, UpgradeState, WorkerState,
 };
+use crate::keeper::groups;
 use crate::keeper::instance::Instance;
 use crate::keeper::journal;
 use crate::keeper::launch_environment::LaunchEnvironment;
@@ -55,8 +56,8 @@ impl Running {
         secrets::protect();
         let started = |error| format!("cannot start the engine: {error}");
         let events = Arc::new(Mailbox::new().map_err(started)?);
-        let engine =
-            start_engine(environment, &instance, settings, None, &events).map_err(started)?;
+        let engine = start_engine(environment, &instance, settings, None, &events, false)
+            .map_err(started)?;
         let (table, state) = recover(&instance, &engine, |id| stored.remove(id))?;
         let ids = table.iter().map(|entry| &entry.id);
         let store = store_of(environment, mode, &instance, &stored.names(), ids);
@@ -97,7 +98,7 @@ impl Running {
         let store = store_of(environment, state.mode, &instance, &state.stored, carried);
         let handover = Handover { processes: state.carried, shared: state.shared };
         let engine =
-            start_engine(environment, &instance, &state.settings, Some(handover), &events)?;
+            start_engine(environment, &instance, &state.settings, Some(handover), &events, true)?;
         if store.is_some() {
             // At once, because the worker asks for them later, and processes may end before.
             engine.share_holdings();
@@ -134,7 +135,7 @@ impl Running {
         let listeners = Listeners::from_handover(state.listeners);
         let instance = Instance::from_handover(instance)?;
         let events = Arc::new(Mailbox::new()?);
-        let engine = start_engine(environment, &instance, &settings, None, &events)?;
+        let engine = start_engine(environment, &instance, &settings, None, &events, true)?;
         let mut holdings: HashMap<ProcId, Holding> =
             holdings.into_iter().map(|holding| (holding.id.clone(), holding)).collect();
         let (table, _) =
@@ -190,8 +191,19 @@ fn start_engine(
     settings: &KeeperSettings,
     handover: Option<Handover>,
     events: &Events,
+    has_processes: bool,
 ) -> io::Result<Engine> {
     let restriction = settings.allowed.restriction().map_err(io::Error::other)?.map(Arc::new);
+    let parent = settings.limits.cgroup_parent.as_deref();
+    let groups = parent.map(|parent| groups::open(parent, &instance.capture_dirs().files));
+    let groups = match groups.transpose() {
+        // A keeper with processes goes on without.
+        Err(error) if has_processes => {
+            tracing::error!(%error, "new processes have no control group");
+            None
+        }
+        groups => groups.map_err(io::Error::other)?,
+    };
     let options = EngineOptions {
         capture_dirs: instance.capture_dirs(),
         epoch: TimePoint::now().unix_nanos.unsigned_abs(),
@@ -205,7 +217,7 @@ fn start_engine(
         gain_privileges: settings.limits.gain_privileges,
         restore: Some(Arc::new(instance.restorer())),
         share_holdings: true,
-        groups: None,
+        groups,
     };
     let post = Arc::clone(events);
     let sink = move |events: &mut Vec<Event>| post.put_all(events);

@@ -19,6 +19,7 @@ use crate::keeper::format::{
     Acceptance, EventRef, HoldingFrame, JournalEntry, KeeperSettings, ProcessEntry,
     ShutdownCommand, ToWorker, WorkerRequest, WorkerState, encode,
 };
+use crate::keeper::groups;
 use crate::keeper::instance::Instance;
 use crate::keeper::job::TerminalJob;
 use crate::keeper::journal::Journal;
@@ -139,7 +140,10 @@ impl Running {
             // With the instance, its processes are as good as deleted.
             self.discard_named_files();
         }
-        let Running { instance, .. } = *self;
+        let Running { instance, settings, .. } = *self;
+        if let Some(parent) = &settings.limits.cgroup_parent {
+            groups::remove(parent, &instance.capture_dirs().files);
+        }
         instance.close();
     }
 
