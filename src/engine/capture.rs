@@ -452,23 +452,6 @@ impl Capture {
         all.map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// Frees the space through which dropped bytes have passed, if no tail is kept there.
-    fn cut_ring(&self) {
-        let tail = match self.layout() {
-            Layout::Limited(limits) => limits.has_tail(),
-            Layout::Plain | Layout::Compressed(_) => true,
-        };
-        if tail || self.written_by() != WrittenBy::Engine {
-            return;
-        }
-        let mut options = File::options();
-        let options = options.write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        if let Ok(file) = options.open(&self.path) {
-            // Without this, the file is some kilobytes larger.
-            let _ = file.set_len(self.len());
-        }
-    }
-
     /// The named file, if it is to be deleted with its process. A capture that could not be set up
     /// has none: it did not create the file at that path.
     fn named_to_remove(&self) -> Option<(&Arc<Named>, &Path)> {
