@@ -36,7 +36,7 @@ const WITHOUT_INSTANCES: [&str; 8] =
     ["validate", "schema", "run", "completions", "man", "help", "version", COMPLETE];
 
 /// The names and aliases of all commands, for those who need not define them.
-const NAMES: [&str; 29] = [
+pub(super) const NAMES: [&str; 29] = [
     COMPLETE,
     "agent",
     "completions",

@@ -121,6 +121,13 @@ impl Search {
         self.is_one_unregistered() || !self.found().is_empty()
     }
 
+    /// Whether an instance beside those that were found without a socket is about to register
+    /// itself, or has just opened its socket.
+    fn is_one_opening(&self) -> bool {
+        let is_opening = |one: &Running| one.is_open() || one.is_starting();
+        self.is_one_unregistered() || self.found().iter().any(is_opening)
+    }
+
     /// Whether an instance is starting that may be the target.
     pub(super) fn is_one_starting(&self) -> bool {
         let is_known = || self.found().iter().any(Running::is_starting);
@@ -158,7 +165,7 @@ impl Search {
             let expected = match (open.as_slice(), closed.as_slice()) {
                 ([one], _) => return Ok(one.clone()),
                 ([], []) => self.is_one_expected(),
-                ([], closed) => closed.iter().any(Running::is_starting),
+                ([], closed) => closed.iter().any(Running::is_starting) || self.is_one_opening(),
                 (_, _) => return Err(InstanceError::Several(open)),
             };
             if !expected || Instant::now() >= deadline {

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::definition::definition_of;
+use super::definition::NAMES;
 use crate::config::Env;
 use crate::procfs::ProcFs;
 
@@ -29,10 +29,6 @@ pub(super) fn is_one_unregistered(env: &Env, known: &[i32]) -> bool {
     let Some(own) = StartingProcess::read(std::process::id() as i32) else { return false };
     let parent = StartingProcess::read(own.ppid);
     let user = nix::unistd::geteuid().as_raw();
-    let words: Vec<String> = definition_of::<&str>(&[])
-        .get_subcommands()
-        .map(|command| command.get_name().to_owned())
-        .collect();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == user))
@@ -40,7 +36,7 @@ pub(super) fn is_one_unregistered(env: &Env, known: &[i32]) -> bool {
         .filter(|pid| *pid != own.pid)
         .filter_map(StartingProcess::read)
         .filter(|process| ![process.pid, process.ppid].iter().any(|pid| known.contains(pid)))
-        .filter(|process| process.is_starting(&own, parent.as_ref(), &words))
+        .filter(|process| process.is_starting(&own, parent.as_ref()))
         .any(|process| shares_our_registry(process.pid, env))
 }
 
@@ -83,16 +79,10 @@ impl StartingProcess {
         })
     }
 
-    /// Whether it will become an instance. `own` is the process that searches, `parent` its parent,
-    /// and `words` are the names of the commands.
-    fn is_starting(
-        &self,
-        own: &StartingProcess,
-        parent: Option<&StartingProcess>,
-        words: &[String],
-    ) -> bool {
+    /// Whether it will become an instance. `own` is the process that searches, `parent` its parent.
+    fn is_starting(&self, own: &StartingProcess, parent: Option<&StartingProcess>) -> bool {
         if self.exe.is_some() && self.exe == own.exe {
-            return self.age <= REGISTRATION_TIMEOUT && may_serve(&self.args, words);
+            return self.age <= REGISTRATION_TIMEOUT && may_serve(&self.args);
         }
         let forked = self.ppid == own.ppid && self.age <= EXEC_TIMEOUT;
         let is_shell = parent.is_some_and(|parent| parent.exe.is_some() && parent.exe == self.exe);
@@ -110,11 +100,13 @@ impl StartingProcess {
 }
 
 /// Whether arguments of this program contain no client command, so that it may serve.
-fn may_serve(args: &[Vec<u8>], words: &[String]) -> bool {
+fn may_serve(args: &[Vec<u8>]) -> bool {
     // These two commands start an instance.
-    let words = words.iter().filter(|word| !matches!(word.as_str(), "serve" | "agent"));
-    let own = args.iter().skip(1).take_while(|arg| arg.as_slice() != b"--");
-    !own.clone().any(|arg| words.clone().any(|word| word.as_bytes() == arg.as_slice()))
+    let is_client = |arg: &&Vec<u8>| {
+        !matches!(arg.as_slice(), b"serve" | b"agent")
+            && NAMES.iter().any(|name| name.as_bytes() == arg.as_slice())
+    };
+    args.iter().skip(1).take_while(|arg| arg.as_slice() != b"--").all(|arg| !is_client(&arg))
 }
 
 /// The age of a process that started `start` ticks after boot.
@@ -136,7 +128,6 @@ mod tests {
 
     #[test]
     fn starting_instances_are_recognized_by_program_age_and_arguments() {
-        let words = ["ps", "run", "serve", "agent"].map(str::to_owned);
         let shell = process(1, 0, 99.0, 2, &["bash"]);
         let own = process(3, 1, 0.1, 3, &["procstar", "ps"]);
         for (starting, why, age, exe, args) in [
@@ -146,6 +137,7 @@ mod tests {
             (true, "an agent run by another path", 0.1, 3, &["./p", "--agent"]),
             (false, "an old process", 11.0, 3, &["procstar", "--serve"]),
             (false, "a command", 0.1, 3, &["procstar", "--config", "x", "ps"]),
+            (false, "a command by its alias", 0.1, 3, &["procstar", "ls"]),
             (false, "a foreground process", 0.1, 3, &["procstar", "run", "--", "--serve"]),
             (true, "the shell's child before its exec", 0.2, 2, &["bash"]),
             (false, "a subshell", 1.5, 2, &["bash"]),
@@ -153,10 +145,10 @@ mod tests {
             (false, "another program", 0.2, 4, &["sleep", "9"]),
         ] {
             let process = process(5, 1, age, exe, args);
-            assert_eq!(process.is_starting(&own, Some(&shell), &words), starting, "{why}");
+            assert_eq!(process.is_starting(&own, Some(&shell)), starting, "{why}");
         }
         let elsewhere = process(5, 7, 0.2, 2, &["bash"]);
-        assert!(!elsewhere.is_starting(&own, Some(&shell), &words), "another shell's child");
+        assert!(!elsewhere.is_starting(&own, Some(&shell)), "another shell's child");
     }
 
     #[test]

@@ -129,6 +129,27 @@ fn a_command_waits_for_an_instance_that_is_starting() {
     drop(service);
 }
 
+/// A foreground `run` has no socket; it must not hide the instance that is starting.
+#[test]
+fn a_command_waits_for_an_instance_beside_a_foreground_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = dir.path().join("started");
+    let script = format!("echo > '{}'; exec sleep 1000", started.display());
+    let mut command = procstar(&dir);
+    command.args(["run", "--", "sh", "-c", &script]).stdin(Stdio::null());
+    let run = Service(command.spawn().unwrap());
+    eventually("start of the foreground process", || started.exists());
+    for _ in 0..5 {
+        let service = Service::start(&dir, |_| {});
+        assert_eq!(ps(&dir, &["-q"]).good(), "");
+        drop(service);
+        let ran = ps(&dir, &["-q"]);
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.err.contains("was started without"), "{ran:?}");
+    }
+    drop(run);
+}
+
 #[test]
 fn directories_may_have_names_that_are_not_utf8() {
     let dir = tempfile::tempdir().unwrap();

@@ -28,6 +28,19 @@ fn sample_listeners() -> serde_json::Value {
         "missing": [{"address": {"Tcp": "[::1]:3000"}, "error": "in use"}]})
 }
 
+fn sample_settings() -> KeeperSettings {
+    KeeperSettings {
+        state_dir: None,
+        base_dir: "/tmp".into(),
+        conn_id: Some("x".into()),
+        drain_timeout: Duration::from_secs(1),
+        setup_timeout: Duration::from_millis(500),
+        allowed: Allowed { executables: vec!["/bin/true".into()], ..Allowed::default() },
+        log: LogSettings::default(),
+        limits: Default::default(),
+    }
+}
+
 fn sample() -> UpgradeState {
     let start = TimePoint {
         unix_nanos: 1_700_000_000_000_000_000,
@@ -53,16 +66,7 @@ fn sample() -> UpgradeState {
         start,
         fds: vec![9],
         nofile: Some((1024, 20_000)),
-        settings: KeeperSettings {
-            state_dir: None,
-            base_dir: "/tmp".into(),
-            conn_id: Some("x".into()),
-            drain_timeout: Duration::from_secs(1),
-            setup_timeout: Duration::from_millis(500),
-            allowed: Allowed { executables: vec!["/bin/true".into()], ..Allowed::default() },
-            log: LogSettings::default(),
-            limits: Default::default(),
-        },
+        settings: sample_settings(),
         instance: serde_json::from_value(sample_instance()).unwrap(),
         records: vec![ProcessEntry {
             stop_failures: Vec::new(),
