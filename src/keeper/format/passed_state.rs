@@ -6,9 +6,12 @@ use std::os::fd::RawFd;
 
 use serde::Serialize;
 
-use super::STATE_VERSION;
 use crate::engine::sys::{seal, sealable_memory_file};
 use crate::keeper::descriptors::{Foreign, claim, read_state, state_file};
+
+/// The version of an upgrade's state. All versions since 1 can be read; `tests/fixtures/` has
+/// fixtures of each.
+pub const STATE_VERSION: u32 = 4;
 
 /// A state is unusable.
 #[derive(Debug, thiserror::Error)]

@@ -4,17 +4,16 @@ use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeeperSettings, PassedState, ProcessEntry, ShutdownCommand, StateError, WorkerState};
+use super::{
+    KeeperSettings, PassedState, ProcessEntry, STATE_VERSION, ShutdownCommand, StateError,
+    WorkerState,
+};
 use crate::clock::TimePoint;
 use crate::engine::{HandoverProcess, HandoverShared};
 use crate::keeper::instance::InstanceHandover;
 use crate::keeper::listeners;
 use crate::keeper::meaning::Mode;
 use crate::keeper::variables::STATE_FD;
-
-/// The version of the state's format. All versions since 1 can be read; `tests/fixtures/` has
-/// fixtures of each.
-pub const STATE_VERSION: u32 = 4;
 
 /// The whole state.
 #[derive(Serialize, Deserialize)]
