@@ -13,10 +13,9 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 
 use super::counters::{Counters, Phase};
-use super::{Capture, Layout, WrittenBy};
 use crate::engine::death_points::{self, DeathPoint};
 use crate::engine::sys;
 use crate::spec::KeepSpec;
@@ -329,25 +328,6 @@ impl LimitedWriter {
             }
             to.write_all(buf.get(..n).unwrap_or_default())?;
             offset += n as u64;
-        }
-    }
-}
-
-impl Capture {
-    /// Frees the space through which dropped bytes have passed, if no tail is kept there.
-    pub(super) fn cut_ring(&self) {
-        let tail = match self.layout() {
-            Layout::Limited(limits) => limits.has_tail(),
-            Layout::Plain | Layout::Compressed(_) => true,
-        };
-        if tail || self.written_by() != WrittenBy::Engine {
-            return;
-        }
-        let mut options = File::options();
-        let options = options.write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        if let Ok(file) = options.open(&self.path) {
-            // Without this, the file is some kilobytes larger.
-            let _ = file.set_len(self.len());
         }
     }
 }

@@ -14,9 +14,10 @@
 //!
 //! More than [`MOST`] bytes are not hashed: a sparse file can have any length.
 
+use std::fs::File;
 use std::fs::{Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Capture, Held, Loss, View, WrittenBy};
+use super::{Capture, Held, Layout, Loss, View, WrittenBy};
 use crate::engine::sys::{self, Writers};
 
 /// Most bytes that are hashed on the calling thread, and at each opening.
@@ -170,6 +171,23 @@ impl Capture {
     pub(in crate::engine) fn is_sealed_quickly(&self) -> bool {
         let stored = self.size().stored;
         stored == 0 || (stored <= QUICK && self.named_data().is_none())
+    }
+
+    /// Frees the space through which dropped bytes have passed, if no tail is kept there.
+    pub(super) fn cut_ring(&self) {
+        let tail = match self.layout() {
+            Layout::Limited(limits) => limits.has_tail(),
+            Layout::Plain | Layout::Compressed(_) => true,
+        };
+        if tail || self.written_by() != WrittenBy::Engine {
+            return;
+        }
+        let mut options = File::options();
+        let options = options.write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        if let Ok(file) = options.open(&self.path) {
+            // Without this, the file is some kilobytes larger.
+            let _ = file.set_len(self.len());
+        }
     }
 
     /// Leaves the capture unsealed for ever, unless it is sealed already.
