@@ -54,7 +54,6 @@ use chunk_times::Chunk;
 pub(super) use chunk_times::ChunkLog;
 pub(crate) use confine::can_restrict_calls;
 use counters::{Counters, Phase};
-pub use intact::Loss;
 use limits::Limits;
 pub(super) use make::{CaptureInput, Store};
 pub(super) use named::HandoverFile;
@@ -66,7 +65,7 @@ pub use seal::Hash;
 pub(super) use seal::SealGate;
 use seal::{FileState, Seal};
 pub use set::Captures;
-pub use size::CaptureSize;
+pub use size::{CaptureSize, Loss};
 pub use view::View;
 
 /// Why a capture may be incomplete.

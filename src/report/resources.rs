@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rusage::Rusage;
+use super::rusage::{Rusage, whole_micros};
 use super::samples::Peaks;
 use crate::procfs::{Clock, RawIo, RawPeaks, RawStat};
 
@@ -78,10 +78,8 @@ impl Usage {
         let (cutime, cstime) =
             (clock.signed_seconds(stat.cutime), clock.signed_seconds(stat.cstime));
         let ticks = utime + stime + cutime + cstime;
-        // In whole microseconds, the kernel's precision.
-        let micros = |seconds: f64| (seconds * 1e6).round() / 1e6;
         Usage {
-            cpu: micros(rusage.and_then(Rusage::cpu).unwrap_or(ticks)),
+            cpu: rusage.and_then(Rusage::cpu).unwrap_or_else(|| whole_micros(ticks)),
             utime,
             stime,
             cutime,

@@ -43,8 +43,14 @@ impl Rusage {
 
     /// The sum of the CPU times, in seconds.
     pub fn cpu(&self) -> Option<f64> {
-        Some(self.utime? + self.stime?)
+        Some(whole_micros(self.utime? + self.stime?))
     }
+}
+
+/// A sum of seconds in whole microseconds, the kernel's precision: 0.001413, not
+/// 0.0014130000000000002.
+pub(super) fn whole_micros(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e6
 }
 
 impl From<&libc::rusage> for Rusage {

@@ -57,7 +57,12 @@ fn execve_failures_are_reported_with_exit_code_126_or_127() {
     for (exe, code, error) in [
         ("/no/such/exe", 127, "No such file or directory (os error 2)"),
         ("/etc/passwd/x", 127, "Not a directory (os error 20)"),
-        ("sh", 127, "No such file or directory (os error 2)"),
+        (
+            "sh",
+            127,
+            "No such file or directory (os error 2): only the working directory was searched; set \
+             `lookup_path: true` in the spec to search PATH, or give an absolute path",
+        ),
         (
             "/etc/passwd",
             126,

@@ -17,23 +17,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use serde::{Deserialize, Serialize};
 
-use super::{Capture, CaptureSize, Held, Layout};
+use super::{Capture, CaptureSize, Held, Layout, Loss};
 
 /// Length of a guard in bytes: a file rarely begins with so many zeros of its own.
 const GUARD: u64 = 16;
-
-/// Why captured bytes are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Loss {
-    /// A process has truncated or overwritten the file: earlier output may be missing.
-    Truncated,
-    /// The file was removed or replaced, or cannot be reached.
-    Gone,
-    /// The file was changed after the end.
-    Changed,
-}
 
 /// The error of reading a capture whose file is gone.
 pub(super) fn gone() -> io::Error {

@@ -2,7 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Loss;
+/// Why captured bytes are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Loss {
+    /// A process has truncated or overwritten the file: earlier output may be missing.
+    Truncated,
+    /// The file was removed or replaced, or cannot be reached.
+    Gone,
+    /// The file was changed after the end.
+    Changed,
+}
 
 /// How much a capture holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

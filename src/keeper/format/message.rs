@@ -365,7 +365,10 @@ mod tests {
             vec![CaptureFrame { index: 1, reader: true, writer: Some((7, true)), file: None }];
         let held = HoldingFrame { id: "a".into(), pidfd: Some(true), captures };
         for (message, wanted) in [
-            (ToWorker::Held(held), &b"\x81\xa4Held\x93\xa1a\xc3\x91\x93\x01\xc3\x92\x07\xc3"[..]),
+            (
+                ToWorker::Held(held),
+                &b"\x81\xa4Held\x93\xa1a\xc3\x91\x94\x01\xc3\x92\x07\xc3\xc0"[..],
+            ),
             (ToWorker::Released("a".into()), b"\x81\xa8Released\xa1a"),
         ] {
             assert_eq!(rmp_serde::to_vec(&message).unwrap(), wanted);

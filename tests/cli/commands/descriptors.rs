@@ -88,7 +88,7 @@ fn an_internal_descriptor_cannot_be_named() {
         let close: String = (3..=9).map(|fd| format!(" {fd}>&-")).collect();
         let ran = bash(&dir, &format!("$P run -r /dev/fd/{fd} touch started {close}"));
         let said = format!(
-            "procstar: cannot write results to /dev/fd/{fd}: Bad file descriptor (os error 9)\n"
+            "procstar: cannot write results to /dev/fd/{fd}: Bad file descriptor (os error 9); it is closed: open it, or redirect it\n"
         );
         assert_eq!((ran.code, ran.err), (Some(125), said));
     }
