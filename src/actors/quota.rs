@@ -65,7 +65,7 @@ pub enum QuotaExceeded {
     /// [`Quota::capture`].
     #[error(
         "invalid limit of {fd} of process {id:?}: head and tail are {requested} bytes together, and \
-         capture.keep_head and capture.keep_tail are {max}"
+         capture.keep_head and capture.keep_tail are {max}; ask for less, or raise these settings"
     )]
     Limit {
         /// The process.
@@ -204,7 +204,7 @@ mod tests {
                 error.starts_with("invalid limit of stderr of process \"1\": head and tail are 1"),
                 "{error}"
             );
-            assert!(error.ends_with("capture.keep_head and capture.keep_tail are 150"));
+            assert!(error.contains("capture.keep_head and capture.keep_tail are 150;"));
         }
         // Without a configured limit every spec's limit is valid.
         let largest = request(&[r#""keep": {"head": 18446744073709551615}"#]);

@@ -41,7 +41,9 @@ pub enum UpgradeError {
     #[error("the instance with pid {0} has ended; see its log")]
     Ended(i32),
     /// The request cannot be delivered.
-    #[error("cannot ask the instance with pid {pid} to upgrade: {source}")]
+    #[error(
+        "cannot ask the instance with pid {pid} to upgrade: {source}; 'procstar ps' lists instances"
+    )]
     Ask {
         /// The pid of the instance.
         pid: i32,

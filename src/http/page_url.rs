@@ -53,9 +53,9 @@ impl PageUrl {
             (true, Some(name), _) if serves_as(name) => {
                 Ok(Address { tls: true, authority: format!("{name}:{port}"), port })
             }
-            (true, Some(_), _) => {
-                Err(ApiError::NoPage("the certificate of http.tls_cert is not for that host name"))
-            }
+            (true, Some(_), _) => Err(ApiError::NoPage(
+                "the certificate of http.tls_cert is not for that host name; give a name of the certificate: 'procstar ui --host NAME'",
+            )),
             (true, None, "") => self.by_certificate(port, serves_as),
             (_, _, host) => self.local(port, host.to_owned()),
         }

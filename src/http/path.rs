@@ -23,7 +23,9 @@ pub(super) enum PathError {
     )]
     Percent,
     /// A segment that is not text.
-    #[error("malformed path: it is not UTF-8 once decoded")]
+    #[error(
+        "malformed path: it is not UTF-8 once decoded; percent-encode the UTF-8 bytes of the ID"
+    )]
     NotUtf8,
 }
 

@@ -69,7 +69,7 @@ impl Query {
             let text = text.replace('+', " ");
             let text = percent_decode_str(&text).decode_utf8();
             text.map(String::from)
-                .map_err(|_| error("malformed query: it is not UTF-8 once decoded"))
+                .map_err(|_| error("malformed query: it is not UTF-8 once decoded; percent-encode the text as UTF-8"))
         };
         let mut pairs = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -270,7 +270,10 @@ mod tests {
         assert!(query.switch("c").unwrap() && !query.switch("d").unwrap());
         for (text, message) in [
             ("x=1", "unknown query parameter \"x\"; known here: a"),
-            ("a=%FF", "malformed query: it is not UTF-8 once decoded"),
+            (
+                "a=%FF",
+                "malformed query: it is not UTF-8 once decoded; percent-encode the text as UTF-8",
+            ),
         ] {
             let error = Query::parse(Some(text), &["a"]).err().unwrap();
             assert_eq!(error.to_string(), message);

@@ -16,7 +16,7 @@ const TRUST: &str = "PROCSTAR_AGENT_CERT, or PROCSTAR_AGENT_CA where that is set
 #[derive(Debug, Error)]
 pub enum DialError {
     /// The name has no address, or could not be looked up.
-    #[error("cannot resolve host name {host:?}: {source}")]
+    #[error("cannot resolve host name {host:?}: {source}; correct the name, or DNS")]
     Resolve {
         /// The name.
         host: String,

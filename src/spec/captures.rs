@@ -216,7 +216,9 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
 }
 
 fn pipe_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let too_large = |_| de::Error::custom(format!("invalid size: above {} bytes", u32::MAX));
+    let too_large = |_| {
+        de::Error::custom(format!("invalid size: above {} bytes; write a smaller one", u32::MAX))
+    };
     size(deserializer)?.map(|size| u32::try_from(size).map_err(too_large)).transpose()
 }
 

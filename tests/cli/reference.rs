@@ -34,7 +34,8 @@ fn printed_json(args: &[&str]) -> Value {
 
 /// What the service of an instance answers. HTTP/1.0 has no chunks.
 pub fn body(instance: &Instance, path: &str) -> String {
-    let mut socket = UnixStream::connect(&instance.socket).unwrap();
+    // The file of a socket appears a moment before its listener.
+    let mut socket = eventually("listener", || UnixStream::connect(&instance.socket).ok());
     write!(socket, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();

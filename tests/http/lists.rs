@@ -52,7 +52,10 @@ fn by_state() {
             "cursor of an earlier run of the worker: restart the list without a cursor",
         ),
         ("output=half", "output: expected inline, none or tail, found \"half\""),
-        ("state=%FF", "malformed query: it is not UTF-8 once decoded"),
+        (
+            "state=%FF",
+            "malformed query: it is not UTF-8 once decoded; percent-encode the text as UTF-8",
+        ),
     ] {
         assert_eq!(server.ask("GET", &format!("/procs?{query}")).errors(400), [detail], "{query}");
     }

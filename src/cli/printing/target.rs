@@ -72,7 +72,9 @@ impl Destination {
 
     fn special(path: PathBuf) -> io::Result<Destination> {
         if path.metadata()?.file_type().is_socket() {
-            return Err(io::Error::other("is a socket, which cannot be opened"));
+            return Err(io::Error::other(
+                "is a socket, which cannot be opened; name a file or a FIFO",
+            ));
         }
         let at = nix::fcntl::AT_FDCWD;
         faccessat(at, &path, AccessFlags::W_OK, AtFlags::AT_EACCESS)?;

@@ -432,8 +432,8 @@ pub const WHOLE: &[(&str, &str)] = &[
     ("the file of …", "secret file …, the file of …: …"),
     ("named by environment variable …", "secret file …, named by environment variable …: …"),
     (
-        "is a socket, which cannot be opened",
-        "cannot write results to …: is a socket, which cannot be opened",
+        "is a socket, which cannot be opened; name a file or a FIFO",
+        "cannot write results to …: is a socket, which cannot be opened; name a file or a FIFO",
     ),
     ("it takes HTTP/1.1", "no websocket: it takes HTTP/1.1"),
     (
@@ -479,7 +479,10 @@ pub const WHOLE: &[(&str, &str)] = &[
         "its header Sec-WebSocket-Accept is wrong",
         "websocket upgrade with … failed: its header Sec-WebSocket-Accept is wrong",
     ),
-    ("name has no address", "cannot resolve host name …: name has no address"),
+    (
+        "name has no address",
+        "cannot resolve host name …: name has no address; correct the name, or DNS",
+    ),
     ("timed out", "cannot connect to …: timed out"),
 ];
 
