@@ -12,6 +12,7 @@ mod places;
 mod procfs;
 mod sandbox;
 mod security;
+mod survival;
 
 use serde::Serialize;
 
@@ -116,6 +117,7 @@ pub fn examine(loaded: Result<Loaded, String>, env: &Env) -> DoctorReport {
     checks.extend(kernel::checks());
     checks.extend(procfs::checks("/proc".as_ref()));
     checks.extend(limits::checks("/proc".as_ref()));
+    checks.extend(survival::checks());
     checks.extend(cgroup::checks("/proc".as_ref(), env));
     checks.extend(sandbox::checks());
     checks.extend(places::checks(&settings, env));

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::engine::containment::LastUsage;
+use crate::engine::exit_events::ExitEvents;
+use crate::engine::permitted::pidfd_open;
 use crate::engine::{failpoints, sys};
 use crate::procfs::ProcFs;
 
@@ -75,6 +77,32 @@ fn wait_without_reaping(kind: libc::idtype_t, id: i32) -> Option<bool> {
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Some(false),
         Err(_) => None,
     }
+}
+
+/// Where the exit status of a process comes from if another process reaps it, and its zombie is gone.
+#[derive(Debug)]
+pub enum ForeignStatus {
+    /// The kernel keeps it for the process's pidfd.
+    Pidfd,
+    /// The kernel reports all ends on this host.
+    Connector,
+    /// There is no source: why the kernel reports no ends.
+    None(io::Error),
+}
+
+/// The source of exit statuses on this host.
+///
+/// # Errors
+/// This process cannot be opened.
+pub fn foreign_status_source() -> io::Result<ForeignStatus> {
+    let own = pidfd_open(std::process::id().cast_signed())?;
+    if keeps_exit_status(&own) {
+        return Ok(ForeignStatus::Pidfd);
+    }
+    Ok(match ExitEvents::open() {
+        Ok(_) => ForeignStatus::Connector,
+        Err(error) => ForeignStatus::None(error),
+    })
 }
 
 /// Whether this kernel keeps the exit status for the pidfd of a running process.

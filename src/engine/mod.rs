@@ -57,6 +57,7 @@ pub(crate) use capture::{held_file, request_files_from};
 pub use command::ProcessCommand;
 pub use event::{Ended, Event, GroupEnd, Relation, Resolved, Started, Survivor, Survivors};
 pub use failure::{Stage, StartFailure, StopFailure};
+pub use foreign::{ForeignStatus, foreign_status_source};
 pub use handle::{Engine, Quiesced, StillStarting};
 pub use handover::{Handover, HandoverShared};
 pub use holding::{HeldCapture, HeldWriter, Holding};

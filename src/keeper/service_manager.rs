@@ -28,11 +28,6 @@ pub fn is_main_process(pid: u32) -> bool {
     activation::is_for(std::env::var_os(MAIN_PROCESS).as_deref(), pid)
 }
 
-/// As [`is_main_process`], in another environment.
-pub fn is_main_process_of(env: &Env, pid: u32) -> bool {
-    activation::is_for(env.get(OsStr::new(MAIN_PROCESS)).map(AsRef::as_ref), pid)
-}
-
 /// A message with the descriptors that accompany it.
 struct Notification {
     text: String,
