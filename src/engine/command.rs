@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Report the holdings of all processes. See
     /// [`Engine::share_holdings`](super::Engine::share_holdings).
     ShareHoldings,
+    /// Duplicates for the second holder were closed. See
+    /// [`Engine::lent_closed`](super::Engine::lent_closed).
+    LentClosed,
     /// Pause the driver. See [`Engine::quiesce`](super::Engine::quiesce).
     Quiesce(Quiesce),
     /// Delete the record of an ended process. See [`Engine::forget`](super::Engine::forget).

@@ -32,6 +32,7 @@ use crate::engine::command::{Command, Quiesce};
 use crate::engine::containment::{Containment, ControlGroups};
 use crate::engine::event::Event;
 use crate::engine::handover::Handover;
+use crate::engine::lent::Lent;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::options::EngineOptions;
 use crate::engine::plan::{Accounts, LaunchContext, Privileges};
@@ -69,11 +70,11 @@ pub(super) type Sink = Box<dyn FnMut(&mut Vec<Event>) + Send>;
 /// The OS error of making its threads and descriptors.
 pub(super) fn start(
     options: EngineOptions,
-    mailbox: Arc<Mailbox<DriverMessage>>,
+    (mailbox, lent): (Arc<Mailbox<DriverMessage>>, Arc<Lent>),
     sink: Sink,
     handover: Option<Handover>,
 ) -> std::io::Result<()> {
-    let mut driver = Driver::new(options, mailbox, sink)?;
+    let mut driver = Driver::new(options, mailbox, sink, lent)?;
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         sys::block_all_signals();
         driver.own_umask = sys::take_own_umask();
@@ -131,6 +132,7 @@ impl Driver {
         options: EngineOptions,
         mailbox: Arc<Mailbox<DriverMessage>>,
         sink: Sink,
+        lent: Arc<Lent>,
     ) -> std::io::Result<Self> {
         let to_driver = Arc::clone(&mailbox);
         let context = LaunchContext {
@@ -168,7 +170,7 @@ impl Driver {
             waiting: VecDeque::new(),
             atomic_groups: HashMap::new(),
             shares_terminal: None,
-            budget: Budget::of_this_process(),
+            budget: Budget::of_this_process(lent),
             pool,
             last_spawned: Instant::now(),
             last_cloned: Instant::now(),
@@ -295,6 +297,8 @@ impl Driver {
             Command::Adopt(started, holding) => self.adopt(*started, holding),
             Command::AdoptEnded(captures, holding) => self.adopt_ended(captures, holding),
             Command::ShareHoldings => self.share_holdings(),
+            // The starts that wait are tried again in each round.
+            Command::LentClosed => {}
             Command::Quiesce(quiesce) => self.quiesce = Some(quiesce),
             Command::Forget(id) => self.forget(&id),
             Command::EndDriver => self.stopped = true,

@@ -10,6 +10,7 @@ use crate::engine::driver::message::DriverMessage;
 use crate::engine::event::{Event, Started};
 use crate::engine::handover::Handover;
 use crate::engine::holding::Holding;
+use crate::engine::lent::Lent;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::options::EngineOptions;
 use crate::engine::{child, driver, permitted, sys};
@@ -18,6 +19,7 @@ use crate::spec::{ProcId, Validated};
 /// The handle of a running engine.
 pub struct Engine {
     inbox: Arc<Mailbox<DriverMessage>>,
+    lent: Arc<Lent>,
 }
 
 impl Engine {
@@ -64,9 +66,10 @@ impl Engine {
         sys::default_sigchld()?;
         child::note_dispositions();
         let inbox = Arc::new(Mailbox::new()?);
-        driver::start(options, Arc::clone(&inbox), Box::new(sink), handover)
+        let lent = Arc::new(Lent::default());
+        driver::start(options, (Arc::clone(&inbox), Arc::clone(&lent)), Box::new(sink), handover)
             .map_err(permitted::explain)?;
-        Ok(Engine { inbox })
+        Ok(Engine { inbox, lent })
     }
 
     /// Starts every process of a request; their IDs must be new. Each has its own events.
@@ -104,6 +107,14 @@ impl Engine {
     /// Reports [`Event::Held`] again for every process that is not released, for a new holder.
     pub fn share_holdings(&self) {
         self.send(Command::ShareHoldings);
+    }
+
+    /// Notes that so many descriptors of reported holdings are closed here, because they were sent:
+    /// starts may wait for them.
+    pub fn lent_closed(&self, descriptors: usize) {
+        if self.lent.close(descriptors) {
+            self.send(Command::LentClosed);
+        }
     }
 
     /// Waits until no process is being started, and then pauses the engine until the returned

@@ -19,6 +19,16 @@ pub struct Holding {
     pub captures: Vec<HeldCapture>,
 }
 
+impl Holding {
+    /// The number of descriptors.
+    pub fn descriptors(&self) -> usize {
+        let of = |capture: &HeldCapture| {
+            1 + usize::from(capture.writer.is_some()) + usize::from(capture.file.is_some())
+        };
+        usize::from(self.pidfd.is_some()) + self.captures.iter().map(of).sum::<usize>()
+    }
+}
+
 /// A capture whose pipe is still read.
 #[derive(Debug)]
 pub struct HeldCapture {

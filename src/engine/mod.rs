@@ -30,6 +30,7 @@ mod handle;
 mod handover;
 mod helpers;
 mod holding;
+mod lent;
 pub(crate) mod mailbox;
 mod options;
 mod own_process;

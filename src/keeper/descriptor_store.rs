@@ -252,6 +252,11 @@ impl DescriptorStore {
         self.notifier.queue(removal(name), Vec::new());
     }
 
+    /// Whether messages wait for room.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.notifier.is_waiting()
+    }
+
     /// Sends messages, and reads the answer to a probe. The journal must have all events by now.
     pub(super) fn progress(&mut self) {
         let now = Instant::now();

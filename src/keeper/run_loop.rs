@@ -227,6 +227,9 @@ impl Keeper {
             if let Some(worker) = self.slot.worker_mut() {
                 worker.send();
             }
+            if let Some(running) = self.phase.running() {
+                running.settle_lent(self.slot.worker_mut().map(|worker| &*worker));
+            }
         }
     }
 

@@ -219,6 +219,11 @@ impl WorkerProcess {
         self.queue(message);
     }
 
+    /// Whether descriptors wait to be sent.
+    pub(super) fn has_unsent_descriptors(&self) -> bool {
+        !self.attached.is_empty()
+    }
+
     /// Queues a message, for the next [`send`](Self::send).
     pub(super) fn queue(&mut self, message: &ToWorker) {
         if self.socket.is_none() || self.write_closed {

@@ -3,16 +3,19 @@
 //! During its start a process needs its ends of captures and pipes; while it runs, its pidfd and
 //! the reading ends of its captures' pipes. Processes without room wait until others have ended.
 //! Processes that are joined by pipes are admitted together: otherwise one could wait for ever for
-//! another one that never gets room.
+//! another one that never gets room. Duplicates for the second holder count while they are open.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use crate::engine::lent::Lent;
 use crate::engine::sys;
 use crate::mem::shrink::Shrink;
 use crate::spec::{ValidatedFd, ValidatedProc};
 
-/// Descriptors that are kept free: to read `/proc`, for the journal, for another worker.
-const RESERVE: usize = 16;
+/// Descriptors that are kept free: to read `/proc`, for the journal, for another worker and its
+/// copies of the instance's locks.
+const RESERVE: usize = 20;
 
 /// The budget, and its use by processes.
 pub(super) struct Budget {
@@ -21,17 +24,24 @@ pub(super) struct Budget {
     costs: HashMap<u64, usize>,
     /// Processes that will free descriptors when they end.
     busy: HashSet<u64>,
+    /// Duplicates for the second holder.
+    lent: Arc<Lent>,
 }
 
 impl Budget {
     /// The limit of this process, less the descriptors that are open now.
-    pub(super) fn of_this_process() -> Self {
+    pub(super) fn of_this_process(lent: Arc<Lent>) -> Self {
         let open = std::fs::read_dir("/proc/self/fd").map_or(RESERVE, Iterator::count);
-        Budget::new(sys::open_file_limit().saturating_sub(open + RESERVE))
+        Budget::new(sys::open_file_limit().saturating_sub(open + RESERVE), lent)
     }
 
-    fn new(limit: usize) -> Self {
-        Budget { limit, used: 0, costs: HashMap::new(), busy: HashSet::new() }
+    fn new(limit: usize, lent: Arc<Lent>) -> Self {
+        Budget { limit, used: 0, costs: HashMap::new(), busy: HashSet::new(), lent }
+    }
+
+    /// Counts descriptors that are duplicated for the second holder.
+    pub(super) fn lend(&self, descriptors: usize) {
+        self.lent.add(descriptors);
     }
 
     /// Moves a descriptor that was open at the start to the account of a restored process.
@@ -55,10 +65,16 @@ impl Budget {
         }
     }
 
-    /// Whether `need` more descriptors are free. Also true if no process will free any: waiting
-    /// would not help, and the missing descriptors are an error of the start.
+    /// Whether `need` more descriptors are free. Also true if nothing will free any: waiting would
+    /// not help, and the missing descriptors are an error of the start. If the end of duplicates
+    /// makes room, the driver is woken.
     pub(super) fn has_room(&self, need: usize) -> bool {
-        self.busy.is_empty() || self.used.saturating_add(need) <= self.limit
+        let fits = |lent: usize| {
+            (self.busy.is_empty() && lent == 0)
+                || self.used.saturating_add(need).saturating_add(lent) <= self.limit
+        };
+        let lent = self.lent.open();
+        fits(lent) || (lent > 0 && fits(self.lent.await_close()))
     }
 }
 
@@ -89,7 +105,8 @@ mod tests {
 
     #[test]
     fn room_is_given_back() {
-        let mut budget = Budget::new(10);
+        let lent = Arc::new(Lent::default());
+        let mut budget = Budget::new(10, Arc::clone(&lent));
         assert!(budget.has_room(1000), "nobody will ever make room");
         budget.set(1, 6, true);
         assert!(budget.has_room(4) && !budget.has_room(5));
@@ -102,5 +119,9 @@ mod tests {
         budget.set(2, 3, false);
         assert_eq!(budget.used, 3);
         assert!(budget.has_room(8));
+        budget.lend(4);
+        assert!(budget.has_room(3) && !budget.has_room(4));
+        assert!(lent.close(4), "a start waits for that");
+        assert!(budget.has_room(1000));
     }
 }

@@ -25,6 +25,7 @@ impl Driver {
         match self.holding(process, child) {
             Ok(holding) if holding.pidfd.is_none() && holding.captures.is_empty() => {}
             Ok(holding) => {
+                self.budget.lend(holding.descriptors());
                 self.pending_events.push(Event::Held(Box::new(holding)));
                 if let Some(process) = self.processes.get_mut(&serial) {
                     process.is_held = true;

@@ -27,6 +27,7 @@ use crate::keeper::listeners::{Listener, Listeners};
 use crate::keeper::meaning::Mode;
 use crate::keeper::process_table::ProcessTable;
 use crate::keeper::readiness::AwaitedUpgrade;
+use crate::keeper::worker_process::WorkerProcess;
 use crate::logging;
 use crate::spec::{Identity, Validated};
 
@@ -73,6 +74,8 @@ pub(super) struct Running {
     unwritten_ends: Vec<Arc<Captures>>,
     /// The service manager's descriptor store, if it can be of use.
     pub(super) store: Option<DescriptorStore>,
+    /// Descriptors of holdings that may not have been sent yet.
+    lent: usize,
     /// A buffer for an encoded event, which goes to the journal and to the worker.
     frame: Vec<u8>,
     /// The time of the next check of the directories.
@@ -128,6 +131,7 @@ impl Running {
             awaited: parts.awaited.map(AwaitedUpgrade::new),
             unwritten_ends: Vec::new(),
             store: parts.store,
+            lent: 0,
             frame: Vec::new(),
             check_at: now + CHECK_INTERVAL,
             touch_at: now + TOUCH_INTERVAL,
@@ -211,6 +215,15 @@ impl Running {
         }
     }
 
+    /// Tells the engine which descriptors of holdings are closed: all, once nothing waits to be sent.
+    pub(super) fn settle_lent(&mut self, worker: Option<&WorkerProcess>) {
+        let is_unsent = worker.is_some_and(WorkerProcess::has_unsent_descriptors)
+            || self.store.as_ref().is_some_and(DescriptorStore::is_waiting);
+        if self.lent > 0 && !is_unsent {
+            self.engine.lent_closed(std::mem::take(&mut self.lent));
+        }
+    }
+
     /// Handles the queued events of the engine.
     pub(super) fn take_events(&mut self, workers: &mut Workers) {
         self.last_events = Instant::now();
@@ -261,6 +274,7 @@ impl Running {
         let worker = workers.up();
         match event {
             Event::Held(holding) => {
+                self.lent += holding.descriptors();
                 let Ok(frame) =
                     HoldingFrame::new(*holding).map(|fd| Ok::<_, Infallible>(Arc::new(fd)));
                 if let Some(store) = &mut self.store {
