@@ -12,9 +12,8 @@ use crate::cli::run_command::RunCommand;
 use crate::config::{Kind, Layer, Scalar};
 
 /// Run Linux processes from declarative specs, and report exactly how each one ended.
-///
-/// The commands are apart, in [`Command`]: defining them takes longer than all else that a run from
-/// a spec file does before its process starts.
+// The commands are apart, in `Command`: defining them takes longer than all else that a run from a
+// spec file does before its process starts.
 #[derive(Parser)]
 #[command(
     name = "procstar",

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::iter;
 
+use clap::builder::Resettable;
 use clap::{Arg, Command, CommandFactory, Subcommand};
 
 use crate::cli::arguments::{self, CommandLine};
@@ -95,7 +96,11 @@ pub(super) fn definition_of<W: AsRef<OsStr>>(words: &[W]) -> Command {
 }
 
 fn definition_for(is_needed: impl Fn(&Command) -> bool) -> Command {
-    let root = arguments::Command::augment_subcommands(options());
+    let root = options();
+    // The comments of the enums that group commands are not about the program.
+    let about = Resettable::from(root.get_about().cloned());
+    let long_about = Resettable::from(root.get_long_about().cloned());
+    let root = arguments::Command::augment_subcommands(root).about(about).long_about(long_about);
     let globals = globals(&root);
     root.mut_subcommands(|command| {
         if is_needed(&command) {
@@ -154,6 +159,16 @@ fn covered(arg: &Arg, hidden: impl Fn(&str) -> bool, aliases: &[(&'static str, &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_program_is_described_with_and_without_commands() {
+        let description =
+            "Run Linux processes from declarative specs, and report exactly how each one ended";
+        for root in [options(), definition()] {
+            assert_eq!(root.get_about().unwrap().to_string(), description);
+            assert!(root.get_long_about().is_none());
+        }
+    }
 
     #[test]
     fn names_are_those_of_the_definition() {

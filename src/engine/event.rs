@@ -21,7 +21,7 @@ use crate::spec::{FdName, ProcId};
 /// An event that the engine reports.
 pub enum Event {
     /// The process runs the program of its spec, or is still on its way there after
-    /// [`EngineOptions::setup_patience`](super::EngineOptions::setup_patience).
+    /// [`EngineOptions::setup_timeout`](super::EngineOptions::setup_timeout).
     Started(Box<Started>),
     /// The process has ended, or was not started as specified; nothing about it changes any more.
     Ended(Box<Ended>),
