@@ -41,7 +41,7 @@ fn pid_in(file: &std::path::Path) -> i32 {
 
 #[test]
 fn a_process_runs_in_a_group_of_its_own_until_its_end() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let mut harness = EngineHarness::new(parent.options());
     let proc = sh("cat /proc/self/cgroup", json!([["stdout", {"capture": {}}]]));
     harness.launch(json!({"a/b": proc}));
@@ -57,7 +57,7 @@ fn a_process_runs_in_a_group_of_its_own_until_its_end() {
 
 #[test]
 fn a_daemon_of_another_user_dies_with_the_stop_of_its_process() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pid");
     let mut harness = EngineHarness::new(parent.options());
@@ -76,7 +76,7 @@ fn a_daemon_of_another_user_dies_with_the_stop_of_its_process() {
 
 #[test]
 fn a_daemon_that_outlives_its_process_is_listed_exactly_and_keeps_the_group() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pid");
     let mut harness = EngineHarness::new(parent.options());
@@ -107,7 +107,7 @@ fn a_daemon_that_outlives_its_process_is_listed_exactly_and_keeps_the_group() {
 
 #[test]
 fn a_process_that_leaves_its_group_is_reported() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let elsewhere = parent.group().create("elsewhere").unwrap();
     let entrance = elsewhere.path().join("cgroup.procs");
     let mut harness = EngineHarness::new(parent.options());
@@ -120,7 +120,7 @@ fn a_process_that_leaves_its_group_is_reported() {
 
 #[test]
 fn groups_that_a_process_makes_in_its_own_are_part_of_it() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let own = parent.group().path().join("job-a");
     let inner = "mkdir \"$0/x\" \"$0/x/y\"; (echo $BASHPID > \"$0/x/y/cgroup.procs\"
         exec setsid sleep 600) & until read -r < \"$0/x/y/cgroup.procs\"; do :; done";
@@ -135,7 +135,7 @@ fn groups_that_a_process_makes_in_its_own_are_part_of_it() {
 
 #[test]
 fn a_hundred_processes_have_a_group_each() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let mut harness = EngineHarness::new(parent.options());
     let specs: serde_json::Map<String, Value> =
         (0..100).map(|n| (format!("p{n}"), json!({"argv": ["/bin/sleep", "600"]}))).collect();
@@ -158,7 +158,7 @@ fn without_clone3_the_child_enters_its_group_itself() {
     procstar::engine::failpoints::refuse_clone_into(true);
     // A process with a death signal needs a helper that is a child of this program.
     become_subreaper().unwrap();
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let mut harness = EngineHarness::new(parent.options());
     let proc = sh("cat /proc/self/cgroup", json!([["stdout", {"capture": {}}]]));
     let mut signaled = proc.clone();
@@ -175,7 +175,7 @@ fn without_clone3_the_child_enters_its_group_itself() {
 
 #[test]
 fn a_process_without_a_child_leaves_no_group() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let mut harness = EngineHarness::new(parent.options());
     harness.launch(json!({
         "missing": {"argv": ["/no/such/program"]},
@@ -189,7 +189,7 @@ fn a_process_without_a_child_leaves_no_group() {
 
 #[test]
 fn a_removed_parent_group_leaves_the_process_tree() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let gone = parent.group().create("gone").unwrap();
     parent.group().remove("gone").unwrap();
     let groups = Some(std::sync::Arc::new(gone));
@@ -202,7 +202,7 @@ fn a_removed_parent_group_leaves_the_process_tree() {
 
 #[test]
 fn groups_cross_an_upgrade_and_an_adoption() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pid");
     let mut harness = EngineHarness::new(parent.options());
@@ -220,7 +220,7 @@ fn groups_cross_an_upgrade_and_an_adoption() {
 
 #[test]
 fn an_adopted_process_keeps_its_group() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pid");
     let mut harness = EngineHarness::new(parent.options());

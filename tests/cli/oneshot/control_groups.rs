@@ -1,5 +1,6 @@
 //! `run.cgroup_parent`: a control group for each process, in the real hierarchy of version 2.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use procstar::cgroup::{Group, Layout};
@@ -14,12 +15,19 @@ struct Parent {
 }
 
 impl Parent {
-    fn new() -> Parent {
-        let own = Layout::read(Path::new("/proc")).own_group().expect("no cgroup2 is mounted");
-        let above = Group::open(&own).unwrap();
+    /// `None` where the user of the test may create no group; in CI that is an error.
+    fn new() -> Option<Parent> {
         let name = format!("procstar-test-cli-{}", std::process::id());
-        above.create(&name).expect("run the tests as root");
-        Parent { above, name }
+        let own = Layout::read(Path::new("/proc")).own_group().ok_or(io::ErrorKind::NotFound);
+        let above = own.map_err(io::Error::from).and_then(|own| Group::open(&own));
+        let created = above.and_then(|above| above.create(&name).map(|_| above));
+        let above = created
+            .inspect_err(|error| {
+                assert!(std::env::var_os("CI_NO_SKIP").is_none(), "no control groups: {error}");
+                eprintln!("skipped: no control groups here: {error}");
+            })
+            .ok()?;
+        Some(Parent { above, name })
     }
 
     fn path(&self) -> PathBuf {
@@ -35,7 +43,7 @@ impl Drop for Parent {
 
 #[test]
 fn results_have_the_figures_of_the_control_group_and_nothing_is_left() {
-    let parent = Parent::new();
+    let Some(parent) = Parent::new() else { return };
     let group = Group::open(&parent.path()).unwrap();
     // A killed instance has left its group; that of a living one is locked.
     group.create("procstar-killed").unwrap().create("job-a").unwrap();
