@@ -56,6 +56,10 @@ impl Driver {
             }
         };
         self.on(serial, input);
+        if self.shares_terminal == Some(serial) {
+            // Until here nobody knew the child, so that its SIGCHLD of an early stop had no effect.
+            self.report_suspension();
+        }
     }
 
     /// Watches a child for its end.

@@ -136,7 +136,7 @@ impl Driver {
     }
 
     /// Reports that a process of our own job on the terminal was stopped, which stops the job.
-    fn report_suspension(&mut self) {
+    pub(super) fn report_suspension(&mut self) {
         let process = self.shares_terminal.and_then(|serial| self.processes.get(&serial));
         let Some(process) = process else { return };
         let Some(pid) = process.live().map(|live| live.child.pid) else { return };

@@ -194,6 +194,17 @@ fn bg_continues_the_job_until_it_reads_the_terminal() {
     shell.leave();
 }
 
+/// The process may be stopped before the engine knows that it runs.
+#[test]
+fn a_process_that_stops_at_once_suspends_the_job() {
+    let mut shell = Shell::new();
+    for round in 0..20 {
+        shell.ask(&format!("p sh -c 'kill -TSTP $$; echo round {round}'"), "Stopped");
+        shell.ask("fg", &format!("round {round}\n"));
+    }
+    shell.leave();
+}
+
 #[test]
 fn less_is_suspended_and_resumed() {
     let mut shell = Shell::new();
