@@ -18,6 +18,7 @@ use nix::sys::socket::{
     sendmsg, setsockopt, socketpair, sockopt,
 };
 use nix::sys::time::TimeVal;
+use nix::unistd::{getpid, gettid};
 
 use crate::engine::{held_file, sys};
 
@@ -67,8 +68,20 @@ pub(super) fn serve(ours: OwnedFd) -> io::Result<()> {
 pub fn request_from(socket: OwnedFd) {
     let client = Mutex::new(Client::new(socket));
     crate::engine::request_files_from(Box::new(move |key| {
-        client.lock().unwrap_or_else(PoisonError::into_inner).request(key)
+        let answer = client.lock().unwrap_or_else(PoisonError::into_inner).request(key);
+        answer.inspect_err(await_own_end)
     }));
+}
+
+/// After the keeper's death, waits for the end of this worker's program, which is near: it becomes
+/// the keeper, or ends. A client would otherwise read that a file is gone that is there.
+fn await_own_end(error: &io::Error) {
+    let is_end = [io::ErrorKind::UnexpectedEof, io::ErrorKind::BrokenPipe].contains(&error.kind())
+        || error.raw_os_error() == Some(libc::ECONNRESET);
+    // The main thread is the one that notices the keeper's death.
+    if is_end && gettid() != getpid() {
+        std::thread::park_timeout(PATIENCE);
+    }
 }
 
 /// Requests files, one after another.
