@@ -22,7 +22,7 @@ impl Lent {
 
     /// How many are open, for a driver that waits until there are fewer.
     pub(super) fn await_close(&self) -> usize {
-        // First the flag: whoever closes some after the count finds it.
+        // First the flag, so that a close after this count finds it.
         self.is_awaited.store(true, Ordering::SeqCst);
         self.open()
     }

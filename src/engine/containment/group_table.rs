@@ -70,8 +70,8 @@ impl GroupTable {
         let started = |pid: i32| Some((pid, procfs.read_stat(pid).ok()?.starttime));
         let seen: Vec<_> =
             group.all_members().unwrap_or_default().into_iter().filter_map(started).collect();
-        // A pid is reused only after its process has left the list. So whoever is in the list after
-        // its start time was read is the process with that time, or a younger one.
+        // A pid is reused only after its process has left the list. So a pid that is in the list
+        // after its start time was read is the process with that time, or a younger one.
         let still = group.all_members().unwrap_or_default();
         let members = seen.into_iter().filter(|(pid, _)| still.contains(pid));
         members.map(|(pid, starttime)| Root { pid, starttime: Some(starttime) }).collect()

@@ -215,7 +215,7 @@ impl Running {
         }
     }
 
-    /// Tells the engine which descriptors of holdings are closed: all, once nothing waits to be sent.
+    /// Reports to the engine that the descriptors of holdings are closed, once all have been sent.
     pub(super) fn settle_lent(&mut self, worker: Option<&WorkerProcess>) {
         let is_unsent = worker.is_some_and(WorkerProcess::has_unsent_descriptors)
             || self.store.as_ref().is_some_and(DescriptorStore::is_waiting);
